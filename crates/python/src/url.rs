@@ -1,0 +1,6 @@
+//! URL functions for `geventhttpclient.url`.
+use pyo3::prelude::*;
+
+pub(crate) fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+    Ok(())
+}
