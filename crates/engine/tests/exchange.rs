@@ -43,6 +43,28 @@ fn requests_follow_each_other_on_one_connection() {
 }
 
 #[test]
+fn a_connection_is_used_again_however_its_body_was_read() {
+    const LENGTH: usize = 300_000;
+    let answer = [format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n").into_bytes(), vec![b'x'; LENGTH]];
+    let peer = Peer::new([vec![serve(answer.concat())]]);
+    let (reactor, client) = client(&peer, 1);
+    run(&reactor, async {
+        for piece in [LENGTH, 2 * LENGTH, 16 * 1024, 1000, 10_000] {
+            let mut response = client.send(get(), &SystemResolver).await.expect("an answer");
+            assert_eq!(response.body.remaining(), Some(LENGTH as u64));
+            let body = read_all(&mut response.body, piece).await.expect("a body");
+            assert_eq!(body, vec![b'x'; LENGTH]);
+        }
+        let mut response = client.send(get(), &SystemResolver).await.expect("an answer");
+        while response.body.fetch().await.expect("a body") {}
+        assert_eq!(response.body.ready().len(), LENGTH);
+    });
+    assert_eq!(client.pool().statistics().opened, 1);
+    drop(client);
+    peer.finish();
+}
+
+#[test]
 fn the_last_byte_of_a_body_gives_its_connection_back() {
     let peer = Peer::new([vec![Step::Head, send(OK), Step::Closed]]);
     let (reactor, client) = client(&peer, 1);
