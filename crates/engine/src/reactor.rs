@@ -153,16 +153,26 @@ impl Reactor {
             if let Some(mut socket) = source.socket.borrow_mut().take() {
                 let _ = self.registry.deregister(&mut socket);
             }
+            // Whoever is woken has to come as far as the socket to be told, instead of waiting for an event.
+            source.closing.set(true);
+            source.readable.set(true);
+            source.writable.set(true);
             wakers.extend(source.reader.take());
             wakers.extend(source.writer.take());
         }
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    pub(crate) fn register(&self, mut socket: TcpStream) -> io::Result<Rc<Source>> {
+    /// Fails once the reactor was closed; to be asked before a peer hears anything.
+    pub(crate) fn check_open(&self) -> io::Result<()> {
         if self.closed.get() {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "the event loop of this client is gone"));
         }
+        Ok(())
+    }
+
+    pub(crate) fn register(&self, mut socket: TcpStream) -> io::Result<Rc<Source>> {
+        self.check_open()?;
         let mut sources = self.sources.borrow_mut();
         let entry = sources.vacant_entry();
         let generation = self.generation.get().wrapping_add(1);

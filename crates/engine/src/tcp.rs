@@ -38,6 +38,7 @@ impl TcpStream {
     }
 
     fn start(reactor: &Rc<Reactor>, address: SocketAddr) -> io::Result<Self> {
+        reactor.check_open()?;
         let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
