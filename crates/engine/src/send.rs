@@ -189,7 +189,7 @@ impl Sender<'_> {
         room: usize,
     ) -> Result<(usize, Option<ResponseHead>)> {
         use std::os::fd::AsRawFd;
-        // Other tasks get their turn between pieces, however fast the peer takes them.
+        // The stream gives other tasks their turn between pieces, however fast the peer takes them.
         let room = room.min(1024 * 1024);
         poll_fn(|cx| {
             let Stream::Tcp(tcp) = &mut self.connection.stream else { return Poll::Ready(Ok((0, None))) };
