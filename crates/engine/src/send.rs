@@ -56,9 +56,11 @@ pub(crate) async fn send(
     let mut sender = Sender { connection, limits, sent: 0, listening: true, early: None };
     let sent = sender.send(reactor, request).await;
     let nothing_left = sender.sent == 0;
-    *early = sender.early.take();
     match sent {
-        Ok(None) => Ok(Sent::Whole),
+        Ok(None) => {
+            *early = sender.early.take();
+            Ok(Sent::Whole)
+        }
         Ok(Some(head)) => Ok(Sent::Cut(head)),
         Err(error) if nothing_left || !error.is_disconnect() => Err(SendError { error, nothing_left }),
         // The peer has closed on us; it may have said why before that.
