@@ -180,7 +180,8 @@ pub(crate) struct Runtime {
     pub(crate) reactor: Rc<Reactor>,
     ready: Arc<GilBound<Ready>>,
     watcher: Py<PyAny>,
-    timer: Py<PyAny>,
+    /// Goes off at the earliest deadline, or before.
+    timer: RefCell<Option<Py<PyAny>>>,
     on_timer: Py<Callback>,
     on_io: Py<Callback>,
     /// libuv's io watchers share one handle whose `ref` cannot be changed: they are stopped and started instead.
@@ -256,8 +257,6 @@ impl Runtime {
         let is_libuv = event_loop.get_type().module()?.to_cow()?.contains("libuv");
         const READ: i32 = 1;
         let watcher = event_loop.call_method1("io", (reactor.descriptor(), READ))?;
-        let timer = event_loop.call_method1("timer", (0.0,))?;
-        timer.setattr("ref", false)?;
         let on_io = Py::new(py, Callback::new(py, Event::Io))?;
         let on_timer = Py::new(py, Callback::new(py, Event::Timer))?;
         let on_ready = Py::new(py, Callback::new(py, Event::Ready))?;
@@ -266,7 +265,7 @@ impl Runtime {
             event_loop: event_loop.unbind(),
             reactor,
             watcher: watcher.unbind(),
-            timer: timer.unbind(),
+            timer: RefCell::new(None),
             on_timer: on_timer.clone_ref(py),
             on_io: on_io.clone_ref(py),
             is_libuv,
@@ -296,10 +295,8 @@ impl Runtime {
     /// The hub is gone: nothing of it may be used again, and what is called on it may well fail.
     fn retire(&self, py: Python<'_>) {
         self.ready.get(py).callback.replace(None);
-        for watcher in [&self.watcher, &self.timer] {
-            let _ = watcher.call_method0(py, "stop");
-            let _ = watcher.call_method0(py, "close");
-        }
+        discard(py, Some(&self.watcher));
+        discard(py, self.timer.take().as_ref());
         let clients = self.clients.take();
         self.reactor.close();
         drop(clients);
@@ -339,12 +336,12 @@ impl Runtime {
         }
         // libev's and libuv's clocks end long before an Instant's does: a far deadline is looked at again in a day.
         let wait = deadline.saturating_duration_since(Instant::now()).min(Duration::from_secs(86_400));
-        let timer = self.timer.bind(py);
-        timer.call_method0(intern!(py, "stop"))?;
-        // A repeat of 0 and an `after` of our own: start(callback) uses what the watcher was made with.
-        timer.call_method1(intern!(py, "close"), ())?;
-        let fresh = self.event_loop.bind(py).call_method1(intern!(py, "timer"), (wait.as_secs_f64(),))?;
-        let _ = fresh;
+        // A gevent timer keeps the time that it was made with.
+        let timer = self.event_loop.bind(py).call_method1(intern!(py, "timer"), (wait.as_secs_f64(),))?;
+        timer.setattr(intern!(py, "ref"), false)?;
+        timer.call_method1(intern!(py, "start"), (&self.on_timer,))?;
+        let outdated = self.timer.replace(Some(timer.unbind()));
+        discard(py, outdated.as_ref());
         self.armed.set(Some(deadline));
         Ok(())
     }
@@ -437,6 +434,14 @@ impl Runtime {
         };
         let arguments = (greenlet, kind, value, traceback);
         self.hub.call_method1(py, intern!(py, "handle_error"), arguments).map(drop)
+    }
+}
+
+/// Ends a watcher. What it belongs to may be gone already.
+fn discard(py: Python<'_>, watcher: Option<&Py<PyAny>>) {
+    if let Some(watcher) = watcher {
+        let _ = watcher.call_method0(py, intern!(py, "stop"));
+        let _ = watcher.call_method0(py, intern!(py, "close"));
     }
 }
 
