@@ -5,13 +5,13 @@
     >>> url.query_string
     '/search?q=gevent&q=greenlets+%26+co'
 
-Texts are taken apart, put together and resolved in Rust, by the rules of RFC 3986 as Python's `urllib.parse` reads them.
+Texts are taken apart, put together and resolved in Rust, by the rules of RFC 3986 as `urllib.parse` reads them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 from urllib.parse import ParseResult
 
 from geventhttpclient import _core
@@ -23,7 +23,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 """The port of a scheme: what `URL.port` says where the URL names none. Looked up each time, so it may be added to."""
 
 ParamsDataType = Mapping[str, Any] | Iterable[tuple[str, Any]] | str | bytes
-"""Parameters of a query: pairs (a list of values repeats its key, None is left out), or a query that is encoded already."""
+"""Parameters of a query: pairs (a list of values repeats its key, None is left out), or a query ready to be sent."""
 
 UNRESERVED_SET = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 """The characters that never need an escape (RFC 3986 section 2.3)."""
@@ -33,6 +33,7 @@ _unsplit = _core.url_unsplit
 _read_authority = _core.authority_read
 _query_get = _core.query_get
 
+_T = TypeVar("_T")
 _Fields = tuple[str, str, str, str, str, str]
 _Authority = tuple[str | None, str, str, str, int | None]
 
@@ -52,8 +53,8 @@ class URL:
 
     `query_string` (= `request_uri`) is what a request asks for: path and query.
 
-    `url[key]`, `url.get(key)`, `url[key] = value`, `del url[key]` and `key in url` are about the query, decoded. Iterating
-    yields the six fields.
+    `url[key]`, `url.get(key)`, `url[key] = value`, `del url[key]` and `key in url` are about the query, decoded.
+    Iterating yields the six fields.
     """
 
     __slots__ = ("_authority", "fragment", "netloc", "params", "path", "query", "scheme")
@@ -115,23 +116,28 @@ class URL:
 
     def __copy__(self) -> Self:
         clone = object.__new__(type(self))
-        clone.scheme = self.scheme
-        clone.netloc = self.netloc
-        clone.path = self.path
-        clone.params = self.params
-        clone.query = self.query
-        clone.fragment = self.fragment
-        clone._authority = self._authority
-        if type(self) is not URL:
-            _copy_more(self, clone)
+        if type(self) is URL:
+            clone.scheme = self.scheme
+            clone.netloc = self.netloc
+            clone.path = self.path
+            clone.params = self.params
+            clone.query = self.query
+            clone.fragment = self.fragment
+            clone._authority = self._authority
+            return clone
+        # A subclass may have more, in its slots and in its __dict__.
+        state: Any = object.__reduce_ex__(self, 2)[2]
+        for attributes in state:
+            for name, value in (attributes or {}).items():
+                object.__setattr__(clone, name, value)
         return clone
 
     # The target of a request
 
     @property
     def request_uri(self) -> str:
-        """What a request asks for (RFC 9112 section 3.2.1): `path;params?query`, as it stands in the URL; "" where all are
-        missing."""
+        """What a request asks for (RFC 9112 section 3.2.1): `path;params?query`, as it stands in the URL; "" where all
+        are missing."""
         path = f"{self.path};{self.params}" if self.params else self.path
         return f"{path}?{self.query}" if self.query else path
 
@@ -149,28 +155,41 @@ class URL:
 
     # The parts of the authority (RFC 3986 section 3.2)
 
-    def _get_username(self) -> str:
+    @property
+    def username(self) -> str:
+        """The user's name, escapes and all; "" where missing. Assigned, what cannot stand there is escaped."""
         seen = self._authority
         return seen[1] if seen[0] is self.netloc else self._read_authority()[1]
 
-    def _set_username(self, username: str | None) -> None:
-        self.netloc = _core.authority_with_user(self.netloc, username, self.password or None)
+    @username.setter
+    def username(self, username: str) -> None:
+        self.netloc = _core.authority_with_user(self.netloc, username or None, self.password or None)
 
-    def _get_password(self) -> str:
+    @property
+    def password(self) -> str:
+        """The password, escapes and all; "" where missing. Assigned, what cannot stand there is escaped."""
         seen = self._authority
         return seen[2] if seen[0] is self.netloc else self._read_authority()[2]
 
-    def _set_password(self, password: str | None) -> None:
-        self.netloc = _core.authority_with_user(self.netloc, self.username or None, password)
+    @password.setter
+    def password(self, password: str) -> None:
+        self.netloc = _core.authority_with_user(self.netloc, self.username or None, password or None)
 
-    def _get_hostname(self) -> str:
+    @property
+    def hostname(self) -> str:
+        """The host in lower case, an IPv6 address without its brackets; "" where missing. Assigned, an IPv6 address
+        gets its brackets; ValueError for what cannot be a host."""
         seen = self._authority
         return seen[3] if seen[0] is self.netloc else self._read_authority()[3]
 
-    def _set_hostname(self, hostname: str) -> None:
+    @hostname.setter
+    def hostname(self, hostname: str) -> None:
         self.netloc = _core.authority_with_host(self.netloc, hostname)
 
-    def _get_port(self) -> int | None:
+    @property
+    def port(self) -> int | None:
+        """The port: that of the scheme (`DEFAULT_PORTS`) where the URL names none; None where neither is known.
+        ValueError that names a port which is no number from 0 to 65535. Assigned, None removes it."""
         seen = self._authority
         port = seen[4] if seen[0] is self.netloc else self._read_authority()[4]
         if port is None:
@@ -178,33 +197,12 @@ class URL:
         # It is -1 where it is bad: then this raises the error that names it.
         return port if port >= 0 else _core.authority_port(self.netloc)
 
-    def _set_port(self, port: int | None) -> None:
+    @port.setter
+    def port(self, port: int | None) -> None:
         self.netloc = _core.authority_with_port(self.netloc, port)
 
-    username = user = property(
-        _get_username,
-        _set_username,
-        doc="""The user's name, escapes and all; "" where missing. Assigned, what cannot stand there is escaped; None
-        removes it.""",
-    )
-    password = property(
-        _get_password,
-        _set_password,
-        doc="""The password, escapes and all; "" where missing. Assigned, what cannot stand there is escaped; None removes
-        it.""",
-    )
-    hostname = host = property(
-        _get_hostname,
-        _set_hostname,
-        doc="""The host in lower case, an IPv6 address without its brackets; "" where missing. Assigned, an IPv6 address
-        gets its brackets; ValueError for what cannot be a host.""",
-    )
-    port = property(
-        _get_port,
-        _set_port,
-        doc="""The port, an int: that of the scheme (`DEFAULT_PORTS`) where the URL names none; None where neither is
-        known. ValueError that names a port which is no number from 0 to 65535. Assigned, None removes it.""",
-    )
+    user = username
+    host = hostname
 
     def _read_authority(self) -> _Authority:
         seen: _Authority = _read_authority(self.netloc)
@@ -221,7 +219,8 @@ class URL:
         return value
 
     def __setitem__(self, key: str, value: Any) -> None:
-        """Gives `key` this value and no other, percent-encoded, a blank as "+". A list repeats the key, None removes it."""
+        """Gives `key` this value and no other, percent-encoded, a blank as "+". A list repeats the key, None removes
+        it."""
         self.query = _core.query_replace(self.query, key, value)
 
     def __delitem__(self, key: str) -> None:
@@ -262,3 +261,50 @@ class URL:
         reference = other if isinstance(other, str) else _six_fields(other)
         base = (self.scheme, self.netloc, self.path, self.params, self.query, self.fragment)
         return type(self)(_core.url_resolve(base, reference))
+
+
+def to_key_val_list(value: ParamsDataType | None) -> list[tuple[Any, Any]] | None:
+    """The pairs of a mapping or of an iterable of pairs, as a list; None for None. ValueError for a single value."""
+    if value is None:
+        return None
+    if isinstance(value, (str, bytes, int)):
+        raise ValueError("cannot encode objects that are not 2-tuples")
+    return list(value.items() if isinstance(value, Mapping) else value)
+
+
+def unquote_unreserved(uri: str) -> str:
+    """The URI without the escapes that mean an unreserved character (RFC 3986 section 6.2.2.2); all others stay.
+
+    InvalidURL for a percent sign followed by two letters or digits that are not hexadecimal.
+    """
+    try:
+        return _core.unquote_unreserved(uri)
+    except ValueError as error:
+        raise InvalidURL(str(error)) from None
+
+
+def requote_uri(uri: str) -> str:
+    """The URI with exactly the escapes it needs: unreserved characters have none, what may not stand in a URI has one.
+
+    Percent signs count as escapes, unless one of them cannot be (`%zz`): then they are all escaped themselves.
+    """
+    return _core.requote_uri(uri)
+
+
+def _six_fields(url: Any) -> _Fields:
+    if isinstance(url, URL):
+        return (url.scheme, url.netloc, url.path, url.params, url.query, url.fragment)
+    # Python 3.15 can tell an empty field from a missing one, which is None.
+    scheme, netloc, path, params, query, fragment = fields = tuple(field if field is not None else "" for field in url)
+    for field in fields:
+        if not isinstance(field, str):
+            raise TypeError(f"a field of a URL is a str, not {type(field).__name__}")
+    return scheme, netloc, path, params, query, fragment
+
+
+def _encode_params(params: ParamsDataType) -> str:
+    if isinstance(params, str):
+        return params
+    if isinstance(params, bytes):
+        return params.decode()
+    return _core.query_encode(params.items() if isinstance(params, Mapping) else params)
