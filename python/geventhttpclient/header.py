@@ -15,6 +15,7 @@ _Line = tuple[str, str]
 _Entry = _Line | list[_Line]
 
 # The dict beneath, reached past the methods that `Headers` overrides.
+_raw_new: Any = dict.__new__
 _raw_get: Any = dict.get
 _raw_item: Any = dict.__getitem__
 _raw_items: Any = dict.items
@@ -71,8 +72,8 @@ class Headers(dict[str, _Entry]):
     Iterating yields the names in lower case, `items()` every line as it was spelled, and `len()` counts lines.
 
     Beneath it is a dict of entries by lower-case name: `(name, value)` for one line, a list of such tuples for several.
-    `dict(headers)` shows it, and native code may fill a new object directly, by that rule. `__iter__` must stay the dict's
-    own, since copies are made of that layer.
+    `dict(headers)` shows it, and native code may fill a new object directly, by that rule. `__iter__` must stay the
+    dict's own, since copies are made of that layer.
     """
 
     def __init__(self, headers: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None, **fields: Any) -> None:
@@ -85,7 +86,7 @@ class Headers(dict[str, _Entry]):
     @classmethod
     def _from_pairs(cls, pairs: list[tuple[str, str]]) -> Self:
         """Headers of the lines of a message head, in their order. The tuples themselves are stored."""
-        headers = cls.__new__(cls)
+        headers: Self = _raw_new(cls)
         entries = {line[0].lower(): line for line in pairs}
         if len(entries) == len(pairs):
             _raw_update(headers, entries)
@@ -161,6 +162,8 @@ class Headers(dict[str, _Entry]):
     def setdefault(self, field: str, default: Any = "") -> Any:
         """What `headers[field]` is; where there is no such name, `default`, which is set."""
         entry = _raw_get(self, field.lower())
+        if type(entry) is tuple:
+            return entry[1]
         if entry is None:
             self[field] = default
             return default
@@ -207,13 +210,12 @@ class Headers(dict[str, _Entry]):
 
     def iterlower(self) -> Iterator[tuple[str, str]]:
         """Every line as (name, value), the name in lower case."""
-        lines: list[_Line] = []
         for name, entry in _raw_items(self):
             if type(entry) is tuple:
-                lines.append((name, entry[1]))
+                yield name, entry[1]
             else:
-                lines += [(name, value) for _, value in entry]
-        return iter(lines)
+                for _, value in entry:
+                    yield name, value
 
     def itermerged(self) -> Iterator[tuple[str, str]]:
         """Every name as it was first spelled, with its values joined by ", " (RFC 9110 section 5.3)."""
@@ -247,7 +249,7 @@ class Headers(dict[str, _Entry]):
             if not hasattr(other, "keys"):
                 return False
             try:
-                other = Headers(other)
+                other = Headers(other)  # type: ignore[arg-type]
             except (AttributeError, TypeError, ValueError):
                 return False
         if _raw_equal(self, other):
@@ -263,7 +265,7 @@ class Headers(dict[str, _Entry]):
     def __ne__(self, other: object) -> bool:
         return not self == other
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.compatible_dict()})"
@@ -278,7 +280,7 @@ class Headers(dict[str, _Entry]):
         are there: see `add`."""
         if isinstance(other, Headers):
             if not _raw_len(self):
-                _copy_entries(other, self)
+                _raw_update(self, _entries(other))
             else:
                 for name, value in other.items():
                     _add_line(self, name, value)
@@ -299,7 +301,7 @@ class Headers(dict[str, _Entry]):
         """Sets the names of another Headers, of a mapping or of (name, value) pairs, and by keyword: the lines which
         these names had are replaced."""
         if isinstance(other, Headers):
-            _copy_entries(other, self)
+            _raw_update(self, _entries(other))
         elif other:
             pairs = _pairs(other)
             entries = _distinct(pairs)
@@ -313,8 +315,8 @@ class Headers(dict[str, _Entry]):
 
     def copy(self) -> Self:
         """Another Headers with the same lines."""
-        clone = self.__class__.__new__(self.__class__)
-        _copy_entries(self, clone)
+        clone: Self = _raw_new(type(self))
+        _raw_update(clone, _entries(self))
         return clone
 
     def __copy__(self) -> Self:
@@ -347,14 +349,20 @@ HeadersDataType = Headers | Mapping[str, _Value]
 # RFC 9110 section 5.6.6: parameters, with values that may be quoted strings and so contain ";".
 _PARAMETER = re.compile(r"""\s*([^;=]*)(?:=\s*("(?:[^"\\]|\\.)*"|[^;]*))?[^;]*;?""", re.DOTALL)
 
+_PARAMETER_STARTS = ("", ";")
+_BLANKS_AND_QUOTES = " \t\r\n'\""
+
 
 def parse_content_type_charset(content_type: str) -> str | None:
     """The charset parameter of a Content-Type, in lower case and without quotes; None where it is missing or empty."""
-    if "charset" not in content_type.lower():
+    before, found, behind = content_type.lower().partition("charset=")
+    if not found:
         return None
-    for name, value in _PARAMETER.findall(content_type):
-        if name.lower() == "charset":
-            return value.strip().strip("\"'").lower() or None
+    if '"' not in content_type and before.rstrip()[-1:] in _PARAMETER_STARTS:
+        return behind.partition(";")[0].strip(_BLANKS_AND_QUOTES) or None
+    for name, value in _PARAMETER.findall(content_type.lower()):
+        if name == "charset":
+            return value.strip(_BLANKS_AND_QUOTES) or None
     return None
 
 
@@ -384,14 +392,9 @@ def _lengthen(headers: Headers, entry: _Entry, line: _Line) -> None:
         _raw_set(headers, line[0].lower(), [entry, line])
 
 
-def _copy_entries(source: Headers, target: Headers) -> None:
-    _raw_update(target, source)
-    entries = _raw_values(source)
-    # Lines are immutable and shared, lists of them are not.
-    if list in map(type, entries):
-        for name, entry in _raw_items(source):
-            if type(entry) is list:
-                _raw_set(target, name, entry.copy())
+def _entries(headers: Headers) -> dict[str, _Entry]:
+    # Lines are immutable and may be shared, lists of them are not.
+    return {name: entry if type(entry) is tuple else entry.copy() for name, entry in _raw_items(headers)}
 
 
 def _pairs(other: Any) -> Any:
@@ -402,7 +405,7 @@ def _pairs(other: Any) -> Any:
         # Not by its keys: of an email.message.Message that would be the first line of a name, again and again.
         return list(other.items())
     if hasattr(other, "keys"):
-        return [(name, other[name]) for name in other.keys()]
+        return [(name, other[name]) for name in other]
     return other if type(other) is list else list(other)
 
 
@@ -418,7 +421,7 @@ def _distinct(pairs: Any) -> dict[str, _Line] | None:
 
 
 def _restored(cls: type[Headers], entries: dict[str, _Entry], attributes: dict[str, Any]) -> Headers:
-    headers = cls.__new__(cls)
+    headers: Headers = _raw_new(cls)
     _raw_update(headers, entries)
     headers.__dict__.update(attributes)
     return headers
