@@ -399,6 +399,8 @@ def _entries(headers: Headers) -> dict[str, _Entry]:
 
 def _pairs(other: Any) -> Any:
     """The pairs of a mapping, an iterable of pairs, or an object with `keys()` and items. To be read more than once."""
+    if type(other) is list:
+        return other
     if type(other) is dict:
         return other.items()
     if hasattr(other, "items"):
@@ -406,7 +408,7 @@ def _pairs(other: Any) -> Any:
         return list(other.items())
     if hasattr(other, "keys"):
         return [(name, other[name]) for name in other]
-    return other if type(other) is list else list(other)
+    return list(other)
 
 
 def _distinct(pairs: Any) -> dict[str, _Line] | None:
@@ -416,8 +418,11 @@ def _distinct(pairs: Any) -> dict[str, _Line] | None:
         name, value = pair
         if type(value) is not str and isinstance(value, (list, tuple)):
             return None
-        entries[name.lower()] = pair if type(pair) is tuple else (name, value)
-    return entries if len(entries) == len(pairs) else None
+        name = name.lower()
+        if name in entries:
+            return None
+        entries[name] = pair if type(pair) is tuple else (pair[0], value)
+    return entries
 
 
 def _restored(cls: type[Headers], entries: dict[str, _Entry], attributes: dict[str, Any]) -> Headers:

@@ -72,16 +72,17 @@ pub struct Parts<'a> {
 impl<'a> Parts<'a> {
     /// The components from Python's six fields, in which an empty one is a missing one.
     pub fn from_fields([scheme, netloc, path, params, query, fragment]: [&'a str; 6]) -> Parts<'a> {
+        let path = match params {
+            "" => Cow::Borrowed(path),
+            params => Cow::Owned([path, ";", params].concat()),
+        };
         let bare = netloc.is_empty()
             && !(has_authority(scheme) && (path.is_empty() || path.starts_with('/')));
         let present = |field: &'a str| (!field.is_empty()).then_some(Cow::Borrowed(field));
         Parts {
             scheme: Cow::Borrowed(scheme),
             authority: (!bare).then_some(Cow::Borrowed(netloc)),
-            path: match params {
-                "" => Cow::Borrowed(path),
-                params => Cow::Owned([path, ";", params].concat()),
-            },
+            path,
             query: present(query),
             fragment: present(fragment),
         }
@@ -125,7 +126,7 @@ impl fmt::Display for Parts<'_> {
             Some(authority) => {
                 f.write_str("//")?;
                 f.write_str(authority)?;
-                if !authority.is_empty() && !self.path.is_empty() && !self.path.starts_with('/') {
+                if !self.path.is_empty() && !self.path.starts_with('/') {
                     f.write_str("/")?;
                 }
             }
@@ -428,6 +429,7 @@ mod tests {
             (["http", "", "/p", "", "", ""], "http:///p"),
             (["http", "", "p", "", "", ""], "http:p"),
             (["http", "", "", "", "", ""], "http://"),
+            (["http", "", "", "p", "", ""], "http:;p"),
             (["", "", "//p", "", "", ""], "////p"),
             (["mailto", "", "a@b", "", "", ""], "mailto:a@b"),
             (["http", "h", "/p", "q", "r", "s"], "http://h/p;q?r#s"),
