@@ -94,6 +94,11 @@ NASTIES = [
 ]
 
 
+if sys.version_info < (3, 11):
+    # There, a scheme may begin with a digit or a sign.
+    NASTIES = [text for text in NASTIES if not re.match(r"\s*[0-9+.-][^/?#]*:", text)]
+
+
 def generated(count: int, pieces: list[str], longest: int) -> list[str]:
     chance = random.Random(SEED)
     return ["".join(chance.choices(pieces, k=chance.randint(0, longest))) for _ in range(count)]
@@ -111,11 +116,9 @@ def six_fields(text: str) -> tuple[str, ...]:
 
 
 class TestBesideUrllib:
-    TEXTS = NASTIES + generated(
-        4000, ["http", "s", ":", "/", "//", "?", "#", ";", "@", "a", "B", ".", "1", "%", "\u00e9"], 12
-    )
-    # Before 3.11 a scheme could begin with a digit or a sign.
-    TEXTS = [text for text in TEXTS if sys.version_info >= (3, 11) or not re.match(r"\s*[0-9+.-][^/?#]*:", text)]
+    PIECES = ["http", "s", ":", "/", "//", "?", "#", ";", "@", "a", "B", ".", "%", "\u00e9"]
+    # Without a sign or a digit at the start of a scheme: see above.
+    TEXTS = NASTIES + [text for text in generated(4000, PIECES, 12) if not text.startswith(".")]
 
     @pytest.mark.parametrize("text", NASTIES)
     def test_a_nasty_has_the_same_six_fields(self, text: str) -> None:
