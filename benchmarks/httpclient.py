@@ -31,7 +31,7 @@ def main(address: str) -> None:
     pool.join(raise_error=True)
     http.close()
     seconds = time.perf_counter() - begin
-    size = sum(greenlet.value for greenlet in greenlets)
+    size = sum(greenlet.get() for greenlet in greenlets)
     print(f"{REQUESTS} requests, {size} bytes of body in {seconds:.3f} s: {REQUESTS / seconds:,.0f} requests/s")
 
 

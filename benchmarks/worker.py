@@ -57,7 +57,7 @@ def loop(once: Callable[[], None], greenlets: int) -> Run:
         end = perf_counter() + seconds
         started = [gevent.spawn(one_greenlet, end) for _ in range(greenlets)]
         gevent.joinall(started, raise_error=True)
-        return sum(greenlet.value for greenlet in started)
+        return sum(greenlet.get() for greenlet in started)
 
     return run
 
@@ -170,7 +170,7 @@ def download_floor(base: str, greenlets: int) -> Run:
     def once() -> int:
         buffer = bytearray(FLOOR_PIECE)
         size = 0
-        with socket.create_connection((address.hostname, address.port)) as connection:
+        with socket.create_connection((address.hostname or "", address.port or 80)) as connection:
             connection.sendall(b"GET /big HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             while received := connection.recv_into(buffer):
                 size += received
