@@ -203,6 +203,18 @@ def cpu_model() -> str:
     return found[1] if found else platform.processor()
 
 
+def split_cpus() -> tuple[set[int], set[int]]:
+    """One CPU for the server and the others for the clients; two empty sets where that cannot be had.
+
+    Left to itself the scheduler puts client and server now on one CPU, now on two, for a whole run: the same client
+    then has two rates and two costs that are far apart, and which of them is seen is chance.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return set(), set()
+    cpus = sorted(os.sched_getaffinity(0))
+    return (set(cpus[:1]), set(cpus[1:])) if len(cpus) > 1 else (set(), set())
+
+
 def describe(interpreters: dict[str, str], rounds: int, seconds: float) -> dict[str, str]:
     """Where and how a run was made, for whoever wants to make it again."""
     commit = output_of("git", "rev-parse", "--short", "HEAD") or "not in a repository"
@@ -214,7 +226,7 @@ def describe(interpreters: dict[str, str], rounds: int, seconds: float) -> dict[
             client: ", ".join(f"{name} {version}" for name, version in versions_of(interpreter).items())
             for client, interpreter in interpreters.items()
         },
-        "server": f"{nginx_version()}, one worker, on the same machine",
+        "server": f"{nginx_version()}, one worker, on a CPU of its own where there are two",
         "wrk": (output_of("wrk", "-v").splitlines() or ["not installed"])[0],
         "commit": commit + changed,
         "command": f"`python {shlex.join(sys.argv)}`",
@@ -248,7 +260,10 @@ def main() -> None:
     interpreters = {OURS: sys.executable, REFERENCE: reference_interpreter()}
     facts = describe(interpreters, given.rounds, given.seconds)
     results = Results()
-    with nginx() as base:
+    server_cpus, client_cpus = split_cpus()
+    with nginx(server_cpus) as base:
+        if client_cpus:
+            os.sched_setaffinity(0, client_cpus)  # the clients inherit it
         for row in given.rows:
             run_row(row, interpreters, base, given.rounds, given.seconds, results)
     today = datetime.date.today().isoformat()
