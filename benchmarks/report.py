@@ -182,7 +182,8 @@ def rounds_table(rows: list[Row], results: Results) -> str:
 EXPLANATION = """\
 Medians over the rounds. `rate` is ours divided by the reference's; `us` is the client process's CPU (user and system)
 for each unit, in microseconds, and `CPU` is the reference's divided by ours. `busy` is our CPU as a share of the time:
-where it is well below 100%, our client waited for the server, and `rate` says less about the clients than `CPU`.
+where it is well below 100%, our client waited for the server (or for a CPU, on a machine with other work), and `rate`
+says less about the clients than `CPU`.
 
 The floor is what the same work costs without a client library: wrk for requests, and for downloads a blocking socket
 that reads 256 KiB at a time. No client can be faster than the server: the last column of the targets is as near to its
