@@ -33,17 +33,18 @@ FAILURES = (OSError, HTTPParseError)
 def until(condition: Callable[[], object], seconds: float = 10) -> None:
     """Lets the hub run until the condition holds; fails when it still does not after a long while."""
     deadline = time.monotonic() + seconds
-    turns = 0
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
-        turns += 1
-        gevent.sleep(0 if turns < 200 else 0.002)
+        turn(1)
 
 
 def turn(times: int = 5) -> None:
-    """Lets every greenlet that can run do so, a few times over."""
+    """Lets the loop go round a few times: sockets looked at, and every greenlet that can run has run.
+
+    (`gevent.sleep(0)` alone does not look at sockets, for as long as 5 ms.)
+    """
     for _ in range(times):
-        gevent.sleep(0)
+        gevent.sleep(0.0001)
 
 
 def descriptors() -> dict[int, str]:

@@ -10,7 +10,7 @@ from gevent import socket
 from gevent.event import Event
 
 from geventhttpclient.client import HTTPClient
-from tests.hubtools import FAILURES, attempt, descriptors, get, until
+from tests.hubtools import FAILURES, attempt, descriptors, get, turn, until
 from tests.peer import Conn, Peer, serve_ok
 from tests.phases import PHASES, Connect, Phase, PoolWait, ReadBody, ReadChunks, ReadLine, Stage, staged
 
@@ -240,11 +240,14 @@ def test_killed_at_any_turn_of_the_hub() -> None:
     with Peer() as peer:
         client = HTTPClient("127.0.0.1", peer.port, concurrency=2)
         before = len(descriptors())
-        for turns in range(600):
+        for n in range(300):
             calls = [gevent.spawn(attempt, lambda: get(client, "/x")) for _ in range(5)]
-            for _ in range(turns % 20):
-                gevent.sleep(0)
-            victim = calls[turns % 5]
+            if n % 2:
+                turn(n % 7)
+            else:
+                for _ in range(n % 9):
+                    gevent.sleep(0)
+            victim = calls[n % 5]
             victim.kill()
             gevent.joinall(calls, timeout=10)
             assert isinstance(victim.value, gevent.GreenletExit | bytes), victim.value
