@@ -612,7 +612,7 @@ def test_thousands_of_interrupted_requests_leave_nothing_behind() -> None:
 def test_others_run_between_the_responses() -> None:
     with Peer() as peer:
         responses, largest, bursts = map(int, run("hub.fairness", peer.port).clean().split())
-    assert largest <= responses // 4
+    assert largest <= responses // 2
     assert bursts >= 10
 
 
