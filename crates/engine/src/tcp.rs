@@ -74,16 +74,22 @@ impl TcpStream {
     }
 
     /// Whether an idle connection has nothing to say, as it must: bytes or an end that come unasked make it useless.
-    /// With `probe` the kernel is asked, else only the events seen so far.
+    /// With `probe` the kernel is asked in any case, else only where the events seen so far leave a doubt.
     pub(crate) fn is_quiet(&self, probe: bool) -> bool {
-        if self.source.readable.get() || self.source.closing.get() {
+        if self.source.closing.get() {
             return false;
         }
-        if !probe {
+        // The flag alone says little: a read that filled all of its room, or one that took the bytes of two events,
+        // leaves it set with nothing behind it.
+        if !probe && !self.source.readable.get() {
             return true;
         }
         let peeked = self.with_socket(|socket| socket.peek(&mut [0; 1]));
-        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        let quiet = matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        if quiet {
+            self.source.readable.set(false);
+        }
+        quiet
     }
 
     /// Reads at most `limit` bytes into `buffer`; none at the peer's end.
