@@ -125,6 +125,13 @@ class Conn:
             self.sock.sendall(data[i : i + 1])
             gevent.sleep(0)
 
+    def send_pieces(self, pieces: Iterable[bytes]) -> None:
+        """Each piece in a packet of its own, the loop running idle in between: whoever reads sees them one by one."""
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in pieces:
+            self.sock.sendall(piece)
+            gevent.idle()
+
     def respond(self, body: bytes = b"ok", status: str = "200 OK", headers: Iterable[tuple[str, str]] = ()) -> None:
         """A whole, well-framed reply with a Content-Length."""
         lines = [f"HTTP/1.1 {status}", *(f"{k}: {v}" for k, v in headers), f"Content-Length: {len(body)}"]

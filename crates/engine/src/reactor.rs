@@ -132,8 +132,24 @@ impl Reactor {
 
     /// Closes every socket, whoever holds on to it. All further use of them, and of this reactor, fails.
     pub fn close(&self) {
+        self.close_quietly();
+        let sources: Vec<Rc<Source>> = self.sources.borrow().iter().map(|(_, source)| source.clone()).collect();
+        for source in sources {
+            let wakers = (source.reader.take(), source.writer.take());
+            wakers.0.into_iter().chain(wakers.1).for_each(Waker::wake);
+        }
+    }
+
+    /// Closes every socket and wakes nobody: for a thread that ends, whose tasks will never run again.
+    pub fn close_quietly(&self) {
         self.closed.set(true);
         self.drop_sockets();
+    }
+
+    /// From now on this reactor sees no events. For a process that ends while another thread still turns it.
+    pub fn mute(&self) {
+        // Should the kernel refuse, nothing is lost but the protection.
+        let _ = sys::replace_poll(self.descriptor);
     }
 
     /// For the child of a fork: closes its copies of all sockets without a word to their peers, and parts from the
@@ -147,9 +163,7 @@ impl Reactor {
     }
 
     fn drop_sockets(&self) {
-        let sources: Vec<Rc<Source>> = self.sources.borrow().iter().map(|(_, source)| source.clone()).collect();
-        let mut wakers = Vec::new();
-        for source in sources {
+        for (_, source) in self.sources.borrow().iter() {
             if let Some(mut socket) = source.socket.borrow_mut().take() {
                 let _ = self.poll.borrow().registry().deregister(&mut socket);
             }
@@ -157,10 +171,7 @@ impl Reactor {
             source.closing.set(true);
             source.readable.set(true);
             source.writable.set(true);
-            wakers.extend(source.reader.take());
-            wakers.extend(source.writer.take());
         }
-        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Fails once the reactor was closed; to be asked before a peer hears anything.

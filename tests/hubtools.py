@@ -1,0 +1,156 @@
+"""What the tests of hubs, threads and processes share: bounded waiting, counting descriptors, running a program.
+
+A program is a function of one of the modules in tests/programs, run in an interpreter of its own: for what would take
+the test run's own hub or process down with it. The caller's hub goes on meanwhile, so a `Peer` of the test serves it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import gevent
+from gevent import subprocess
+
+from geventhttpclient.client import HTTPClient
+from geventhttpclient.response import HTTPParseError
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).parent.parent
+
+# What a caller has to expect of a peer or a network that misbehaves.
+FAILURES = (OSError, HTTPParseError)
+
+
+def until(condition: Callable[[], object], seconds: float = 10) -> None:
+    """Lets the hub run until the condition holds; fails when it still does not after a long while."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        turn(1)
+
+
+def turn(times: int = 5) -> None:
+    """Lets the loop go round a few times: sockets looked at, and every greenlet that can run has run.
+
+    (`gevent.sleep(0)` alone does not look at sockets, for as long as 5 ms.)
+    """
+    for _ in range(times):
+        gevent.sleep(0.0001)
+
+
+def descriptors() -> dict[int, str]:
+    """The open descriptors of this process and what they lead to."""
+    found = {}
+    for name in os.listdir("/dev/fd"):
+        with suppress(OSError):  # the one that listed the directory
+            found[int(name)] = os.readlink(f"/dev/fd/{name}")
+    return found
+
+
+def attempt(call: Callable[[], T]) -> T | BaseException:
+    """The call's result, or what it raised: for greenlets whose end is looked at from outside."""
+    try:
+        return call()
+    except BaseException as e:
+        return e
+
+
+def get(client: HTTPClient, target: str, seconds: float = 10) -> bytes:
+    """A whole GET that must not take long."""
+    with gevent.Timeout(seconds):
+        response = client.get(target)
+        assert response.status_code == 200
+        return response.read()
+
+
+def in_thread(call: Callable[[], T]) -> T:
+    """Runs the call in a native thread; this hub goes on meanwhile. Returns or raises what the call does."""
+    outcome: list[T | BaseException] = []
+    thread = threading.Thread(target=lambda: outcome.append(attempt(call)))
+    thread.start()
+    until(lambda: not thread.is_alive(), 60)
+    thread.join()
+    result = outcome[0]
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+@dataclass
+class Outcome:
+    """How a program ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    def clean(self) -> str:
+        """Its output, if it ended well and had nothing to complain about."""
+        assert self.code == 0, f"ended with {self.code}\n{self.out}\n{self.err}"
+        assert not self.err, self.err
+        return self.out
+
+
+class Program:
+    """A running program. `send_line` and `read_line` talk to it; `end` waits for its end, however long it hangs."""
+
+    def __init__(self, command: list[str], environment: Mapping[str, str]) -> None:
+        self.process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def read_line(self) -> str:
+        with gevent.Timeout(30):
+            return str(self.process.stdout.readline()).strip()
+
+    def send_line(self, line: str = "go") -> None:
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def end(self, seconds: float = 60) -> Outcome:
+        try:
+            out, err = self.process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            out, err = self.process.communicate()
+            raise AssertionError(f"did not end within {seconds} s\n{out}\n{err}") from None
+        return Outcome(self.process.returncode, out, err)
+
+
+@contextmanager
+def running(name: str, *arguments: object, **environment: str) -> Iterator[Program]:
+    """Starts the program `module.function` of tests/programs."""
+    command = [sys.executable, "-X", "faulthandler", "-m", "tests.programs", name, *map(str, arguments)]
+    program = Program(command, environment)
+    try:
+        yield program
+    finally:
+        if program.process.poll() is None:
+            program.process.kill()
+            program.process.wait()
+        for pipe in (program.process.stdin, program.process.stdout, program.process.stderr):
+            pipe.close()
+
+
+def run(name: str, *arguments: object, **environment: str) -> Outcome:
+    """Runs the program `module.function` of tests/programs to its end."""
+    with running(name, *arguments, **environment) as program:
+        return program.end()

@@ -1,0 +1,175 @@
+"""Programs that fork while connections are open. Each is given the port of a peer and the way to fork."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Callable
+
+import gevent
+import gevent.os
+
+from geventhttpclient.client import HTTPClient
+from geventhttpclient.response import HTTPResponse
+from tests.hubtools import FAILURES, attempt, descriptors, get
+
+
+def fork(way: str, child: Callable[[], None]) -> Callable[[], int]:
+    """Runs the function in a child. Returns what waits for its end and gives its exit code."""
+    if way == "multiprocessing":
+        process = multiprocessing.get_context("fork").Process(target=child)
+        process.start()
+
+        def wait() -> int:
+            process.join(30)
+            assert process.exitcode is not None
+            return process.exitcode
+
+        return wait
+    number = gevent.os.fork() if way == "gevent" else os.fork()
+    if number == 0:
+        code = 1
+        try:
+            child()
+            code = 0
+        except BaseException as e:
+            os.write(2, f"in the child: {e!r}\n".encode())
+        finally:
+            os._exit(code)
+    return lambda: os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
+
+
+def idle(port: str, way: str) -> None:
+    """An idle connection: the child opens one of its own, the parent goes on with what it had."""
+    client = HTTPClient("127.0.0.1", int(port))
+    assert get(client, "/parent-before") == b"/parent-before"
+
+    def child() -> None:
+        assert get(client, "/child") == b"/child"
+        assert get(client, "/child-again") == b"/child-again"
+
+    assert fork(way, child)() == 0
+    assert get(client, "/parent-after") == b"/parent-after"
+    assert fork(way, child)() == 0
+    assert get(client, "/parent-last") == b"/parent-last"
+    print("ok")
+
+
+def unused(port: str, way: str) -> None:
+    """The child makes no request at all, and ends in the ordinary way."""
+    client = HTTPClient("127.0.0.1", int(port))
+    assert get(client, "/parent-before") == b"/parent-before"
+
+    def child() -> None:
+        client.close()
+
+    assert fork(way, child)() == 0
+    assert get(client, "/parent-after") == b"/parent-after"
+    print("ok")
+
+
+def in_flight(port: str, way: str) -> None:
+    """Requests on the wire and in the queue: they are the parent's alone."""
+    client = HTTPClient("127.0.0.1", int(port), concurrency=2)
+    calls = [gevent.spawn(attempt, lambda n=n: get(client, f"/held{n}", 30)) for n in range(4)]
+    assert get(HTTPClient("127.0.0.1", int(port)), "/are-held", 30) == b"/are-held"
+
+    def child() -> None:
+        fresh = HTTPClient("127.0.0.1", int(port))
+        assert get(fresh, "/child-fresh") == b"/child-fresh"
+
+    assert fork(way, child)() == 0
+    assert get(HTTPClient("127.0.0.1", int(port)), "/let-go") == b"/let-go"
+    gevent.joinall(calls, timeout=20)
+    assert [call.value for call in calls] == [f"/held{n}".encode() for n in range(4)], [call.value for call in calls]
+    print("ok")
+
+
+def half_read(port: str, way: str) -> None:
+    """A body half read: the child cannot read on, the parent can."""
+    client = HTTPClient("127.0.0.1", int(port))
+    response: HTTPResponse = client.get("/held-body")
+    assert response.read(5) == b"/held"
+
+    def child() -> None:
+        outcome = None
+        with gevent.Timeout(0.5, False):
+            outcome = attempt(lambda: response.read(5))
+        assert isinstance(outcome, FAILURES) or outcome is None, outcome
+        assert get(HTTPClient("127.0.0.1", int(port)), "/child") == b"/child"
+
+    assert fork(way, child)() == 0
+    assert get(HTTPClient("127.0.0.1", int(port)), "/let-go") == b"/let-go"
+    with gevent.Timeout(10):
+        assert response.read() == b"-body"
+    assert get(client, "/parent-after") == b"/parent-after"
+    print("ok")
+
+
+def lets_go(port: str, way: str) -> None:
+    """A connection that the parent closes is closed, though a child lives on that was there when it was open."""
+    client = HTTPClient("127.0.0.1", int(port))
+    assert get(client, "/parent") == b"/parent"
+    reader, writer = os.pipe()
+
+    def child() -> None:
+        os.close(writer)
+        os.read(reader, 1)  # until the parent has ended
+
+    wait = fork(way, child)
+    client.close()
+    print("closed", flush=True)
+    sys.stdin.readline()
+    os.close(writer)
+    assert wait() == 0
+    print("ok")
+
+
+def with_threads(port: str, way: str) -> None:
+    """Another thread has connections of its own at that moment."""
+    ready, go_on = threading.Event(), threading.Event()
+    errors: list[object] = []
+
+    def work() -> None:
+        try:
+            client = HTTPClient("127.0.0.1", int(port))
+            assert get(client, "/thread-before") == b"/thread-before"
+            ready.set()
+            assert go_on.wait(30)
+            assert get(client, "/thread-after") == b"/thread-after"
+        except BaseException as e:
+            errors.append(e)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert ready.wait(30)
+    client = HTTPClient("127.0.0.1", int(port))
+
+    def child() -> None:
+        assert get(client, "/child") == b"/child"
+
+    assert fork(way, child)() == 0
+    go_on.set()
+    thread.join(30)
+    assert not errors, errors
+    assert get(client, "/main") == b"/main"
+    print("ok")
+
+
+def again_and_again(port: str, way: str) -> None:
+    """Children of children, each with connections; descriptors do not pile up."""
+    client = HTTPClient("127.0.0.1", int(port))
+    assert get(client, "/0") == b"/0"
+    before = len(descriptors())
+
+    def child(depth: int) -> None:
+        assert get(client, f"/{depth}") == f"/{depth}".encode()
+        assert len(descriptors()) <= before + 4, descriptors()
+        if depth < 5:
+            assert fork(way, lambda: child(depth + 1))() == 0
+        assert get(client, f"/{depth}-after") == f"/{depth}-after".encode()
+
+    assert fork(way, lambda: child(1))() == 0
+    print("ok")

@@ -1,0 +1,256 @@
+"""Whatever ends a wait, wherever a request waits: the slot and the socket are free, and nobody else notices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import gevent
+import pytest
+from gevent import socket
+from gevent.event import Event
+
+from geventhttpclient.client import HTTPClient
+from tests.hubtools import FAILURES, attempt, descriptors, get, turn, until
+from tests.peer import Conn, Peer, serve_ok
+from tests.phases import PHASES, Connect, Phase, PoolWait, ReadBody, ReadChunks, ReadLine, Stage, staged
+
+
+class Bystander:
+    """Another client of the same hub, with a request on the wire all the while."""
+
+    def __init__(self) -> None:
+        self.go_on = Event()
+        self.peer = Peer(self.script)
+        self.peer.__enter__()
+        self.client = HTTPClient("127.0.0.1", self.peer.port, network_timeout=60)
+        assert get(self.client, "/first") == b"/first"
+        self.greenlet = gevent.spawn(attempt, lambda: get(self.client, "/held", 60))
+        until(lambda: len(self.peer.requests) == 2)
+
+    def script(self, conn: Conn) -> None:
+        conn.read_request()
+        conn.respond(b"/first")
+        conn.read_request()
+        self.go_on.wait()
+        conn.respond(b"/held")
+        serve_ok(conn)
+
+    def unharmed(self) -> None:
+        assert not self.greenlet.dead
+        self.go_on.set()
+        assert self.greenlet.get(timeout=10) == b"/held"
+        assert get(self.client, "/last") == b"/last"
+        assert len(self.peer.conns) == 1
+
+    def close(self) -> None:
+        self.greenlet.kill()
+        self.client.close()
+        self.peer.__exit__(None, None, None)
+
+
+@pytest.fixture
+def bystander() -> Iterator[Bystander]:
+    other = Bystander()
+    yield other
+    other.close()
+
+
+def check_freed(stage: Stage, before: dict[int, str]) -> None:
+    """The call's own socket is closed, at once, and the only slot can be had."""
+    stage.act("over")
+    until(lambda: len(descriptors()) <= len(before))
+    stage.heal()
+    for _ in range(2):
+        assert get(stage.client, "/after") == b"/after"
+
+
+@pytest.mark.parametrize("kind", PHASES)
+def test_an_answer_ends_each_wait(kind: type[Phase]) -> None:
+    with staged(kind) as stage:
+        call = stage.spawn()
+        until(lambda: stage.phase.waiting() or call.dead)
+        assert not call.dead, call.value
+        stage.act("answer")
+        assert call.get(timeout=15) == stage.phase.expected
+        assert get(stage.client, "/after") == b"/after"
+        assert len(stage.peer.requests) >= 1
+
+
+@pytest.mark.parametrize("kind", PHASES)
+def test_killed(kind: type[Phase], bystander: Bystander) -> None:
+    with staged(kind) as stage:
+        before = descriptors()
+        call = stage.spawn()
+        until(lambda: stage.phase.waiting() or call.dead)
+        assert not call.dead, call.value
+        call.kill(timeout=10)
+        assert isinstance(call.value, gevent.GreenletExit)
+        check_freed(stage, before)
+    bystander.unharmed()
+
+
+@pytest.mark.parametrize("kind", PHASES)
+def test_an_exception_thrown_in_comes_out_as_the_same_object(kind: type[Phase], bystander: Bystander) -> None:
+    error = ValueError("thrown in")
+    with staged(kind) as stage:
+        before = descriptors()
+        call = stage.spawn()
+        until(lambda: stage.phase.waiting() or call.dead)
+        assert not call.dead, call.value
+        gevent.get_hub().loop.run_callback(call.throw, error)
+        assert call.get(timeout=10) is error
+        check_freed(stage, before)
+    bystander.unharmed()
+
+
+@pytest.mark.parametrize("kind", PHASES)
+def test_a_gevent_timeout_comes_out_as_the_same_object(kind: type[Phase], bystander: Bystander) -> None:
+    with staged(kind) as stage:
+        before = descriptors()
+        timer = gevent.Timeout(0.25)
+
+        def call() -> bytes:
+            with timer:
+                return stage.phase.call(stage.client)
+
+        greenlet = gevent.spawn(attempt, call)
+        until(lambda: stage.phase.waiting() or greenlet.dead)
+        assert not greenlet.dead, greenlet.value
+        assert greenlet.get(timeout=15) is timer
+        check_freed(stage, before)
+    bystander.unharmed()
+
+
+@pytest.mark.parametrize("kind", PHASES)
+def test_a_gevent_timeout_with_an_exception_of_its_own(kind: type[Phase]) -> None:
+    class Late(Exception):
+        pass
+
+    with staged(kind) as stage:
+        before = descriptors()
+
+        def call() -> bytes:
+            with gevent.Timeout(0.2, Late):
+                return stage.phase.call(stage.client)
+
+        assert isinstance(gevent.spawn(attempt, call).get(timeout=15), Late)
+        check_freed(stage, before)
+
+
+@pytest.mark.parametrize(("kind", "bound"), [(kind, bound) for kind in PHASES for bound in kind.bounds])
+def test_own_timeout(kind: type[Phase], bound: str, bystander: Bystander) -> None:
+    with staged(kind, **{bound: 0.3}) as stage:
+        before = descriptors()
+        outcome = stage.spawn().get(timeout=15)
+        assert isinstance(outcome, TimeoutError), repr(outcome)
+        assert not isinstance(outcome, gevent.Timeout)
+        check_freed(stage, before)
+    bystander.unharmed()
+
+
+@pytest.mark.parametrize(("kind", "fault"), [(kind, fault) for kind in PHASES for fault in kind.faults])
+def test_peer_dies(kind: type[Phase], fault: str, bystander: Bystander) -> None:
+    with staged(kind) as stage:
+        before = descriptors()
+        call = stage.spawn()
+        until(lambda: stage.phase.waiting() or call.dead)
+        assert not call.dead, call.value
+        stage.act(fault)
+        outcome = call.get(timeout=15)
+        stage.phase.check_fault(outcome, FAILURES)
+        assert not isinstance(outcome, TimeoutError)
+        if kind is not PoolWait:  # there the next connection is open by now, and stays
+            until(lambda: len(descriptors()) <= len(before))
+        stage.heal()
+        for _ in range(2):
+            assert get(stage.client, "/after") == b"/after"
+    bystander.unharmed()
+
+
+def test_refused_connection_is_the_builtin_error() -> None:
+    if Connect not in PHASES:
+        pytest.skip("needs Linux")
+    with staged(Connect) as stage:
+        call = stage.spawn()
+        until(lambda: stage.phase.waiting())
+        stage.act("rst")
+        assert isinstance(call.get(timeout=15), ConnectionRefusedError)
+
+
+def test_resolver_failure_comes_out_unchanged_and_frees_the_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = socket.gaierror(socket.EAI_NONAME, "no such host")
+    wrong: list[Exception] = [error]
+    resolve = socket.getaddrinfo
+
+    def answer(host: str, *arguments: object, **keywords: object) -> object:
+        gevent.sleep(0)
+        if wrong:
+            raise wrong.pop()
+        return resolve("127.0.0.1", *arguments, **keywords)
+
+    monkeypatch.setattr("gevent.socket.getaddrinfo", answer)
+    with Peer() as peer:
+        client = HTTPClient("origin.test", peer.port)
+        with pytest.raises(socket.gaierror) as caught:
+            client.get("/")
+        assert caught.value.errno == socket.EAI_NONAME
+        assert get(client, "/after") == b"/after"
+        client.close()
+
+
+@pytest.mark.parametrize("kind", [ReadBody, ReadChunks, ReadLine])
+def test_what_was_read_before_an_interrupt_never_passes_as_the_whole_body(kind: type[Phase]) -> None:
+    with staged(kind) as stage:
+        response = stage.client.get("/waits")
+        with gevent.Timeout(0.1, False):
+            response.read()
+        with pytest.raises(FAILURES):
+            response.read()
+        stage.act("over")
+
+
+def test_one_of_several_on_the_same_client_is_killed() -> None:
+    go_on = Event()
+
+    def script(conn: Conn) -> None:
+        while request := conn.read_request():
+            if request.target.startswith("/held"):
+                go_on.wait()
+            conn.respond(request.target.encode())
+
+    with Peer(script) as peer:
+        client = HTTPClient("127.0.0.1", peer.port, concurrency=5)
+        calls = [gevent.spawn(attempt, lambda n=n: get(client, f"/held{n}")) for n in range(5)]
+        until(lambda: len(peer.requests) == 5)
+        calls[1].kill()
+        calls[3].kill()
+        assert get(client, "/free") == b"/free"
+        go_on.set()
+        gevent.joinall(calls, timeout=10)
+        assert [call.value for call in calls if not isinstance(call.value, gevent.GreenletExit)] == [
+            b"/held0",
+            b"/held2",
+            b"/held4",
+        ]
+        client.close()
+
+
+def test_killed_at_any_turn_of_the_hub() -> None:
+    """Not only while it waits where we expect it: after any number of turns, with others in the queue."""
+    with Peer() as peer:
+        client = HTTPClient("127.0.0.1", peer.port, concurrency=2)
+        before = len(descriptors())
+        for n in range(300):
+            calls = [gevent.spawn(attempt, lambda: get(client, "/x")) for _ in range(5)]
+            if n % 2:
+                turn(n % 7)
+            else:
+                for _ in range(n % 9):
+                    gevent.sleep(0)
+            victim = calls[n % 5]
+            victim.kill()
+            gevent.joinall(calls, timeout=10)
+            assert isinstance(victim.value, gevent.GreenletExit | bytes), victim.value
+            assert [call.value for call in calls if call is not victim] == [b"/x"] * 4
+        client.close()
+        until(lambda: len(descriptors()) <= before)

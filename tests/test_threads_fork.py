@@ -1,0 +1,409 @@
+"""One client object in many threads, interpreters that end while requests are about, and forks."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import gevent
+import pytest
+from gevent import _hub_local
+from gevent.event import Event
+from gevent.pool import Pool
+
+from geventhttpclient.client import HTTPClient
+from tests.conftest import missing
+from tests.hubtools import Outcome, attempt, descriptors, get, in_thread, run, running, until
+from tests.peer import Conn, Peer
+
+T = TypeVar("T")
+
+
+class Gate:
+    """A script that keeps back answers to /held... until it is asked for /let-go, or the test opens it.
+
+    /are-held is answered when as many are held as were announced.
+    """
+
+    def __init__(self, expected: int = 1) -> None:
+        self.expected = expected
+        self.held = 0
+        self.changed = Event()
+        self.opened = Event()
+
+    def hold(self) -> None:
+        self.held += 1
+        self.changed.set()
+        self.opened.wait()
+
+    def __call__(self, conn: Conn) -> None:
+        while request := conn.read_request():
+            target = request.target
+            if target == "/let-go":
+                self.opened.set()
+            if target == "/are-held":
+                while self.held < self.expected:
+                    self.changed.clear()
+                    self.changed.wait()
+            if target == "/held-body":
+                conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n/held")
+                self.hold()
+                conn.send(b"-body")
+                continue
+            if target.startswith("/held"):
+                self.hold()
+            conn.respond(target.encode("latin-1"))
+
+
+def targets(conn: Conn) -> list[str]:
+    return [request.target for request in conn.requests]
+
+
+def then_without_hub(call: Callable[[], T]) -> Callable[[], T]:
+    """For threads that clear up after themselves: the thread's hub goes with the call."""
+
+    def work() -> T:
+        try:
+            return call()
+        finally:
+            hub = _hub_local.get_hub_if_exists()
+            if hub is not None:
+                hub.destroy(destroy_loop=True)
+
+    return work
+
+
+# Threads.
+
+
+def test_threads_share_one_client() -> None:
+    before = len(descriptors())
+    with Peer() as peer:
+        client = HTTPClient("127.0.0.1", peer.port, concurrency=2)
+        assert get(client, "/main") == b"/main"
+
+        def work(me: int) -> list[bytes]:
+            def loop(strand: int) -> list[bytes]:
+                return [get(client, f"/{me}/{strand}/{n}") for n in range(20)]
+
+            strands = [gevent.spawn(loop, strand) for strand in range(3)]
+            gevent.joinall(strands, timeout=20, raise_error=True)
+            return [body for strand in strands for body in strand.value]
+
+        results: dict[int, object] = {}
+        threads = [
+            threading.Thread(
+                target=lambda me=me: results.__setitem__(me, attempt(then_without_hub(lambda: work(me)))),
+            )
+            for me in range(6)
+        ]
+        for thread in threads:
+            thread.start()
+        until(lambda: not any(thread.is_alive() for thread in threads), 30)
+        for thread in threads:
+            thread.join()
+        for me in range(6):
+            assert results[me] == [f"/{me}/{s}/{n}".encode() for s in range(3) for n in range(20)]
+        assert get(client, "/main-again") == b"/main-again"
+        assert targets(peer.conns[0]) == ["/main", "/main-again"]
+        client.close()
+        until(lambda: peer.open_now == 0)
+    until(lambda: len(descriptors()) <= before)
+
+
+def test_made_in_one_thread_and_used_in_others() -> None:
+    with Peer() as peer:
+        client = in_thread(lambda: HTTPClient("127.0.0.1", peer.port))
+        assert get(client, "/main") == b"/main"
+        assert in_thread(then_without_hub(lambda: get(client, "/thread"))) == b"/thread"
+        assert get(client, "/main-again") == b"/main-again"
+        client.close()
+
+
+def test_used_in_a_hundred_threads_one_after_another() -> None:
+    with Peer() as peer:
+        client = HTTPClient("127.0.0.1", peer.port)
+        counts = []
+        for n in range(100):
+            assert in_thread(then_without_hub(lambda n=n: get(client, f"/{n}"))) == f"/{n}".encode()
+            counts.append(len(descriptors()))
+        until(lambda: len(descriptors()) <= counts[5])
+        client.close()
+
+
+def test_connections_of_a_thread_that_has_ended_are_closed() -> None:
+    with Peer() as peer:
+        client = HTTPClient("127.0.0.1", peer.port)
+        assert get(client, "/main") == b"/main"
+        assert in_thread(lambda: get(client, "/thread")) == b"/thread"  # and its hub is left to itself
+        until(lambda: peer.open_now == 1)
+        assert get(client, "/main-again") == b"/main-again"
+        client.close()
+
+
+def test_in_a_job_of_the_thread_pool() -> None:
+    with Peer() as peer:
+        client = HTTPClient("127.0.0.1", peer.port)
+        jobs = [gevent.get_hub().threadpool.spawn(get, client, f"/{n}") for n in range(8)]
+        assert [job.get(timeout=20) for job in jobs] == [f"/{n}".encode() for n in range(8)]
+        assert get(client, "/main") == b"/main"
+        client.close()
+
+
+def test_closed_by_another_thread_while_idle() -> None:
+    used, closed = threading.Event(), threading.Event()
+
+    def work() -> object:
+        assert get(client, "/thread") == b"/thread"
+        used.set()
+        until(closed.is_set)
+        return attempt(lambda: client.get("/too-late"))
+
+    with Peer() as peer:
+        client = HTTPClient("127.0.0.1", peer.port)
+        user = gevent.spawn(in_thread, then_without_hub(work))
+        until(used.is_set)
+        client.close()
+        closed.set()
+        outcome = user.get(timeout=20)
+        assert isinstance(outcome, RuntimeError), repr(outcome)
+        until(lambda: peer.open_now == 0)
+        assert [request.target for request in peer.requests] == ["/thread"]
+
+
+def test_closed_by_another_thread_while_a_request_waits() -> None:
+    gate = Gate()
+
+    def work() -> tuple[object, object]:
+        response = client.get("/held")
+        return response.read(), attempt(lambda: client.get("/too-late"))
+
+    with Peer(gate) as peer:
+        client = HTTPClient("127.0.0.1", peer.port)
+        user = gevent.spawn(in_thread, then_without_hub(work))
+        until(lambda: gate.held)
+        client.close()
+        gate.opened.set()
+        body, outcome = user.get(timeout=20)
+        assert body == b"/held"
+        assert isinstance(outcome, RuntimeError), repr(outcome)
+        until(lambda: peer.open_now == 0)
+
+
+def test_closed_in_a_thread_without_a_hub() -> None:
+    """As by a __del__ that runs there: it needs no hub, and makes none."""
+    with Peer() as peer:
+        client = HTTPClient("127.0.0.1", peer.port)
+        assert get(client, "/") == b"/"
+
+        def work() -> object:
+            client.close()
+            client.close()
+            return _hub_local.get_hub_if_exists()
+
+        assert in_thread(work) is None
+        until(lambda: peer.open_now == 0)
+        with pytest.raises(RuntimeError):
+            client.get("/too-late")
+
+
+def test_a_client_dropped_in_another_thread() -> None:
+    with Peer() as peer:
+        box = [HTTPClient("127.0.0.1", peer.port)]
+        assert get(box[0], "/") == b"/"
+
+        def work() -> None:
+            box.clear()
+            gc.collect()
+
+        in_thread(work)
+        until(lambda: peer.open_now == 0)
+
+
+def test_a_response_dropped_in_another_thread_frees_its_slot() -> None:
+    with Peer(Gate()) as peer:
+        client = HTTPClient("127.0.0.1", peer.port)
+        box = [client.get("/held-body")]
+
+        def work() -> None:
+            box.clear()
+            gc.collect()
+
+        in_thread(work)
+        assert get(client, "/after") == b"/after"
+        assert len(peer.conns) == 2
+        client.close()
+
+
+def test_a_response_read_in_another_thread() -> None:
+    """Its connection belongs to the thread that asked: another one is told so, and does no harm."""
+    gate = Gate()
+    with Peer(gate) as peer:
+        client = HTTPClient("127.0.0.1", peer.port)
+        response = client.get("/held-body")
+        outcome = in_thread(then_without_hub(lambda: attempt(response.read)))
+        assert isinstance(outcome, RuntimeError), repr(outcome)
+        gate.opened.set()
+        assert response.read() == b"/held-body"
+        assert get(client, "/after") == b"/after"
+        client.close()
+
+
+def test_a_complete_response_is_read_in_any_thread() -> None:
+    with Peer() as peer:
+        client = HTTPClient("127.0.0.1", peer.port)
+        response = client.get("/all-there")
+        assert in_thread(response.read) == b"/all-there"
+        client.close()
+
+
+def test_a_thread_that_ends_with_waiting_greenlets() -> None:
+    """Its connections are closed, and the process lives on, to a clean end."""
+    gate = Gate(4)
+    with Peer(gate) as peer, running("exits.thread_ends_with_parked_greenlets", peer.port) as program:
+        assert program.read_line() == "threads ended"
+        gate.opened.set()
+        until(lambda: peer.open_now == 0)
+        program.send_line()
+        assert program.end().clean().split() == ["ok"]
+
+
+# The end of the interpreter.
+
+
+def check_end(outcome: Outcome, code: int) -> None:
+    assert outcome.code == code, outcome
+    for word in ("Fatal Python error", "panicked", "PanicException", "Segmentation", "Exception ignored"):
+        assert word not in outcome.err, outcome.err
+
+
+LOOPS = ["libev-cext", "libuv-cffi"]
+
+
+def choose(loop: str) -> dict[str, str]:
+    if loop == "libuv-cffi" and importlib.util.find_spec("_cffi_backend") is None:
+        missing("cffi, which gevent's libuv loop is made with,")
+    return {"GEVENT_LOOP": loop}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("returns", 0),
+        ("sys_exit", 3),
+        ("exception", 1),
+        ("os_exit", 4),
+        ("within_a_greenlet", 5),
+        ("references_dropped", 6),
+        ("daemon_thread_parked", 0),
+    ],
+)
+def test_the_interpreter_ends_while_requests_wait(name: str, code: int, loop: str) -> None:
+    with Peer(Gate(4)) as peer:
+        check_end(run(f"exits.{name}", peer.port, **choose(loop)), code)
+        until(lambda: peer.open_now == 0 or peer.scripts[0].opened.set())  # type: ignore[attr-defined]
+
+
+def test_a_request_at_exit() -> None:
+    with Peer(Gate(4)) as peer:
+        outcome = run("exits.atexit_request", peer.port)
+    check_end(outcome, 0)
+    assert outcome.out.split() == ["/at-exit"]
+
+
+def test_closed_by_a_del_at_the_end() -> None:
+    with Peer(Gate()) as peer:
+        outcome = run("exits.closed_by_del", peer.port)
+    check_end(outcome, 0)
+    assert outcome.err == ""
+
+
+def test_a_request_by_a_del_at_the_end() -> None:
+    with Peer(Gate()) as peer:
+        outcome = run("exits.request_by_del", peer.port)
+    check_end(outcome, 0)
+    assert outcome.out.split()[:1] == ["True"], outcome
+
+
+def test_the_interpreter_ends_while_a_daemon_thread_makes_requests() -> None:
+    with Peer() as peer:
+        pool = Pool(3)
+        outcomes = pool.map(lambda n: run("exits.daemon_thread", peer.port), range(20))
+    for outcome in outcomes:
+        check_end(outcome, 0)
+
+
+# Forks.
+
+WAYS = [("os", "libev-cext"), ("gevent", "libev-cext"), ("multiprocessing", "libev-cext"), ("gevent", "libuv-cffi")]
+forks = pytest.mark.parametrize(("way", "loop"), WAYS)
+
+
+def run_fork(name: str, peer: Peer, way: str, loop: str) -> str:
+    # Python complains of forks where there are threads, and the resolver has some.
+    return run(f"forks.{name}", peer.port, way, PYTHONWARNINGS="ignore", **choose(loop)).clean()
+
+
+@forks
+def test_a_child_has_connections_of_its_own(way: str, loop: str) -> None:
+    with Peer() as peer:
+        assert run_fork("idle", peer, way, loop).split() == ["ok"]
+        assert [targets(conn) for conn in peer.conns] == [
+            ["/parent-before", "/parent-after", "/parent-last"],
+            ["/child", "/child-again"],
+            ["/child", "/child-again"],
+        ]
+        assert peer.conns[0].raw.count(b"HTTP/1.1\r\n") == 3
+        assert all(conn.buffer == b"" for conn in peer.conns)
+
+
+@forks
+def test_a_child_that_closes_the_client_does_its_parent_no_harm(way: str, loop: str) -> None:
+    with Peer() as peer:
+        assert run_fork("unused", peer, way, loop).split() == ["ok"]
+        assert [targets(conn) for conn in peer.conns] == [["/parent-before", "/parent-after"]]
+
+
+@forks
+def test_a_fork_while_requests_wait(way: str, loop: str) -> None:
+    with Peer(Gate(2)) as peer:
+        assert run_fork("in_flight", peer, way, loop).split() == ["ok"]
+        held = [request.target for request in peer.requests if request.target.startswith("/held")]
+        assert sorted(held) == ["/held0", "/held1", "/held2", "/held3"]
+
+
+@forks
+def test_a_fork_while_a_body_is_half_read(way: str, loop: str) -> None:
+    with Peer(Gate()) as peer:
+        assert run_fork("half_read", peer, way, loop).split() == ["ok"]
+        assert targets(peer.conns[0]) == ["/held-body", "/parent-after"]
+
+
+@forks
+def test_a_child_holds_no_connection_of_its_parent_open(way: str, loop: str) -> None:
+    with (
+        Peer() as peer,
+        running("forks.lets_go", peer.port, way, PYTHONWARNINGS="ignore", **choose(loop)) as program,
+    ):
+        assert program.read_line() == "closed"
+        until(lambda: peer.open_now == 0)
+        program.send_line()
+        assert program.end().clean().split() == ["ok"]
+
+
+@forks
+def test_a_fork_while_another_thread_has_connections(way: str, loop: str) -> None:
+    with Peer() as peer:
+        assert run_fork("with_threads", peer, way, loop).split() == ["ok"]
+        assert ["/thread-before", "/thread-after"] in [targets(conn) for conn in peer.conns]
+
+
+@forks
+def test_children_of_children(way: str, loop: str) -> None:
+    with Peer() as peer:
+        assert run_fork("again_and_again", peer, way, loop).split() == ["ok"]
+        assert [targets(conn) for conn in peer.conns] == [["/0"], *([f"/{n}", f"/{n}-after"] for n in range(1, 6))]
