@@ -114,8 +114,9 @@ pub(crate) fn end_of_lines(input: &[u8], from: usize) -> Option<usize> {
 fn parse(text: &[u8], limits: &Limits) -> Result<ResponseHead, ResponseError> {
     // Most heads fit in 32 lines; the rest are parsed again into as many as the limit allows.
     let mut few = [const { MaybeUninit::uninit() }; 32];
-    match parse_into(text, &mut few) {
-        Err(httparse::Error::TooManyHeaders) => {
+    let at_most = few.len().min(limits.header_count);
+    match parse_into(text, &mut few[..at_most]) {
+        Err(httparse::Error::TooManyHeaders) if limits.header_count > at_most => {
             let mut many = vec![const { MaybeUninit::uninit() }; limits.header_count];
             parse_into(text, &mut many).map_err(|error| refusal(error, limits))
         }
