@@ -14,7 +14,7 @@ use engine::{Client, Error, Kind, Phase, SystemResolver};
 use support::*;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-const LIMIT: Duration = Duration::from_millis(50);
+const LIMIT: Duration = Duration::from_millis(100);
 
 fn assert_timeout(error: &Error, phase: Phase) {
     assert!(matches!(error.kind(), Kind::Timeout(limit) if *limit == LIMIT), "{error}");
