@@ -31,12 +31,7 @@ impl<'a> Authority<'a> {
             None => address.split_at(address.find(':').unwrap_or(address.len())),
         };
         let port = behind.split_once(':').map_or("", |(_, port)| port);
-        Authority {
-            userinfo,
-            address,
-            host,
-            port,
-        }
+        Authority { userinfo, address, host, port }
     }
 
     /// Host and port, without the user.
@@ -47,11 +42,7 @@ impl<'a> Authority<'a> {
     /// The user's name, escapes and all. `None` where there is no `@`.
     pub fn username(&self) -> Option<&'a str> {
         let userinfo = self.userinfo?;
-        Some(
-            userinfo
-                .split_once(':')
-                .map_or(userinfo, |(username, _)| username),
-        )
+        Some(userinfo.split_once(':').map_or(userinfo, |(username, _)| username))
     }
 
     /// The password, escapes and all. `None` where the user's name is not followed by a colon.
@@ -61,13 +52,8 @@ impl<'a> Authority<'a> {
 
     /// The host in lower case and without brackets; the zone of an IPv6 address (RFC 6874) as it is written.
     pub fn host(&self) -> Cow<'a, str> {
-        let (name, zone) = self
-            .host
-            .split_at(self.host.find('%').unwrap_or(self.host.len()));
-        if name
-            .bytes()
-            .all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase())
-        {
+        let (name, zone) = self.host.split_at(self.host.find('%').unwrap_or(self.host.len()));
+        if name.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
             return Cow::Borrowed(self.host);
         }
         Cow::Owned(name.to_lowercase() + zone)
@@ -82,15 +68,11 @@ impl<'a> Authority<'a> {
             return Ok(None);
         }
         if !self.port.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(UrlError::PortNotNumber {
-                port: self.port.into(),
-            });
+            return Err(UrlError::PortNotNumber { port: self.port.into() });
         }
         match self.port.parse() {
             Ok(port) => Ok(Some(port)),
-            Err(_) => Err(UrlError::PortOutOfRange {
-                port: self.port.into(),
-            }),
+            Err(_) => Err(UrlError::PortOutOfRange { port: self.port.into() }),
         }
     }
 
@@ -99,10 +81,7 @@ impl<'a> Authority<'a> {
     /// # Errors
     /// [`UrlError::Host`] for what would end the host or the authority, [`UrlError::Ipv6`] for a colon in no address.
     pub fn with_host(&self, host: &str) -> Result<String, UrlError> {
-        let bare = host
-            .strip_prefix('[')
-            .and_then(|inside| inside.strip_suffix(']'))
-            .unwrap_or(host);
+        let bare = host.strip_prefix('[').and_then(|inside| inside.strip_suffix(']')).unwrap_or(host);
         if bare.contains(|c: char| c <= ' ' || c == '\x7f' || "/?#@[]\\".contains(c)) {
             return Err(UrlError::Host { host: host.into() });
         }
@@ -111,21 +90,13 @@ impl<'a> Authority<'a> {
             check_literal(bare)?;
         }
         let (open, close) = if literal { ("[", "]") } else { ("", "") };
-        let (colon, port) = if self.port.is_empty() {
-            ("", "")
-        } else {
-            (":", self.port)
-        };
+        let (colon, port) = if self.port.is_empty() { ("", "") } else { (":", self.port) };
         Ok([&self.userinfo_prefix(), open, bare, close, colon, port].concat())
     }
 
     /// The authority with another port, or without one.
     pub fn with_port(&self, port: Option<u16>) -> String {
-        let (open, close) = if self.address.starts_with('[') {
-            ("[", "]")
-        } else {
-            ("", "")
-        };
+        let (open, close) = if self.address.starts_with('[') { ("[", "]") } else { ("", "") };
         let port = port.map_or_else(String::new, |port| format!(":{port}"));
         [&self.userinfo_prefix(), open, self.host, close, &port].concat()
     }
@@ -136,23 +107,15 @@ impl<'a> Authority<'a> {
         let escaped = |text| percent::escape(text, &USERINFO);
         match (username, password) {
             (None, None) => self.address.into(),
-            (username, None) => {
-                [&escaped(username.unwrap_or_default()), "@", self.address].concat()
+            (username, None) => [&escaped(username.unwrap_or_default()), "@", self.address].concat(),
+            (username, Some(password)) => {
+                [&escaped(username.unwrap_or_default()), ":", &escaped(password), "@", self.address].concat()
             }
-            (username, Some(password)) => [
-                &escaped(username.unwrap_or_default()),
-                ":",
-                &escaped(password),
-                "@",
-                self.address,
-            ]
-            .concat(),
         }
     }
 
     fn userinfo_prefix(&self) -> String {
-        self.userinfo
-            .map_or_else(String::new, |userinfo| [userinfo, "@"].concat())
+        self.userinfo.map_or_else(String::new, |userinfo| [userinfo, "@"].concat())
     }
 }
 
@@ -173,10 +136,7 @@ mod tests {
     #[test]
     fn missing_parts() {
         let authority = Authority::read("");
-        assert_eq!(
-            (authority.username(), authority.password(), authority.port()),
-            (None, None, Ok(None))
-        );
+        assert_eq!((authority.username(), authority.password(), authority.port()), (None, None, Ok(None)));
         assert_eq!(authority.host(), "");
         assert_eq!(Authority::read("h:").port(), Ok(None));
         assert_eq!(Authority::read("@h").username(), Some(""));
@@ -207,10 +167,7 @@ mod tests {
         }
         for bad in ["65536", "99999999999999999999999"] {
             let error = Authority::read(&format!("h:{bad}")).port().unwrap_err();
-            assert_eq!(
-                error.to_string(),
-                format!("Port out of range 0-65535: {bad}")
-            );
+            assert_eq!(error.to_string(), format!("Port out of range 0-65535: {bad}"));
         }
     }
 
@@ -223,33 +180,16 @@ mod tests {
         assert_eq!(authority.with_port(None), "u:p@[::1]");
         assert_eq!(authority.with_port(Some(8080)), "u:p@[::1]:8080");
         assert_eq!(authority.with_user(Some("a b"), None), "a%20b@[::1]:80");
-        assert_eq!(
-            authority.with_user(None, Some("%41:@")),
-            ":%41%3A%40@[::1]:80"
-        );
+        assert_eq!(authority.with_user(None, Some("%41:@")), ":%41%3A%40@[::1]:80");
         assert_eq!(authority.with_user(None, None), "[::1]:80");
     }
 
     #[test]
     fn hosts_that_are_refused() {
-        for bad in [
-            "a/b", "a?b", "a#b", "a@b", "a b", "a\r\nb", "a\\b", "[a", "\x7f",
-        ] {
-            assert!(
-                matches!(
-                    Authority::read("h").with_host(bad),
-                    Err(UrlError::Host { .. })
-                ),
-                "{bad:?}"
-            );
+        for bad in ["a/b", "a?b", "a#b", "a@b", "a b", "a\r\nb", "a\\b", "[a", "\x7f"] {
+            assert!(matches!(Authority::read("h").with_host(bad), Err(UrlError::Host { .. })), "{bad:?}");
         }
-        assert!(matches!(
-            Authority::read("h").with_host("a:80"),
-            Err(UrlError::Ipv6 { .. })
-        ));
-        assert!(matches!(
-            Authority::read("h").with_host("[a]"),
-            Err(UrlError::Ipv6 { .. })
-        ));
+        assert!(matches!(Authority::read("h").with_host("a:80"), Err(UrlError::Ipv6 { .. })));
+        assert!(matches!(Authority::read("h").with_host("[a]"), Err(UrlError::Ipv6 { .. })));
     }
 }

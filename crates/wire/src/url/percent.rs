@@ -94,11 +94,7 @@ pub fn unquote_plus(text: &str) -> Cow<'_, [u8]> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
-        let escape = if byte == b'%' {
-            decoded(&bytes[at + 1..])
-        } else {
-            None
-        };
+        let escape = if byte == b'%' { decoded(&bytes[at + 1..]) } else { None };
         out.push(escape.unwrap_or(if byte == b'+' { b' ' } else { byte }));
         at += if escape.is_some() { 3 } else { 1 };
     }
@@ -167,9 +163,9 @@ fn decoded(behind: &[u8]) -> Option<u8> {
 fn check_stray(behind: &str) -> Result<(), UrlError> {
     let mut chars = behind.chars();
     match (chars.next(), chars.next()) {
-        (Some(a), Some(b)) if a.is_alphanumeric() && b.is_alphanumeric() => Err(UrlError::Escape {
-            digits: String::from_iter([a, b]),
-        }),
+        (Some(a), Some(b)) if a.is_alphanumeric() && b.is_alphanumeric() => {
+            Err(UrlError::Escape { digits: String::from_iter([a, b]) })
+        }
         _ => Ok(()),
     }
 }
@@ -207,12 +203,7 @@ mod tests {
     #[test]
     fn a_bad_escape_is_named() {
         for (uri, digits) in [("%zz", "zz"), ("%41%4g", "4g"), ("%\u{e9}1", "\u{e9}1")] {
-            assert_eq!(
-                unquote_unreserved(uri),
-                Err(UrlError::Escape {
-                    digits: digits.into()
-                })
-            );
+            assert_eq!(unquote_unreserved(uri), Err(UrlError::Escape { digits: digits.into() }));
         }
     }
 

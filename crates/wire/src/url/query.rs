@@ -13,13 +13,11 @@ pub fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
 
 /// The decoded values of `key`, in their order. What is not UTF-8 becomes U+FFFD.
 pub fn values<'a>(query: &'a str, key: &[u8]) -> impl Iterator<Item = Cow<'a, str>> {
-    pairs(query)
-        .filter(move |(name, _)| names(name, key))
-        .map(|(_, value)| match unquote_plus(value) {
-            // Nothing was decoded: it is the text it was.
-            Cow::Borrowed(_) => Cow::Borrowed(value),
-            Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
-        })
+    pairs(query).filter(move |(name, _)| names(name, key)).map(|(_, value)| match unquote_plus(value) {
+        // Nothing was decoded: it is the text it was.
+        Cow::Borrowed(_) => Cow::Borrowed(value),
+        Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
+    })
 }
 
 /// The query in which `key` has these values and no others: where its first value was, otherwise at the end. Without

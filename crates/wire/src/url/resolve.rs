@@ -9,51 +9,25 @@ use super::split::Parts;
 /// not relative. No target has dot segments, not even one whose path is the base's.
 pub fn resolve<'a>(base: &Parts<'a>, reference: &Parts<'a>) -> Parts<'a> {
     let path = |path: &Cow<'a, str>| without_dots(path.clone());
-    let (authority, path, query) = if !reference.scheme.is_empty() || reference.authority.is_some()
-    {
-        (
-            reference.authority.clone(),
-            path(&reference.path),
-            reference.query.clone(),
-        )
+    let (authority, path, query) = if !reference.scheme.is_empty() || reference.authority.is_some() {
+        (reference.authority.clone(), path(&reference.path), reference.query.clone())
     } else if reference.path.is_empty() {
         let query = reference.query.as_ref().or(base.query.as_ref());
         (base.authority.clone(), path(&base.path), query.cloned())
     } else if reference.path.starts_with('/') {
-        (
-            base.authority.clone(),
-            path(&reference.path),
-            reference.query.clone(),
-        )
+        (base.authority.clone(), path(&reference.path), reference.query.clone())
     } else {
         let merged = Cow::Owned(merge(&base.path, &reference.path));
-        (
-            base.authority.clone(),
-            path(&merged),
-            reference.query.clone(),
-        )
+        (base.authority.clone(), path(&merged), reference.query.clone())
     };
-    let scheme = if reference.scheme.is_empty() {
-        &base.scheme
-    } else {
-        &reference.scheme
-    };
-    Parts {
-        scheme: scheme.clone(),
-        authority,
-        path,
-        query,
-        fragment: reference.fragment.clone(),
-    }
+    let scheme = if reference.scheme.is_empty() { &base.scheme } else { &reference.scheme };
+    Parts { scheme: scheme.clone(), authority, path, query, fragment: reference.fragment.clone() }
 }
 
 /// The path with `value` behind it and exactly one slash between them. What cannot stand in a path is escaped.
 pub fn append_to_path(path: &str, value: &str) -> String {
     let value = percent::escape(value, &PATH);
-    let (path, value) = (
-        path.strip_suffix('/').unwrap_or(path),
-        value.strip_prefix('/').unwrap_or(&value),
-    );
+    let (path, value) = (path.strip_suffix('/').unwrap_or(path), value.strip_prefix('/').unwrap_or(&value));
     [path, "/", value].concat()
 }
 
@@ -163,11 +137,7 @@ mod tests {
     #[test]
     fn the_examples_of_the_rfc() {
         for (reference, target) in EXAMPLES {
-            assert_eq!(
-                resolved("http://a/b/c/d;p?q", reference),
-                *target,
-                "{reference:?}"
-            );
+            assert_eq!(resolved("http://a/b/c/d;p?q", reference), *target, "{reference:?}");
         }
     }
 
@@ -216,14 +186,8 @@ mod tests {
         const ALPHABET: [char; 3] = ['/', '.', 'a'];
         for length in 0..9_u32 {
             for number in 0..3_usize.pow(length) {
-                let path: String = (0..length)
-                    .map(|place| ALPHABET[number / 3_usize.pow(place) % 3])
-                    .collect();
-                assert_eq!(
-                    without_dots(Cow::Borrowed(&path)),
-                    remove_dot_segments(&path),
-                    "{path:?}"
-                );
+                let path: String = (0..length).map(|place| ALPHABET[number / 3_usize.pow(place) % 3]).collect();
+                assert_eq!(without_dots(Cow::Borrowed(&path)), remove_dot_segments(&path), "{path:?}");
             }
         }
     }

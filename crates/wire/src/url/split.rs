@@ -11,8 +11,8 @@ use super::authority::Authority;
 
 /// Schemes whose last path segment may have `;parameters`: the sixth field of Python's `urlparse`.
 const WITH_PARAMS: [&str; 15] = [
-    "", "ftp", "hdl", "http", "https", "mms", "prospero", "rtsp", "rtsps", "rtspu", "sftp",
-    "shttp", "sip", "sips", "tel",
+    "", "ftp", "hdl", "http", "https", "mms", "prospero", "rtsp", "rtsps", "rtspu", "sftp", "shttp", "sip", "sips",
+    "tel",
 ];
 
 /// Schemes written with `//` although they have no authority (`file:///etc`).
@@ -47,9 +47,9 @@ const WITH_AUTHORITY: [&str; 26] = [
 
 /// Every character that NFKC (Unicode 15.1) turns into one of `/?#@:` or into several of which one is.
 const LOOKALIKES: [char; 19] = [
-    '\u{2047}', '\u{2048}', '\u{2049}', '\u{2100}', '\u{2101}', '\u{2105}', '\u{2106}', '\u{2a74}',
-    '\u{fe13}', '\u{fe16}', '\u{fe55}', '\u{fe56}', '\u{fe5f}', '\u{fe6b}', '\u{ff03}', '\u{ff0f}',
-    '\u{ff1a}', '\u{ff1f}', '\u{ff20}',
+    '\u{2047}', '\u{2048}', '\u{2049}', '\u{2100}', '\u{2101}', '\u{2105}', '\u{2106}', '\u{2a74}', '\u{fe13}',
+    '\u{fe16}', '\u{fe55}', '\u{fe56}', '\u{fe5f}', '\u{fe6b}', '\u{ff03}', '\u{ff0f}', '\u{ff1a}', '\u{ff1f}',
+    '\u{ff20}',
 ];
 
 /// The components of a URL or of a relative reference: borrowed from the text where it could be read as it stands.
@@ -76,8 +76,7 @@ impl<'a> Parts<'a> {
             "" => Cow::Borrowed(path),
             params => Cow::Owned([path, ";", params].concat()),
         };
-        let bare = netloc.is_empty()
-            && !(has_authority(scheme) && (path.is_empty() || path.starts_with('/')));
+        let bare = netloc.is_empty() && !(has_authority(scheme) && (path.is_empty() || path.starts_with('/')));
         let present = |field: &'a str| (!field.is_empty()).then_some(Cow::Borrowed(field));
         Parts {
             scheme: Cow::Borrowed(scheme),
@@ -175,8 +174,7 @@ fn split_clean(text: &str) -> Result<Parts<'_>, UrlError> {
     let (authority, rest) = match rest.strip_prefix("//") {
         None => (None, rest),
         Some(rest) => {
-            let (authority, rest) =
-                rest.split_at(memchr2(b'/', b'?', rest.as_bytes()).unwrap_or(rest.len()));
+            let (authority, rest) = rest.split_at(memchr2(b'/', b'?', rest.as_bytes()).unwrap_or(rest.len()));
             check_authority(authority)?;
             (Some(Cow::Borrowed(authority)), rest)
         }
@@ -226,18 +224,14 @@ fn check_authority(netloc: &str) -> Result<(), UrlError> {
         check_brackets(netloc)?;
     }
     if !netloc.is_ascii() && netloc.contains(LOOKALIKES) {
-        return Err(UrlError::Lookalike {
-            netloc: netloc.into(),
-        });
+        return Err(UrlError::Lookalike { netloc: netloc.into() });
     }
     Ok(())
 }
 
 /// `IP-literal = "[" ( IPv6address / IPvFuture ) "]"`, RFC 3986 section 3.2.2, and nothing but a port behind it.
 fn check_brackets(netloc: &str) -> Result<(), UrlError> {
-    let mismatch = || UrlError::Brackets {
-        netloc: netloc.into(),
-    };
+    let mismatch = || UrlError::Brackets { netloc: netloc.into() };
     let address = Authority::read(netloc).address();
     let inside = address.strip_prefix('[').ok_or_else(mismatch)?;
     let (host, behind) = inside.split_once(']').ok_or_else(mismatch)?;
@@ -251,20 +245,16 @@ fn check_brackets(netloc: &str) -> Result<(), UrlError> {
 pub(super) fn check_literal(host: &str) -> Result<(), UrlError> {
     let fits = if let Some(future) = host.strip_prefix('v') {
         future.split_once('.').is_some_and(|(version, address)| {
-            !version.is_empty()
-                && version.bytes().all(|byte| byte.is_ascii_hexdigit())
-                && !address.is_empty()
+            !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_hexdigit()) && !address.is_empty()
         })
     } else {
         let (address, zone) = match host.split_once('%') {
             Some((address, zone)) => (address, Some(zone)),
             None => (host, None),
         };
-        address.parse::<Ipv6Addr>().is_ok()
-            && zone.is_none_or(|zone| !zone.is_empty() && !zone.contains('%'))
+        address.parse::<Ipv6Addr>().is_ok() && zone.is_none_or(|zone| !zone.is_empty() && !zone.contains('%'))
     };
-    fits.then_some(())
-        .ok_or_else(|| UrlError::Ipv6 { host: host.into() })
+    fits.then_some(()).ok_or_else(|| UrlError::Ipv6 { host: host.into() })
 }
 
 #[cfg(test)]
@@ -288,18 +278,9 @@ mod tests {
         // RFC 3986 section 3.
         assert_eq!(
             fields("foo://example.com:8042/over/there?name=ferret#nose"),
-            [
-                "foo",
-                "example.com:8042",
-                "/over/there",
-                "name=ferret",
-                "nose"
-            ]
+            ["foo", "example.com:8042", "/over/there", "name=ferret", "nose"]
         );
-        assert_eq!(
-            fields("urn:example:animal"),
-            ["urn", "-", "example:animal", "-", "-"]
-        );
+        assert_eq!(fields("urn:example:animal"), ["urn", "-", "example:animal", "-", "-"]);
     }
 
     #[test]
@@ -325,10 +306,7 @@ mod tests {
 
     #[test]
     fn controls_are_dropped() {
-        assert_eq!(
-            fields("\x00 \x1fht\ntp://a\t/b\r\n?c"),
-            ["http", "a", "/b", "c", "-"]
-        );
+        assert_eq!(fields("\x00 \x1fht\ntp://a\t/b\r\n?c"), ["http", "a", "/b", "c", "-"]);
         assert_eq!(fields("http://a/ "), ["http", "a", "/ ", "-", "-"]);
     }
 
@@ -340,59 +318,23 @@ mod tests {
 
     #[test]
     fn brackets() {
-        for good in [
-            "[::1]",
-            "u@[::1]:80",
-            "[1:2::3.4.5.6]",
-            "[fe80::1%eth0]",
-            "[v1.a]",
-            "[::1]:",
-        ] {
+        for good in ["[::1]", "u@[::1]:80", "[1:2::3.4.5.6]", "[fe80::1%eth0]", "[v1.a]", "[::1]:"] {
             assert_eq!(fields(&format!("http://{good}/"))[1], good);
         }
-        for bad in [
-            "[",
-            "]",
-            "]::1[",
-            "[::1",
-            "::1]",
-            "a[::1]",
-            "[::1]a",
-            "[::1]]:80",
-            "[a]",
-            "[]",
-            "[1.2.3.4]",
-            "u[]:p@h",
-        ] {
+        for bad in
+            ["[", "]", "]::1[", "[::1", "::1]", "a[::1]", "[::1]a", "[::1]]:80", "[a]", "[]", "[1.2.3.4]", "u[]:p@h"]
+        {
             assert!(split(&format!("http://{bad}/")).is_err(), "{bad}");
         }
-        for bad in [
-            "[v.a]",
-            "[v1.]",
-            "[vg.a]",
-            "[v1]",
-            "[::1%]",
-            "[::1%a%b]",
-            "[1::2::3]",
-            "[12345::]",
-        ] {
-            assert!(
-                matches!(split(&format!("//{bad}")), Err(UrlError::Ipv6 { .. })),
-                "{bad}"
-            );
+        for bad in ["[v.a]", "[v1.]", "[vg.a]", "[v1]", "[::1%]", "[::1%a%b]", "[1::2::3]", "[12345::]"] {
+            assert!(matches!(split(&format!("//{bad}")), Err(UrlError::Ipv6 { .. })), "{bad}");
         }
     }
 
     #[test]
     fn lookalikes_of_delimiters() {
-        assert!(matches!(
-            split("http://a\u{2100}b/"),
-            Err(UrlError::Lookalike { .. })
-        ));
-        assert!(matches!(
-            split("http://a\u{ff0f}b/"),
-            Err(UrlError::Lookalike { .. })
-        ));
+        assert!(matches!(split("http://a\u{2100}b/"), Err(UrlError::Lookalike { .. })));
+        assert!(matches!(split("http://a\u{ff0f}b/"), Err(UrlError::Lookalike { .. })));
         assert_eq!(fields("http://m\u{fc}nchen/\u{ff0f}")[1], "m\u{fc}nchen");
     }
 
@@ -411,17 +353,8 @@ mod tests {
 
     #[test]
     fn recomposition() {
-        for text in [
-            "http://h/?",
-            "http://h#",
-            "file:///x",
-            "//h",
-            "a:b",
-            "",
-            "?q",
-            "http://u@h:1/p;q?r#s",
-            "x:////y",
-        ] {
+        for text in ["http://h/?", "http://h#", "file:///x", "//h", "a:b", "", "?q", "http://u@h:1/p;q?r#s", "x:////y"]
+        {
             assert_eq!(split(text).unwrap().to_string(), text);
         }
         for (fields, text) in [
