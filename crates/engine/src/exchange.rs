@@ -72,6 +72,11 @@ impl Client {
 
     async fn exchange(&self, request: &mut Request, resolver: &dyn Resolver) -> Result<Response> {
         let mut lease = self.pool.lease().await?;
+        // What cannot be sent a second time is worth asking the kernel whether the peer is still there, however short
+        // a time ago it was.
+        if !request.can_be_repeated() && lease.connection().is_some_and(|connection| !connection.is_fit(None)) {
+            lease.replace(None);
+        }
         loop {
             let reused = lease.is_connected();
             if !reused {
@@ -122,9 +127,10 @@ struct Failed {
 
 impl Failed {
     /// RFC 9110 section 9.2.2 and RFC 9112 section 9.3.1: on a connection that broke before any answer, what is
-    /// idempotent is sent again, and so is whatever was never sent. A POST that may have arrived is not.
+    /// idempotent is sent again, and so is whatever was never sent: no body is asked for anything before its head is
+    /// out. A POST that may have arrived is not.
     fn may_be_repeated(&self, request: &Request) -> bool {
-        self.error.is_disconnect() && request.body.can_be_repeated() && (self.never_left || request.idempotent)
+        self.error.is_disconnect() && (self.never_left || request.can_be_repeated())
     }
 }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::Reactor;
 
@@ -29,13 +29,18 @@ pub fn block_on<F: Future>(reactor: &Rc<Reactor>, future: F) -> io::Result<F::Ou
     let flag = Arc::new(Flag(AtomicBool::new(true)));
     let waker = Waker::from(flag.clone());
     loop {
-        if flag.0.swap(false, Ordering::Acquire) {
-            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-                return Ok(output);
-            }
-            continue;
+        if flag.0.swap(false, Ordering::Acquire)
+            && let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker))
+        {
+            return Ok(output);
         }
-        let until = reactor.next_deadline();
-        reactor.turn(until.map(|deadline| deadline.saturating_duration_since(Instant::now())))?;
+        // A task that woke itself, to leave others their turn, does not wait; sockets and deadlines are looked at all
+        // the same.
+        let timeout = match reactor.next_deadline() {
+            _ if flag.0.load(Ordering::Acquire) => Some(Duration::ZERO),
+            Some(deadline) => Some(deadline.saturating_duration_since(Instant::now())),
+            None => None,
+        };
+        reactor.turn(timeout)?;
     }
 }

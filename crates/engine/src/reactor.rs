@@ -9,7 +9,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Registry, Token};
+use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
 use crate::sys;
@@ -39,9 +39,10 @@ pub(crate) struct Source {
 
 /// The sockets, the deadlines and the scratch memory of one thread's clients.
 pub struct Reactor {
+    /// Borrowed for no longer than one system call. Its registry is asked for each time: a clone of that is a second
+    /// descriptor of the same instance, which in the child of a fork would go on to work on the parent's.
     poll: RefCell<Poll>,
     descriptor: RawFd,
-    registry: Registry,
     events: RefCell<Events>,
     sources: RefCell<Slab<Rc<Source>>>,
     generation: Cell<u32>,
@@ -58,7 +59,6 @@ impl Reactor {
         let poll = Poll::new()?;
         Ok(Rc::new(Reactor {
             descriptor: poll.as_raw_fd(),
-            registry: poll.registry().try_clone()?,
             poll: RefCell::new(poll),
             events: RefCell::new(Events::with_capacity(EVENTS)),
             sources: RefCell::default(),
@@ -165,21 +165,32 @@ impl Reactor {
     fn drop_sockets(&self) {
         for (_, source) in self.sources.borrow().iter() {
             if let Some(mut socket) = source.socket.borrow_mut().take() {
-                let _ = self.registry.deregister(&mut socket);
+                let _ = self.poll.borrow().registry().deregister(&mut socket);
             }
+            // Whoever is woken has to come as far as the socket to be told, instead of waiting for an event.
+            source.closing.set(true);
+            source.readable.set(true);
+            source.writable.set(true);
         }
     }
 
-    pub(crate) fn register(&self, mut socket: TcpStream) -> io::Result<Rc<Source>> {
+    /// Fails once the reactor was closed; to be asked before a peer hears anything.
+    pub(crate) fn check_open(&self) -> io::Result<()> {
         if self.closed.get() {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "the event loop of this client is gone"));
         }
+        Ok(())
+    }
+
+    pub(crate) fn register(&self, mut socket: TcpStream) -> io::Result<Rc<Source>> {
+        self.check_open()?;
         let mut sources = self.sources.borrow_mut();
         let entry = sources.vacant_entry();
         let generation = self.generation.get().wrapping_add(1);
         self.generation.set(generation);
         let token = Token(entry.key() | (generation as usize) << 32);
-        self.registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.borrow().registry().register(&mut socket, token, interest)?;
         let source = Rc::new(Source {
             socket: RefCell::new(Some(socket)),
             token,
@@ -197,7 +208,7 @@ impl Reactor {
     pub(crate) fn deregister(&self, source: &Source) {
         let socket = source.socket.borrow_mut().take();
         if let Some(mut socket) = socket {
-            let _ = self.registry.deregister(&mut socket);
+            let _ = self.poll.borrow().registry().deregister(&mut socket);
         }
         let removed = self.sources.borrow_mut().try_remove(slot(source.token));
         let wakers = (source.reader.take(), source.writer.take());

@@ -69,3 +69,10 @@ pub struct Request {
     /// The head says `Connection: close`.
     pub closes: bool,
 }
+
+impl Request {
+    /// Whether it may be sent again, to the same effect, when nobody knows whether it arrived.
+    pub fn can_be_repeated(&self) -> bool {
+        self.idempotent && self.body.can_be_repeated()
+    }
+}

@@ -138,10 +138,15 @@ impl Incoming {
     fn poll_fetch(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool>> {
         let before = self.ready.len();
         loop {
-            self.decode_buffered()?;
+            let decoded = self.decode_buffered();
             if self.ready.len() > before {
+                // What came before an error is delivered before it, however the packets were cut.
+                if let Err(error) = decoded {
+                    self.fate = Fate::Failing(error);
+                }
                 return Poll::Ready(Ok(true));
             }
+            decoded?;
             let Some(connection) = self.lease.as_mut().and_then(Lease::connection) else {
                 return Poll::Ready(self.check().map(|()| false));
             };

@@ -56,9 +56,11 @@ pub(crate) async fn send(
     let mut sender = Sender { connection, limits, sent: 0, listening: true, early: None };
     let sent = sender.send(reactor, request).await;
     let nothing_left = sender.sent == 0;
-    *early = sender.early.take();
     match sent {
-        Ok(None) => Ok(Sent::Whole),
+        Ok(None) => {
+            *early = sender.early.take();
+            Ok(Sent::Whole)
+        }
         Ok(Some(head)) => Ok(Sent::Cut(head)),
         Err(error) if nothing_left || !error.is_disconnect() => Err(SendError { error, nothing_left }),
         // The peer has closed on us; it may have said why before that.
@@ -189,7 +191,7 @@ impl Sender<'_> {
         room: usize,
     ) -> Result<(usize, Option<ResponseHead>)> {
         use std::os::fd::AsRawFd;
-        // Other tasks get their turn between pieces, however fast the peer takes them.
+        // The stream gives other tasks their turn between pieces, however fast the peer takes them.
         let room = room.min(1024 * 1024);
         poll_fn(|cx| {
             let Stream::Tcp(tcp) = &mut self.connection.stream else { return Poll::Ready(Ok((0, None))) };

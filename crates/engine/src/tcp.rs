@@ -15,7 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::reactor::{Reactor, Source};
 use crate::sys;
 
-/// Bytes that one task may take from a socket that always has more, before others get their turn.
+/// Bytes that one task may move through a socket that always has more, or always takes more, before others get their
+/// turn.
 const TURN_BYTES: usize = 1024 * 1024;
 
 /// Silence after which the kernel probes whether the peer still exists.
@@ -25,8 +26,8 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 pub struct TcpStream {
     source: Rc<Source>,
     reactor: Rc<Reactor>,
-    /// Bytes read since somebody else had a turn.
-    taken: usize,
+    /// Bytes read and written since somebody else had a turn.
+    moved: usize,
 }
 
 impl TcpStream {
@@ -38,6 +39,7 @@ impl TcpStream {
     }
 
     fn start(reactor: &Rc<Reactor>, address: SocketAddr) -> io::Result<Self> {
+        reactor.check_open()?;
         let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
@@ -47,7 +49,7 @@ impl TcpStream {
             _ => {}
         }
         let source = reactor.register(Socket::from_std(socket.into()))?;
-        Ok(TcpStream { source, reactor: reactor.clone(), taken: 0 })
+        Ok(TcpStream { source, reactor: reactor.clone(), moved: 0 })
     }
 
     fn poll_connected(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -100,12 +102,12 @@ impl TcpStream {
         limit: usize,
     ) -> Poll<io::Result<usize>> {
         if !self.source.readable.get() {
-            self.taken = 0;
+            self.moved = 0;
             self.source.reader.set(Some(cx.waker().clone()));
             return Poll::Pending;
         }
-        if self.taken > TURN_BYTES {
-            self.taken = 0;
+        if self.moved > TURN_BYTES {
+            self.moved = 0;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -113,14 +115,14 @@ impl TcpStream {
         loop {
             match self.with_socket(|socket| sys::receive(socket, buffer, room)) {
                 Ok(received) => {
-                    self.taken += received;
+                    self.moved += received;
                     if received < room && !self.source.closing.get() {
                         self.source.readable.set(false);
                     }
                     return Poll::Ready(Ok(received));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.taken = 0;
+                    self.moved = 0;
                     self.source.readable.set(false);
                     self.source.reader.set(Some(cx.waker().clone()));
                     return Poll::Pending;
@@ -133,14 +135,20 @@ impl TcpStream {
 
     /// Runs one kind of write when the socket takes bytes. Fewer than `wanted` mean that it is full.
     fn poll_put(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         wanted: usize,
         mut put: impl FnMut(&Socket) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
+        if self.moved > TURN_BYTES {
+            self.moved = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         while self.source.writable.get() {
             match self.with_socket(&mut put) {
                 Ok(written) => {
+                    self.moved += written;
                     if written < wanted && written > 0 {
                         self.source.writable.set(false);
                     }
@@ -151,6 +159,7 @@ impl TcpStream {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
+        self.moved = 0;
         self.source.writer.set(Some(cx.waker().clone()));
         Poll::Pending
     }
@@ -197,12 +206,12 @@ impl AsyncRead for TcpStream {
 }
 
 impl AsyncWrite for TcpStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_put(cx, buf.len(), |mut socket| socket.write(buf))
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {

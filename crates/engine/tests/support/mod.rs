@@ -51,7 +51,9 @@ pub enum Step {
     Await(Receiver<()>),
     /// Sends FIN, and goes on reading.
     HalfClose,
-    /// Sends RST.
+    /// Closes. Nothing but telling can follow.
+    Close,
+    /// Sends RST. Nothing but telling can follow.
     Reset,
     /// Reads to the client's close, and fails if anything comes before it.
     Closed,
@@ -159,11 +161,23 @@ impl Drop for Peer {
     }
 }
 
-fn play(mut stream: TcpStream, script: Vec<Step>) {
+fn play(stream: TcpStream, script: Vec<Step>) {
+    let mut steps = script.into_iter();
+    if follow(stream, &mut steps) {
+        return;
+    }
+    for step in steps {
+        let Step::Tell(sender) = step else { panic!("a step of a closed connection") };
+        let _ = sender.send(());
+    }
+}
+
+/// `false` when steps are left for which no connection is needed.
+fn follow(mut stream: TcpStream, steps: &mut impl Iterator<Item = Step>) -> bool {
     stream.set_nodelay(true).expect("a TCP socket");
     stream.set_read_timeout(Some(BOUND)).expect("a good timeout");
     stream.set_write_timeout(Some(BOUND)).expect("a good timeout");
-    for (number, step) in script.into_iter().enumerate() {
+    for (number, step) in steps.enumerate() {
         match step {
             Step::Head => {
                 read_head(&mut stream).unwrap_or_else(|| panic!("step {number}: closed instead of a request"));
@@ -192,13 +206,16 @@ fn play(mut stream: TcpStream, script: Vec<Step>) {
                 }
             }
             // A test that no longer listens has failed, and says so itself.
-            Step::Tell(sender) => drop(sender.send(())),
+            Step::Tell(sender) => {
+                let _ = sender.send(());
+            }
             Step::Await(receiver) => receiver.recv_timeout(BOUND).expect("the test goes on"),
             Step::HalfClose => stream.shutdown(std::net::Shutdown::Write).expect("an open socket"),
+            Step::Close => return false,
             Step::Reset => {
                 let linger = Some(Duration::ZERO);
                 socket2::SockRef::from(&stream).set_linger(linger).expect("a TCP socket");
-                return;
+                return false;
             }
             Step::Closed => {
                 let mut rest = Vec::new();
@@ -208,6 +225,7 @@ fn play(mut stream: TcpStream, script: Vec<Step>) {
             Step::Gone => read_to_close(&mut stream, &mut Vec::new()),
         }
     }
+    true
 }
 
 /// `None` when the client closes instead.
