@@ -177,7 +177,7 @@ class Peer:
     whose script is still running. A script's own exception fails the test when the with-block ends.
     """
 
-    def __init__(self, *scripts: Script, backlog: int = 1024, family: int = socket.AF_INET) -> None:
+    def __init__(self, *scripts: Script, backlog: int = 1024, family: int = socket.AF_INET, port: int = 0) -> None:
         self.scripts: tuple[Script, ...] = scripts or (serve_ok,)
         self.conns: list[Conn] = []
         self.requests: list[Request] = []
@@ -185,7 +185,8 @@ class Peer:
         self.errors: list[BaseException] = []
         self.accepted = Event()
         self.listener = socket.socket(family, socket.SOCK_STREAM)
-        self.listener.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind(("127.0.0.1" if family == socket.AF_INET else "::1", port))
         self.listener.listen(backlog)
         self.host, self.port = self.listener.getsockname()[:2]
         self.url = f"http://{self.host}:{self.port}" if family == socket.AF_INET else f"http://[::1]:{self.port}"

@@ -8,8 +8,8 @@ import io
 import re
 import socket as std_socket
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,7 @@ def test_attributes() -> None:
         assert (client.host, client.port, client.ssl, client.use_proxy) == ("example.org", 8080, False, False)
         assert (client.block_size, client.version, client.headers_type) == (1000, "HTTP/1.0", Mine)
         assert type(client.default_headers) is Mine
-        assert dict(client.default_headers.items()) == {"User-Agent": AGENT, "X-A": "b"}
+        assert dict(client.default_headers.iterlower()) == {"user-agent": AGENT, "x-a": "b"}
         assert client._connection_pool.size == 3
 
 
@@ -660,7 +660,7 @@ def test_own_transfer_encoding_makes_the_body_chunked(body: Any) -> None:
         (request,) = peer.requests
         assert [v for k, v in request.fields if k.lower() == "transfer-encoding"] == ["chunked"]
         assert request.get("Content-Length") is None
-        assert request.body == bytes(body, "ascii") if isinstance(body, str) else bytes(body)
+        assert request.body == (body.encode() if isinstance(body, str) else bytes(body))
         assert client.get("/next").read() == b"/next"
 
 
@@ -757,7 +757,8 @@ def test_interim_and_final_answer_in_one_packet() -> None:
         request = conn.read_head()
         assert request is not None
         conn.send(b"HTTP/1.1 100 Continue\r\n\r\n" + OK)
-        conn.wait_closed()
+        conn.read_body(request)  # comes, or the connection closes
+        serve_ok(conn)
 
     with serving(script, serve_ok) as (_, client):
         response = client.post("/", b"content", headers=EXPECT)
@@ -822,8 +823,12 @@ def test_an_early_answer_is_returned(make: Callable[[Path], Any], status: int, e
             done.wait()
 
     done = Event()
-    with serving(script, serve_ok, network_timeout=15) as (peer, client):
-        response = client.post("/", make(tmp_path))
+    body = make(tmp_path)
+    with (
+        closing(body) if hasattr(body, "close") else nullcontext(),
+        serving(script, serve_ok, network_timeout=15) as (peer, client),
+    ):
+        response = client.post("/", body)
         assert response.status_code == status
         assert response.read() == b"too much"
         assert client.get("/next").read() == b"/next"
@@ -850,11 +855,10 @@ def test_a_connection_reset_during_an_upload_is_an_error_of_the_connection() -> 
         conn.read_head()
         conn.reset()
 
-    with serving(script, script, script, serve_ok) as (_, client):
+    with serving(script, serve_ok) as (_, client):
         with pytest.raises((ConnectionError, HTTPParseError)):
             client.post("/", bytes(HUGE))
-        assert len(client._connection_pool.__class__.__name__) > 0
-        client.close()
+        assert client.get("/next").read() == b"/next"
 
 
 # ---------------------------------------------------------------- connections: reuse, order, waiting
@@ -1048,15 +1052,12 @@ def test_connection_refused() -> None:
 
 
 def test_a_client_recovers_when_its_server_comes_up() -> None:
-    with Peer() as peer, closing(HTTPClient(peer.host, peer.port)) as client:
-        peer.listener.close()
+    port = free_port()
+    with closing(HTTPClient("127.0.0.1", port)) as client:
         with pytest.raises(ConnectionRefusedError):
             client.get("/")
-        peer.listener = socket.create_server((peer.host, peer.port))
-        assert peer._acceptor is not None
-        peer._acceptor.kill()
-        peer._acceptor = gevent.spawn(peer._accept)
-        assert client.get("/up").read() == b"/up"
+        with Peer(port=port):
+            assert client.get("/up").read() == b"/up"
 
 
 def test_a_name_that_nobody_knows() -> None:
@@ -1426,10 +1427,9 @@ def test_nginx_counts_what_we_send(real: HTTPClient) -> None:
     assert real.post("/echo-length", b"x" * 12345).read() == b"12345"
 
 
-@pytest.mark.parametrize("make", [lambda n: bytes(n), lambda n: (bytes(1000) for _ in range(n // 1000))])
-def test_nginx_too_large(real: HTTPClient, make: Callable[[int], Iterable[bytes]]) -> None:
+def test_nginx_too_large(real: HTTPClient) -> None:
     for _ in range(3):
-        response = real.post("/small", make(4_000_000))
+        response = real.post("/small", bytes(4_000_000))
         assert response.status_code == 413
         assert b"413" in response.read()
     assert real.post("/small", b"x").read() == b"taken"

@@ -134,7 +134,7 @@ impl Failed {
     }
 }
 
-fn respond(lease: Lease, request: &Request, answer: Answer, limits: &Limits) -> Result<Response> {
+fn respond(lease: Lease, request: &mut Request, answer: Answer, limits: &Limits) -> Result<Response> {
     let Answer { head, cut } = answer;
     let framing = Framing::of(request.asked, &head).map_err(|error| Error::new(Kind::Response(error), Phase::Head))?;
     let mut close = close_reason(request.asked, &head, framing);
@@ -142,7 +142,8 @@ fn respond(lease: Lease, request: &Request, answer: Answer, limits: &Limits) -> 
         close.get_or_insert(CloseReason::AskedByUs);
     }
     let body = Incoming::new(lease, Body::new(framing, limits), close);
-    Ok(Response { head, framing, body })
+    let request_head = std::mem::take(&mut request.head);
+    Ok(Response { head, framing, body, request_head })
 }
 
 /// Reads a response from a connection that belongs to no pool and on which the request is already out.
@@ -155,5 +156,5 @@ pub async fn read_response(
     let framing = Framing::of(asked, &head).map_err(|error| connection.fail(Kind::Response(error), Phase::Head))?;
     let close = close_reason(asked, &head, framing);
     let body = Incoming::new(Lease::of(connection), Body::new(framing, limits), close);
-    Ok(Response { head, framing, body })
+    Ok(Response { head, framing, body, request_head: Vec::new() })
 }

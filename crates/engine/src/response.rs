@@ -24,6 +24,8 @@ pub struct Response {
     pub framing: Framing,
     /// The body.
     pub body: Incoming,
+    /// The head of the request that it answers, for those who want to show it.
+    pub request_head: Vec<u8>,
 }
 
 /// The body of a response. Dropping it before its end closes the connection.

@@ -56,8 +56,7 @@ impl<T> GilBound<T> {
 // -------------------------------------------------------------------------------------------- greenlet's C interface
 
 type GetCurrent = unsafe extern "C" fn() -> *mut ffi::PyObject;
-type Switch =
-    unsafe extern "C" fn(*mut ffi::PyObject, *mut ffi::PyObject, *mut ffi::PyObject) -> *mut ffi::PyObject;
+type Switch = unsafe extern "C" fn(*mut ffi::PyObject, *mut ffi::PyObject, *mut ffi::PyObject) -> *mut ffi::PyObject;
 
 /// The part that is used of the table in greenlet.h, the same from 1.0 on.
 #[repr(C)]
@@ -310,6 +309,11 @@ impl Runtime {
         let client = Rc::new(make(&self.reactor));
         self.clients.borrow_mut().insert(id, client.clone());
         client
+    }
+
+    /// The engine's client of that number, if this hub has used it.
+    pub(crate) fn known_client(&self, id: u64) -> Option<Rc<engine::Client>> {
+        self.clients.borrow().get(&id).cloned()
     }
 
     /// Makes the watcher count for the loop if, and only if, some greenlet waits for the kernel.

@@ -25,5 +25,5 @@ borrowed! {
     mapping = "collections.abc"."Mapping" as PyType;
     parse_error = "geventhttpclient._parser"."HTTPParseError" as PyType;
     protocol_violation = "geventhttpclient.response"."HTTPProtocolViolationError" as PyType;
-    text_io_base = "io"."TextIOBase" as PyType;
+    file_io = "io"."FileIO" as PyType;
 }

@@ -28,14 +28,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(unquote_unreserved, module)?)
 }
 
-type Fields = (
-    PyBackedStr,
-    PyBackedStr,
-    PyBackedStr,
-    PyBackedStr,
-    PyBackedStr,
-    PyBackedStr,
-);
+type Fields = (PyBackedStr, PyBackedStr, PyBackedStr, PyBackedStr, PyBackedStr, PyBackedStr);
 
 /// The six fields of a text.
 #[pyfunction]
@@ -45,24 +38,13 @@ fn url_split<'py>(py: Python<'py>, url: &str) -> PyResult<Bound<'py, PyTuple>> {
 
 /// The text of six fields.
 #[pyfunction]
-fn url_unsplit(
-    scheme: &str,
-    netloc: &str,
-    path: &str,
-    params: &str,
-    query: &str,
-    fragment: &str,
-) -> String {
+fn url_unsplit(scheme: &str, netloc: &str, path: &str, params: &str, query: &str, fragment: &str) -> String {
     Parts::from_fields([scheme, netloc, path, params, query, fragment]).to_string()
 }
 
 /// The six fields of what `reference` (a text or six fields) means at `base` (six fields).
 #[pyfunction]
-fn url_resolve<'py>(
-    py: Python<'py>,
-    base: Fields,
-    reference: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyTuple>> {
+fn url_resolve<'py>(py: Python<'py>, base: Fields, reference: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
     let base = from_fields(&base);
     if let Ok(text) = reference.cast::<PyString>() {
         let reference = wire::url::split(text.to_str()?).map_err(value_error)?;
@@ -83,16 +65,8 @@ fn path_append(path: &str, value: &str) -> String {
 #[pyfunction]
 fn authority_read<'py>(netloc: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyTuple>> {
     let authority = Authority::read(netloc.to_str()?);
-    let port = authority
-        .port()
-        .map_or(Some(-1), |port| port.map(i32::from));
-    (
-        netloc,
-        authority.username().unwrap_or_default(),
-        authority.password().unwrap_or_default(),
-        authority.host(),
-        port,
-    )
+    let port = authority.port().map_or(Some(-1), |port| port.map(i32::from));
+    (netloc, authority.username().unwrap_or_default(), authority.password().unwrap_or_default(), authority.host(), port)
         .into_pyobject(netloc.py())
 }
 
@@ -111,14 +85,8 @@ fn authority_with_host(netloc: &str, host: &str) -> PyResult<String> {
 /// The authority with another port, or with none.
 #[pyfunction]
 fn authority_with_port(netloc: &str, port: Option<i64>) -> PyResult<String> {
-    let out_of_range = |port: i64| {
-        value_error(UrlError::PortOutOfRange {
-            port: port.to_string(),
-        })
-    };
-    let port = port
-        .map(|port| u16::try_from(port).map_err(|_| out_of_range(port)))
-        .transpose()?;
+    let out_of_range = |port: i64| value_error(UrlError::PortOutOfRange { port: port.to_string() });
+    let port = port.map(|port| u16::try_from(port).map_err(|_| out_of_range(port))).transpose()?;
     Ok(Authority::read(netloc).with_port(port))
 }
 
@@ -145,10 +113,7 @@ fn query_encode(pairs: &Bound<'_, PyAny>) -> PyResult<String> {
 
 /// The decoded value of a key, the list of them where it is repeated, None where it is missing.
 #[pyfunction]
-fn query_get<'py>(
-    query: &Bound<'py, PyString>,
-    key: &Bound<'py, PyAny>,
-) -> PyResult<Option<Bound<'py, PyAny>>> {
+fn query_get<'py>(query: &Bound<'py, PyString>, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = query.py();
     let key = FormText::of(key)?;
     let mut values = query::values(query.to_str()?, key.as_ref());
@@ -164,16 +129,8 @@ fn query_get<'py>(
 
 /// The query in which a key has this value and no other: see `query_encode` for what a value is.
 #[pyfunction]
-fn query_replace(
-    query: &str,
-    key: &Bound<'_, PyAny>,
-    value: &Bound<'_, PyAny>,
-) -> PyResult<String> {
-    Ok(wire::url::query::replace(
-        query,
-        FormText::of(key)?.as_ref(),
-        &form_values(value)?,
-    ))
+fn query_replace(query: &str, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<String> {
+    Ok(wire::url::query::replace(query, FormText::of(key)?.as_ref(), &form_values(value)?))
 }
 
 /// The URI with exactly the escapes that it needs.
@@ -185,10 +142,7 @@ fn requote_uri<'py>(uri: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyString>
 /// The URI without escapes of unreserved characters.
 #[pyfunction]
 fn unquote_unreserved<'py>(uri: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyString>> {
-    Ok(same_or_new(
-        uri,
-        percent::unquote_unreserved(uri.to_str()?).map_err(value_error)?,
-    ))
+    Ok(same_or_new(uri, percent::unquote_unreserved(uri.to_str()?).map_err(value_error)?))
 }
 
 fn value_error(error: UrlError) -> PyErr {
@@ -262,9 +216,7 @@ fn form_values(value: &Bound<'_, PyAny>) -> PyResult<Vec<FormText>> {
     if scalar || !value.hasattr(intern!(value.py(), "__iter__"))? {
         return Ok(vec![FormText::of(value)?]);
     }
-    let items = value
-        .try_iter()?
-        .filter(|item| item.as_ref().map_or(true, |item| !item.is_none()));
+    let items = value.try_iter()?.filter(|item| item.as_ref().map_or(true, |item| !item.is_none()));
     items.map(|item| FormText::of(&item?)).collect()
 }
 
@@ -273,12 +225,6 @@ fn two<'py>(pair: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Bound<'py,
         return Ok(pair);
     }
     let not_a_pair = || PyValueError::new_err("cannot encode objects that are not 2-tuples");
-    let items: Vec<Bound<'py, PyAny>> = pair
-        .try_iter()
-        .map_err(|_| not_a_pair())?
-        .collect::<PyResult<_>>()?;
-    items
-        .try_into()
-        .map(|[key, value]: [_; 2]| (key, value))
-        .map_err(|_| not_a_pair())
+    let items: Vec<Bound<'py, PyAny>> = pair.try_iter().map_err(|_| not_a_pair())?.collect::<PyResult<_>>()?;
+    items.try_into().map(|[key, value]: [_; 2]| (key, value)).map_err(|_| not_a_pair())
 }
