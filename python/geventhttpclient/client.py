@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-
+import re
 from typing import TYPE_CHECKING, Any
 
 from geventhttpclient import _core
@@ -101,11 +101,14 @@ class HTTPClient:
         use_tls = ssl or ssl_options is not None
         if port is None:
             port = 443 if use_tls else 80
+        check_host("host", host)
         check_port("port", port)
         if version not in (self.HTTP_11, self.HTTP_10):
             raise ValueError(f"version must be {self.HTTP_11!r} or {self.HTTP_10!r}, not {version!r}")
+        if not isinstance(concurrency, int):
+            raise TypeError(f"concurrency must be an int, not {concurrency!r}")
         if concurrency < 1:
-            raise ValueError(f"concurrency must be at least 1, not {concurrency!r}")
+            raise ValueError(f"concurrency must be at least 1, not {concurrency}")
         self.host = host
         self.port = port
         self.ssl = use_tls
@@ -122,6 +125,7 @@ class HTTPClient:
         if proxy_host:
             if proxy_port is None:
                 raise ValueError("proxy_host needs a proxy_port")
+            check_host("proxy_host", proxy_host)
             check_port("proxy_port", proxy_port)
             connection_host, connection_port = proxy_host, proxy_port
         common: dict[str, Any] = {
@@ -276,6 +280,18 @@ class HTTPClient:
     ) -> HTTPSocketPoolResponse:
         """`request` with the method TRACE."""
         return self.request(METHOD_TRACE, request_uri, body=body, headers=headers)
+
+
+# RFC 3986 section 3.2.2, and what names hold in practice; brackets are for IPv6.
+_HOST = re.compile(r"[^\x00-\x20\x7f/?#@\\<>\[\]]+|\[[0-9A-Fa-f:.]+(%[^\x00-\x20\x7f/?#@\[\]]+)?\]")
+
+
+def check_host(name: str, host: Any) -> None:
+    """ValueError or TypeError unless it may be a name or an address, and nothing more."""
+    if not isinstance(host, str):
+        raise TypeError(f"{name} must be a str, not {host!r}")
+    if not _HOST.fullmatch(host):
+        raise ValueError(f"{name} must be a name or an address, not {host!r}")
 
 
 def check_port(name: str, port: Any) -> None:

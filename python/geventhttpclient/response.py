@@ -148,8 +148,8 @@ class HTTPResponse(HTTPResponseParser):
         return f"<{type(self).__name__} status={self.status_code} headers={dict(self.headers)}>"
 
     def should_close(self) -> bool:
-        """Whether the connection cannot be used again."""
-        return self._trailing_data_dropped or not self.should_keep_alive()
+        """Whether the connection cannot be used again, or not yet: the rest of the message is still on it."""
+        return not self.message_complete or self._trailing_data_dropped or not self.should_keep_alive()
 
     # ----------------------------------------------------------------------------------------------- what it is fed
 
@@ -158,10 +158,12 @@ class HTTPResponse(HTTPResponseParser):
 
         Bytes behind a response to HEAD are dropped, and the connection they came on is not to be used again.
         """
-        if self.message_complete and self.method == "HEAD" and data:
+        try:
+            super().feed(data)
+        except HTTPProtocolViolationError:
+            if not self.message_complete or self.method != "HEAD":
+                raise
             self._trailing_data_dropped = True
-            return
-        super().feed(data)
 
     def _on_message_begin(self) -> None:
         if self.message_begun:
@@ -272,8 +274,8 @@ class HTTPSocketResponse(Message, HTTPResponse):  # type: ignore[misc]
         raise TypeError(f"{type(self).__name__} reads from its connection and cannot be fed")
 
     def should_close(self) -> bool:
-        """Whether the connection cannot be used again once the body has been read."""
-        return not self.should_keep_alive()
+        """Whether the connection cannot be used again, or not yet: the rest of the body is still on it."""
+        return not self.message_complete or not self.should_keep_alive()
 
     def __iter__(self) -> Self:
         return self

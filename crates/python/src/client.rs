@@ -137,7 +137,8 @@ impl Pool {
             return Err(PyNotImplementedError::new_err("https is not supported yet: TLS comes with a later version"));
         }
         let body = Body::new(body)?;
-        let name = method.to_str()?;
+        let name = method.to_str()?.to_ascii_uppercase();
+        let name = name.as_str();
         let proxied = ProxyForm::new(proxy.as_ref())?;
         let origin = Origin {
             host: host_field.map(|host| host.to_str()).transpose()?,

@@ -88,6 +88,8 @@ pub(crate) fn encode(
     let outgoing = writer.framing(method, origin.version, extent)?;
     writer.text.extend_from_slice(b"\r\n");
     let Writer { text, closes, expects_continue, .. } = writer;
+    // RFC 9110 section 10.1.1: HTTP/1.0 knows no 100.
+    let expects_continue = expects_continue && origin.version == "HTTP/1.1";
     Ok(Head { text, outgoing, closes, expects_continue })
 }
 

@@ -1,7 +1,6 @@
 //! A response as Python reads it. Header fields become Python objects when they are asked for.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
 use std::rc::Rc;
 
 use engine::stream::Stream;
@@ -112,10 +111,17 @@ impl Message {
         nothing: T,
         work: impl FnOnce(&Runtime, &mut Incoming) -> PyResult<engine::Result<T>>,
     ) -> PyResult<T> {
-        let (mut body, runtime) = {
+        let current = Runtime::current(py)?;
+        let mut body = {
             let mut state = self.0.get(py).borrow_mut();
+            let is_elsewhere = state.runtime.as_ref().is_some_and(|runtime| !Rc::ptr_eq(&current, runtime));
             match std::mem::replace(&mut state.body, Body::InUse) {
-                Body::Here(body) => (body, state.runtime.clone()),
+                Body::Here(body) if is_elsewhere && !body.is_detached() => {
+                    state.body = Body::Here(body);
+                    let message = "the response belongs to another thread, or to a hub that was destroyed";
+                    return Err(PyRuntimeError::new_err(message));
+                }
+                Body::Here(body) => body,
                 Body::InUse => return Err(read_by_another(py)),
                 other @ (Body::Absent | Body::Released) => {
                     state.body = other;
@@ -127,16 +133,7 @@ impl Message {
                 }
             }
         };
-        let result = match runtime {
-            Some(runtime) => Runtime::current(py).and_then(|current| {
-                if !Rc::ptr_eq(&current, &runtime) && !body.is_detached() {
-                    let message = "the response belongs to another thread, or to a hub that was destroyed";
-                    return Err(PyRuntimeError::new_err(message));
-                }
-                work(&runtime, &mut body)
-            }),
-            None => Runtime::current(py).and_then(|runtime| work(&runtime, &mut body)),
-        };
+        let result = work(&current, &mut body);
         let result = match result {
             Ok(result) => result,
             Err(error) => {
@@ -483,7 +480,7 @@ impl Message {
         self.with_body(py, PyBytes::new(py, b""), |runtime, body| {
             let mut outcome = Ok(());
             let bytes = filled_by(py, length.min(DIRECT_READ), |room| {
-                outcome = block_on(py, runtime, poll_fn(|cx| body.poll_read(cx, room)))?;
+                outcome = block_on(py, runtime, body.read(room))?;
                 Ok(())
             })?;
             Ok(outcome.map(|()| bytes))
