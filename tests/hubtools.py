@@ -74,15 +74,22 @@ def get(client: HTTPClient, target: str, seconds: float = 10) -> bytes:
 
 def in_thread(call: Callable[[], T]) -> T:
     """Runs the call in a native thread; this hub goes on meanwhile. Returns or raises what the call does."""
-    outcome: list[T | BaseException] = []
-    thread = threading.Thread(target=lambda: outcome.append(attempt(call)))
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(call())
+        except BaseException as e:
+            errors.append(e)
+
+    thread = threading.Thread(target=work)
     thread.start()
     until(lambda: not thread.is_alive(), 60)
     thread.join()
-    result = outcome[0]
-    if isinstance(result, BaseException):
-        raise result
-    return result
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
 @dataclass

@@ -344,8 +344,17 @@ forks = pytest.mark.parametrize(("way", "loop"), WAYS)
 
 
 def run_fork(name: str, peer: Peer, way: str, loop: str) -> str:
-    # Python complains of forks where there are threads, and the resolver has some.
-    return run(f"forks.{name}", peer.port, way, PYTHONWARNINGS="ignore", **choose(loop)).clean()
+    return run(f"forks.{name}", peer.port, way, **fork_environment(way, loop)).clean()
+
+
+def fork_environment(way: str, loop: str) -> dict[str, str]:
+    environment = choose(loop)
+    # Python complains of forks where there are threads, as in some of these programs.
+    environment["PYTHONWARNINGS"] = "ignore"
+    if way != "gevent":
+        # After a fork that gevent does not know of, its thread pool waits for threads that are not there any more.
+        environment["GEVENT_RESOLVER"] = "block"
+    return environment
 
 
 @forks
@@ -387,7 +396,7 @@ def test_a_fork_while_a_body_is_half_read(way: str, loop: str) -> None:
 def test_a_child_holds_no_connection_of_its_parent_open(way: str, loop: str) -> None:
     with (
         Peer() as peer,
-        running("forks.lets_go", peer.port, way, PYTHONWARNINGS="ignore", **choose(loop)) as program,
+        running("forks.lets_go", peer.port, way, **fork_environment(way, loop)) as program,
     ):
         assert program.read_line() == "closed"
         until(lambda: peer.open_now == 0)
