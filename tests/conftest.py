@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+import gevent
 import pytest
 
 # A frozen hub fires no gevent.Timeout: only a thread outside of it can end such a test.
@@ -22,6 +23,17 @@ def watchdog() -> Iterator[None]:
     faulthandler.dump_traceback_later(WATCHDOG_SECONDS, exit=True)
     yield
     faulthandler.cancel_dump_traceback_later()
+
+
+# A test that waits for what never comes ends here, with a traceback of its own.
+BOUND_SECONDS = 20
+
+
+@pytest.fixture
+def bounded() -> Iterator[None]:
+    """Ends a hanging test by gevent.Timeout, while the hub still turns."""
+    with gevent.Timeout(BOUND_SECONDS):
+        yield
 
 
 def missing(what: str) -> NoReturn:

@@ -125,6 +125,13 @@ class Conn:
             self.sock.sendall(data[i : i + 1])
             gevent.sleep(0)
 
+    def send_pieces(self, pieces: Iterable[bytes]) -> None:
+        """Each piece in a packet of its own, the loop running idle in between: whoever reads sees them one by one."""
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in pieces:
+            self.sock.sendall(piece)
+            gevent.idle()
+
     def respond(self, body: bytes = b"ok", status: str = "200 OK", headers: Iterable[tuple[str, str]] = ()) -> None:
         """A whole, well-framed reply with a Content-Length."""
         lines = [f"HTTP/1.1 {status}", *(f"{k}: {v}" for k, v in headers), f"Content-Length: {len(body)}"]
@@ -170,7 +177,7 @@ class Peer:
     whose script is still running. A script's own exception fails the test when the with-block ends.
     """
 
-    def __init__(self, *scripts: Script, backlog: int = 1024, family: int = socket.AF_INET) -> None:
+    def __init__(self, *scripts: Script, backlog: int = 1024, family: int = socket.AF_INET, port: int = 0) -> None:
         self.scripts: tuple[Script, ...] = scripts or (serve_ok,)
         self.conns: list[Conn] = []
         self.requests: list[Request] = []
@@ -178,7 +185,8 @@ class Peer:
         self.errors: list[BaseException] = []
         self.accepted = Event()
         self.listener = socket.socket(family, socket.SOCK_STREAM)
-        self.listener.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind(("127.0.0.1" if family == socket.AF_INET else "::1", port))
         self.listener.listen(backlog)
         self.host, self.port = self.listener.getsockname()[:2]
         self.url = f"http://{self.host}:{self.port}" if family == socket.AF_INET else f"http://[::1]:{self.port}"

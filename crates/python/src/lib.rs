@@ -1,5 +1,21 @@
-//! The extension module `geventhttpclient._core`: what its Python face is made of.
+//! The extension module `geventhttpclient._core`: the engine as Python sees it. What users import stands in Python, in
+//! `geventhttpclient`, on top of this.
+//!
+//! The trip of a request: [`client`] checks and encodes it, [`body`] wraps what is to be sent, [`hub`] runs the engine's
+//! future as the calling greenlet, and [`response`] is what comes out.
+#![deny(unsafe_code)]
 
+mod body;
+mod bytes;
+mod client;
+mod error;
+mod head;
+mod hub;
+mod parser;
+mod pysocket;
+mod resolve;
+mod response;
+mod types;
 mod url;
 
 use pyo3::prelude::*;
@@ -8,6 +24,15 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _core {
     use super::*;
+
+    #[pymodule_export]
+    use super::client::{Pool, encode_head};
+    #[pymodule_export]
+    use super::hub::{after_fork_in_child, at_exit, runtime_statistics};
+    #[pymodule_export]
+    use super::parser::Parser;
+    #[pymodule_export]
+    use super::response::Message;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,0 +1,198 @@
+"""What the samples of a run come to: medians, ratios, targets, and the Markdown that says it all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from statistics import median
+
+OURS, REFERENCE, FLOOR = "ours", "reference", "floor"
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One client's work on one workload in one round. `count` is in the row's unit."""
+
+    count: int
+    seconds: float
+    cpu_seconds: float
+    peak_growth_bytes: int = 0
+
+    @property
+    def rate(self) -> float:
+        return self.count / self.seconds
+
+    @property
+    def cpu_us(self) -> float:
+        """Microseconds of the client's CPU for each unit."""
+        return self.cpu_seconds / self.count * 1e6
+
+    @property
+    def busy(self) -> float:
+        """The client's CPU as a fraction of the time: below 1, it waited for the server."""
+        return self.cpu_seconds / self.seconds
+
+
+@dataclass
+class Results:
+    """Every sample of a run, by row and client."""
+
+    samples: dict[tuple[str, str], list[Sample]] = field(default_factory=dict)
+
+    def add(self, row: str, client: str, sample: Sample) -> None:
+        self.samples.setdefault((row, client), []).append(sample)
+
+    def median(self, row: str, client: str, of: Callable[[Sample], float]) -> float | None:
+        found = self.samples.get((row, client))
+        return median(of(sample) for sample in found) if found else None
+
+    def rate(self, row: str, client: str) -> float | None:
+        return self.median(row, client, lambda sample: sample.rate)
+
+    def cpu(self, row: str, client: str) -> float | None:
+        return self.median(row, client, lambda sample: sample.cpu_us)
+
+    def busy(self, row: str, client: str) -> float | None:
+        return self.median(row, client, lambda sample: sample.busy)
+
+    def peak_mib(self, row: str, client: str) -> float | None:
+        return self.median(row, client, lambda sample: sample.peak_growth_bytes / MIB)
+
+
+def ratio(a: float | None, b: float | None) -> float | None:
+    return a / b if a is not None and b else None
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound on one figure; `value` finds the figure of the row in the results, None when it was not measured."""
+
+    what: str
+    bound: float
+    value: Callable[[Results, str], float | None]
+    at_least: bool = False
+    unit: str = "x"
+
+    def __str__(self) -> str:
+        return f"{self.what} {'>=' if self.at_least else '<='} {self.bound:g}{self.unit}"
+
+    def verdict(self, results: Results, row: str) -> str:
+        value = self.value(results, row)
+        if value is None:
+            return "not measured"
+        reached = value >= self.bound if self.at_least else value <= self.bound
+        return f"{value:.2f}{self.unit}: {'yes' if reached else '**no**'}"
+
+
+def rate_of_reference(bound: float) -> Target:
+    return Target("rate", bound, lambda r, row: ratio(r.rate(row, OURS), r.rate(row, REFERENCE)), at_least=True)
+
+
+def cpu_of_floor(bound: float) -> Target:
+    return Target("CPU of the floor's", bound, lambda r, row: ratio(r.cpu(row, OURS), r.cpu(row, FLOOR)))
+
+
+def cpu_of_row(other: str, bound: float) -> Target:
+    return Target(f"CPU of `{other}`'s", bound, lambda r, row: ratio(r.cpu(row, OURS), r.cpu(other, OURS)))
+
+
+def peak_growth(bound: float) -> Target:
+    return Target("peak memory", bound, lambda r, row: r.peak_mib(row, OURS), unit=" MiB")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a workload of worker.py and what it must reach."""
+
+    key: str
+    title: str
+    workload: str
+    unit: str = "requests"
+    greenlets: int = 10
+    floor: str = ""  # "wrk", a method and a target; or a workload of worker.py; or nothing that compares
+    targets: tuple[Target, ...] = ()
+
+
+def figure(value: float | None, digits: int = 0) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def table(header: list[str], lines: list[list[str]], *, left: int = 1) -> str:
+    """A Markdown table that can be read as it is: the first columns to the left, the others to the right."""
+    widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
+
+    def show(cells: list[str]) -> str:
+        sized = list(zip(cells, widths, strict=True))
+        padded = [cell.ljust(width) for cell, width in sized[:left]] + [
+            cell.rjust(width) for cell, width in sized[left:]
+        ]
+        return "| " + " | ".join(padded) + " |"
+
+    rules = ["-" * width for width in widths[:left]] + ["-" * (width - 1) + ":" for width in widths[left:]]
+    return "\n".join([show(header), show(rules), *map(show, lines)])
+
+
+def rates_table(rows: list[Row], results: Results) -> str:
+    header = ["workload", "unit", "ours/s", "ref/s", "rate", "ours us", "ref us", "CPU", "floor/s", "floor us", "busy"]
+    lines = []
+    for row in rows:
+        ours, reference = results.rate(row.key, OURS), results.rate(row.key, REFERENCE)
+        ours_cpu, reference_cpu = results.cpu(row.key, OURS), results.cpu(row.key, REFERENCE)
+        busy = results.busy(row.key, OURS)
+        digits = 2 if row.unit == "lines" else 1
+        lines.append(
+            [
+                f"`{row.key}`",
+                row.unit,
+                figure(ours),
+                figure(reference),
+                figure(ratio(ours, reference), 2) + "x",
+                figure(ours_cpu, digits),
+                figure(reference_cpu, digits),
+                figure(ratio(reference_cpu, ours_cpu), 2) + "x",
+                figure(results.rate(row.key, FLOOR)),
+                figure(results.cpu(row.key, FLOOR), digits),
+                "" if busy is None else f"{busy:.0%}",
+            ]
+        )
+    return table(header, lines)
+
+
+def targets_table(rows: list[Row], results: Results) -> str:
+    lines = []
+    for row in rows:
+        ceiling = ratio(results.rate(row.key, FLOOR), results.rate(row.key, REFERENCE))
+        for target in row.targets:
+            beside = f"{ceiling:.2f}x" if target.at_least and ceiling is not None else ""
+            lines.append([f"`{row.key}`", str(target), target.verdict(results, row.key), beside])
+    return table(["workload", "target", "reached", "floor's rate to the reference's"], lines, left=4) if lines else ""
+
+
+def rounds_table(rows: list[Row], results: Results) -> str:
+    lines = [
+        [f"`{row.key}` {client}", ", ".join(figure(sample.rate) for sample in samples)]
+        for row in rows
+        for client in (OURS, REFERENCE, FLOOR)
+        if (samples := results.samples.get((row.key, client)))
+    ]
+    return table(["workload and client", "rate of each round, per second"], lines, left=2)
+
+
+EXPLANATION = """\
+Medians over the rounds. `rate` is ours divided by the reference's; `us` is the client process's CPU (user and system)
+for each unit, in microseconds, and `CPU` is the reference's divided by ours. `busy` is our CPU as a share of the time:
+where it is well below 100%, our client waited for the server (or for a CPU, on a machine with other work), and `rate`
+says less about the clients than `CPU`.
+
+The floor is what the same work costs without a client library: wrk for requests, and for downloads a blocking socket
+that reads 256 KiB at a time. No client can be faster than the server: the last column of the targets is as near to its
+limit as the floor came."""
+
+
+def markdown(title: str, facts: dict[str, str], rows: list[Row], results: Results) -> str:
+    described = "\n".join(f"- {name}: {value}" for name, value in facts.items())
+    workloads = "\n".join(f"- `{row.key}`: {row.title}" for row in rows)
+    parts = [f"# {title}", described, rates_table(rows, results), EXPLANATION, targets_table(rows, results)]
+    parts += ["## The workloads", workloads, "## Every round", rounds_table(rows, results)]
+    return "\n\n".join(part for part in parts if part) + "\n"

@@ -1,0 +1,151 @@
+//! One HTTP/1.x connection: its stream, the bytes read ahead of their reader, and the patience with its peer.
+
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::ReadBuf;
+use wire::{HeadReader, Limits, ResponseHead};
+
+use crate::reactor::Reactor;
+use crate::stream::Stream;
+use crate::timers::Patience;
+use crate::{Error, Kind, Phase, Result};
+
+/// A connection. Dropping it closes it.
+pub struct Connection {
+    pub(crate) stream: Stream,
+    /// Read and not yet consumed. Empty, and without memory, while the connection is idle.
+    pub(crate) buffer: BytesMut,
+    pub(crate) patience: Patience,
+    reactor: Rc<Reactor>,
+    peer: Rc<str>,
+    head: HeadReader,
+    interim: usize,
+    /// Since when nobody uses it.
+    pub(crate) idle_since: Option<Instant>,
+}
+
+impl Connection {
+    /// Over a stream that is ready for HTTP. `peer` names the other end in errors.
+    pub fn new(reactor: &Rc<Reactor>, stream: Stream, peer: Rc<str>, patience: Patience) -> Self {
+        Connection {
+            stream,
+            buffer: BytesMut::new(),
+            patience,
+            reactor: reactor.clone(),
+            peer,
+            head: HeadReader::default(),
+            interim: 0,
+            idle_since: None,
+        }
+    }
+
+    /// `host:port` of the other end.
+    pub fn peer(&self) -> &Rc<str> {
+        &self.peer
+    }
+
+    #[cold]
+    pub(crate) fn fail(&self, kind: Kind, phase: Phase) -> Error {
+        Error::new(kind, phase).with_peer(&self.peer)
+    }
+
+    /// What a wait comes to when nothing has happened: an error once patience is exhausted.
+    pub(crate) fn poll_patience<T>(&mut self, cx: &Context<'_>, phase: Phase) -> Poll<Result<T>> {
+        if self.patience.poll_exhausted(cx) {
+            self.patience.reset();
+            let limit = self.patience.limit().unwrap_or_default();
+            return Poll::Ready(Err(self.fail(Kind::Timeout(limit), phase)));
+        }
+        Poll::Pending
+    }
+
+    /// Reads what there is into the buffer: how many bytes, 0 at the peer's end.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut scratch = self.reactor.take_scratch();
+        let mut room = ReadBuf::new(&mut scratch);
+        let polled = self.stream.poll_receive(cx, &mut room, usize::MAX);
+        self.buffer.extend_from_slice(room.filled());
+        self.reactor.return_scratch(scratch);
+        if polled.is_ready() {
+            self.patience.reset();
+        }
+        polled
+    }
+
+    /// [`poll_fill`](Self::poll_fill) with a limit to how long it takes.
+    pub(crate) fn poll_fill_patiently(&mut self, cx: &mut Context<'_>, phase: Phase) -> Poll<Result<usize>> {
+        match self.poll_fill(cx) {
+            Poll::Ready(Ok(filled)) => Poll::Ready(Ok(filled)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.fail(Kind::Io(error), phase))),
+            Poll::Pending => self.poll_patience(cx, phase),
+        }
+    }
+
+    /// The next head in the buffer, interim or final, taken out of it.
+    pub(crate) fn next_head(&mut self, limits: &Limits) -> Result<Option<ResponseHead>> {
+        if self.buffer.is_empty() {
+            return Ok(None);
+        }
+        let parsed = self.head.read(&self.buffer, limits);
+        let Some((head, length)) = parsed.map_err(|error| self.fail(Kind::Response(error), Phase::Head))? else {
+            return Ok(None);
+        };
+        self.buffer.advance(length);
+        if !head.is_interim() {
+            self.interim = 0;
+            return Ok(Some(head));
+        }
+        self.interim += 1;
+        if self.interim > limits.interim_responses {
+            let error = wire::ResponseError::TooManyInterim(limits.interim_responses);
+            return Err(self.fail(Kind::Response(error), Phase::Head));
+        }
+        Ok(Some(head))
+    }
+
+    /// Waits for the final head, passing over interim ones (RFC 9110 section 15.2).
+    pub async fn read_head(&mut self, limits: &Limits) -> Result<ResponseHead> {
+        loop {
+            while let Some(head) = self.next_head(limits)? {
+                if !head.is_interim() {
+                    return Ok(head);
+                }
+            }
+            let filled = std::future::poll_fn(|cx| self.poll_fill_patiently(cx, Phase::Head)).await?;
+            if filled == 0 {
+                return Err(self.ended_in_head());
+            }
+        }
+    }
+
+    #[cold]
+    pub(crate) fn ended_in_head(&self) -> Error {
+        // Interim responses are no answer, but they are proof that the request arrived: it must not be sent again.
+        if self.buffer.is_empty() && self.interim == 0 {
+            return self.fail(Kind::Closed, Phase::Head);
+        }
+        let error = wire::ResponseError::EarlyEnd("the response's head is not complete");
+        self.fail(Kind::Response(error), Phase::Head)
+    }
+
+    /// Whether it can carry another request; `idle_for_long` when the kernel is worth a question.
+    pub(crate) fn is_fit(&self, now: Option<Instant>) -> bool {
+        // What has idled less than this was seen to be well a moment ago, and asking costs a system call.
+        const TRUST_MILLIS: u128 = 5;
+        let idled = now.zip(self.idle_since).map(|(now, since)| now.saturating_duration_since(since).as_millis());
+        self.stream.is_quiet(idled.is_none_or(|idled| idled >= TRUST_MILLIS))
+    }
+
+    /// Makes it ready to wait in the pool.
+    pub(crate) fn rest(&mut self) {
+        self.patience.reset();
+        self.stream.forget_waiters();
+        self.buffer = BytesMut::new();
+        self.head = HeadReader::default();
+        self.idle_since = Some(Instant::now());
+    }
+}

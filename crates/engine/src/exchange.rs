@@ -1,0 +1,160 @@
+//! One request from start to end: lease a connection, or dial; send; read the head; hand out the response.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use wire::framing::{CloseReason, close_reason};
+use wire::{Body, Framing, Limits, ResponseHead};
+
+use crate::dial::{Resolver, dial};
+use crate::pool::{Lease, Pool};
+use crate::send::{Sent, send};
+use crate::{Connection, Error, Incoming, Kind, Phase, Reactor, Request, Response, Result};
+
+/// Where a client connects to, and its patience.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The name or address to connect to.
+    pub host: String,
+    /// The port to connect to.
+    pub port: u16,
+    /// `host:port`, as errors name it.
+    pub peer: Rc<str>,
+    /// For connecting to one address; `None` is for ever.
+    pub connection_timeout: Option<Duration>,
+    /// For each wait for the peer to take or send bytes; `None` is for ever.
+    pub network_timeout: Option<Duration>,
+    /// What a response may ask of us.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// Of that origin, with default limits and endless patience.
+    pub fn new(host: &str, port: u16) -> Self {
+        let peer = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        Config {
+            host: host.to_owned(),
+            port,
+            peer: peer.into(),
+            connection_timeout: None,
+            network_timeout: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// A client of one origin on one reactor.
+pub struct Client {
+    reactor: Rc<Reactor>,
+    config: Config,
+    pool: Rc<Pool>,
+}
+
+impl Client {
+    /// With at most `connections` at a time.
+    pub fn new(reactor: &Rc<Reactor>, config: Config, connections: usize) -> Self {
+        Client { reactor: reactor.clone(), config, pool: Pool::new(reactor, connections) }
+    }
+
+    /// Its connections.
+    pub fn pool(&self) -> &Rc<Pool> {
+        &self.pool
+    }
+
+    /// Sends a request and waits for the response's head; the body is read from the response.
+    ///
+    /// `resolver` is asked when a connection has to be opened.
+    pub async fn send(&self, mut request: Request, resolver: &dyn Resolver) -> Result<Response> {
+        let started = Instant::now();
+        let response = self.exchange(&mut request, resolver).await;
+        response.map_err(|error| error.with_peer(&self.config.peer).after(started.elapsed()))
+    }
+
+    async fn exchange(&self, request: &mut Request, resolver: &dyn Resolver) -> Result<Response> {
+        let mut lease = self.pool.lease().await?;
+        // What cannot be sent a second time is worth asking the kernel whether the peer is still there, however short
+        // a time ago it was.
+        if !request.can_be_repeated() && lease.connection().is_some_and(|connection| !connection.is_fit(None)) {
+            lease.replace(None);
+        }
+        loop {
+            let reused = lease.is_connected();
+            if !reused {
+                let connection = Box::pin(dial(&self.reactor, &self.config, resolver)).await?;
+                self.pool.count_opened();
+                lease.replace(Some(connection));
+            }
+            let Some(connection) = lease.connection() else {
+                return Err(Error::new(Kind::Misuse("a lease without a connection"), Phase::Connect));
+            };
+            match self.trip(connection, request).await {
+                Ok(answer) => return respond(lease, request, answer, &self.config.limits),
+                // The peer closed an idle connection while the request was under way. A fresh one, in the same place
+                // of the pool, will tell; it is tried once, since it is not a reused one.
+                Err(failed) if reused && failed.may_be_repeated(request) => lease.replace(None),
+                Err(failed) => return Err(failed.error),
+            }
+        }
+    }
+
+    async fn trip(&self, connection: &mut Connection, request: &mut Request) -> std::result::Result<Answer, Failed> {
+        let limits = &self.config.limits;
+        let mut early = None;
+        let sent = send(&self.reactor, connection, request, limits, &mut early).await;
+        match sent.map_err(|failure| Failed { error: failure.error, never_left: failure.nothing_left })? {
+            Sent::Cut(head) => return Ok(Answer { head, cut: true }),
+            Sent::Whole => {}
+        }
+        let head = match early {
+            Some(head) => Ok(head),
+            None => connection.read_head(limits).await,
+        };
+        head.map(|head| Answer { head, cut: false }).map_err(|error| Failed { error, never_left: false })
+    }
+}
+
+/// The final head, and whether it came before the request was out.
+struct Answer {
+    head: ResponseHead,
+    cut: bool,
+}
+
+struct Failed {
+    error: Error,
+    /// Nothing of the request can have reached the peer.
+    never_left: bool,
+}
+
+impl Failed {
+    /// RFC 9110 section 9.2.2 and RFC 9112 section 9.3.1: on a connection that broke before any answer, what is
+    /// idempotent is sent again, and so is whatever was never sent: no body is asked for anything before its head is
+    /// out. A POST that may have arrived is not.
+    fn may_be_repeated(&self, request: &Request) -> bool {
+        self.error.is_disconnect() && (self.never_left || request.can_be_repeated())
+    }
+}
+
+fn respond(lease: Lease, request: &mut Request, answer: Answer, limits: &Limits) -> Result<Response> {
+    let Answer { head, cut } = answer;
+    let framing = Framing::of(request.asked, &head).map_err(|error| Error::new(Kind::Response(error), Phase::Head))?;
+    let mut close = close_reason(request.asked, &head, framing);
+    if request.closes || cut {
+        close.get_or_insert(CloseReason::AskedByUs);
+    }
+    let body = Incoming::new(lease, Body::new(framing, limits), close);
+    let request_head = std::mem::take(&mut request.head);
+    Ok(Response { head, framing, body, request_head })
+}
+
+/// Reads a response from a connection that belongs to no pool and on which the request is already out.
+pub async fn read_response(
+    mut connection: Connection,
+    asked: wire::framing::Asked,
+    limits: &Limits,
+) -> Result<Response> {
+    let head = connection.read_head(limits).await?;
+    let framing = Framing::of(asked, &head).map_err(|error| connection.fail(Kind::Response(error), Phase::Head))?;
+    let close = close_reason(asked, &head, framing);
+    let body = Incoming::new(Lease::of(connection), Body::new(framing, limits), close);
+    Ok(Response { head, framing, body, request_head: Vec::new() })
+}

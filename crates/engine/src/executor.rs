@@ -1,0 +1,46 @@
+//! The engine on a plain thread, for programs and tests that have no event loop.
+
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use crate::Reactor;
+
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+/// Runs a future to its end on this thread, turning the reactor whenever it waits. Futures that are to run side by side
+/// are joined into one. Fails only when polling the kernel does.
+pub fn block_on<F: Future>(reactor: &Rc<Reactor>, future: F) -> io::Result<F::Output> {
+    let mut future = pin!(future);
+    let flag = Arc::new(Flag(AtomicBool::new(true)));
+    let waker = Waker::from(flag.clone());
+    loop {
+        if flag.0.swap(false, Ordering::Acquire)
+            && let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker))
+        {
+            return Ok(output);
+        }
+        // A task that woke itself, to leave others their turn, does not wait; sockets and deadlines are looked at all
+        // the same.
+        let timeout = match reactor.next_deadline() {
+            _ if flag.0.load(Ordering::Acquire) => Some(Duration::ZERO),
+            Some(deadline) => Some(deadline.saturating_duration_since(Instant::now())),
+            None => None,
+        };
+        reactor.turn(timeout)?;
+    }
+}

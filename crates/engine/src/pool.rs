@@ -1,0 +1,249 @@
+//! The connections of one client to its origin: at most `limit` at a time, handed out last in, first out; those who
+//! come when all are out wait in a queue, first come, first served.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::mem;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use crate::{Connection, Error, Kind, Phase, Reactor, Result};
+
+/// What a pool has done and holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Connections that wait for a request.
+    pub idle: usize,
+    /// Places taken: connections in use or being opened.
+    pub in_use: usize,
+    /// Most places there may be.
+    pub limit: usize,
+    /// Connections opened so far.
+    pub opened: u64,
+    /// Requests that found an open connection.
+    pub reused: u64,
+    /// Tasks in the queue.
+    pub waiting: usize,
+}
+
+/// A pool, shared by the leases taken from it.
+pub struct Pool {
+    reactor: Rc<Reactor>,
+    limit: usize,
+    closed: Cell<bool>,
+    opened: Cell<u64>,
+    reused: Cell<u64>,
+    state: RefCell<State>,
+}
+
+#[derive(Default)]
+struct State {
+    idle: Vec<Connection>,
+    in_use: usize,
+    queue: VecDeque<Rc<Ticket>>,
+}
+
+/// A place in the queue.
+#[derive(Default)]
+struct Ticket {
+    granted: Cell<Option<Grant>>,
+    waker: Cell<Option<Waker>>,
+}
+
+/// A place in the pool, with or without a connection.
+struct Grant(Option<Box<Connection>>);
+
+impl Pool {
+    /// `limit` is at least 1.
+    pub fn new(reactor: &Rc<Reactor>, limit: usize) -> Rc<Self> {
+        Rc::new(Pool {
+            reactor: reactor.clone(),
+            limit: limit.max(1),
+            closed: Cell::new(false),
+            opened: Cell::new(0),
+            reused: Cell::new(0),
+            state: RefCell::default(),
+        })
+    }
+
+    /// Counts and gauges at this moment.
+    pub fn statistics(&self) -> Statistics {
+        let state = self.state.borrow();
+        Statistics {
+            idle: state.idle.len(),
+            in_use: state.in_use,
+            limit: self.limit,
+            opened: self.opened.get(),
+            reused: self.reused.get(),
+            waiting: state.queue.len(),
+        }
+    }
+
+    /// Waits for a place. The lease comes with a connection where one is idle and well.
+    pub async fn lease(self: &Rc<Self>) -> Result<Lease> {
+        if self.closed.get() {
+            return Err(Error::new(Kind::PoolClosed, Phase::Pool));
+        }
+        match self.lease_now() {
+            Some(lease) => Ok(lease),
+            None => self.queue().await,
+        }
+    }
+
+    fn lease_now(self: &Rc<Self>) -> Option<Lease> {
+        {
+            let mut state = self.state.borrow_mut();
+            if state.in_use >= self.limit || !state.queue.is_empty() {
+                return None;
+            }
+            state.in_use += 1;
+        }
+        let mut lease = Lease { pool: Some(self.clone()), connection: None };
+        let mut now = None;
+        loop {
+            let Some(connection) = self.state.borrow_mut().idle.pop() else { return Some(lease) };
+            let now = *now.get_or_insert_with(Instant::now);
+            if connection.is_fit(Some(now)) {
+                self.reused.set(self.reused.get() + 1);
+                lease.connection = Some(Box::new(connection));
+                return Some(lease);
+            }
+        }
+    }
+
+    async fn queue(self: &Rc<Self>) -> Result<Lease> {
+        let place = Place { pool: self, ticket: Rc::default() };
+        self.state.borrow_mut().queue.push_back(place.ticket.clone());
+        let _passive = self.reactor.passive_wait();
+        poll_fn(|cx| place.poll(cx)).await
+    }
+
+    /// A lease ends: its place goes to the first in the queue, together with the connection if that may live on.
+    fn give_back(self: &Rc<Self>, connection: Option<Box<Connection>>) {
+        // Decided under the borrow, carried out after it: closing and waking may come back to this pool.
+        let (dropped, waker) = {
+            let mut state = self.state.borrow_mut();
+            if self.closed.get() {
+                state.in_use -= 1;
+                (connection, None)
+            } else if let Some(ticket) = state.queue.pop_front() {
+                self.reused.set(self.reused.get() + u64::from(connection.is_some()));
+                let unclaimed = ticket.granted.replace(Some(Grant(connection)));
+                debug_assert!(unclaimed.is_none(), "a ticket leaves the queue when it is granted");
+                (None, ticket.waker.take())
+            } else {
+                state.in_use -= 1;
+                if let Some(connection) = connection {
+                    state.idle.push(*connection);
+                }
+                (None, None)
+            }
+        };
+        drop(dropped);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Closes the idle connections now, those in use when they come back, and turns away the queue.
+    pub fn close(&self) {
+        self.closed.set(true);
+        let (idle, queue) = {
+            let mut state = self.state.borrow_mut();
+            (mem::take(&mut state.idle), mem::take(&mut state.queue))
+        };
+        drop(idle);
+        queue.iter().filter_map(|ticket| ticket.waker.take()).for_each(Waker::wake);
+    }
+
+    /// Closes the idle connections; those in use and the queue go on.
+    pub fn close_idle(&self) {
+        let idle = mem::take(&mut self.state.borrow_mut().idle);
+        drop(idle);
+    }
+
+    pub(crate) fn count_opened(&self) {
+        self.opened.set(self.opened.get() + 1);
+    }
+}
+
+/// A task's place in the queue; leaving it early passes on what was already granted.
+struct Place<'a> {
+    pool: &'a Rc<Pool>,
+    ticket: Rc<Ticket>,
+}
+
+impl Place<'_> {
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<Lease>> {
+        if let Some(Grant(connection)) = self.ticket.granted.take() {
+            return Poll::Ready(Ok(Lease { pool: Some(self.pool.clone()), connection }));
+        }
+        if self.pool.closed.get() {
+            return Poll::Ready(Err(Error::new(Kind::PoolClosed, Phase::Pool)));
+        }
+        self.ticket.waker.set(Some(cx.waker().clone()));
+        Poll::Pending
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(Grant(connection)) = self.ticket.granted.take() {
+            return self.pool.give_back(connection);
+        }
+        let mut state = self.pool.state.borrow_mut();
+        if let Some(position) = state.queue.iter().position(|ticket| Rc::ptr_eq(ticket, &self.ticket)) {
+            state.queue.remove(position);
+        }
+    }
+}
+
+/// A place in a pool, for as long as one request takes. Dropped without [`finish`](Lease::finish), its connection is
+/// closed: nobody knows what is still on its way.
+pub struct Lease {
+    pool: Option<Rc<Pool>>,
+    connection: Option<Box<Connection>>,
+}
+
+impl Lease {
+    /// Of a connection that belongs to no pool.
+    pub fn of(connection: Connection) -> Self {
+        Lease { pool: None, connection: Some(Box::new(connection)) }
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    pub(crate) fn connection(&mut self) -> Option<&mut Connection> {
+        self.connection.as_deref_mut()
+    }
+
+    /// Puts another connection, or none, in place of the one it has, which is closed.
+    pub(crate) fn replace(&mut self, connection: Option<Box<Connection>>) {
+        self.connection = connection;
+    }
+
+    /// The request is over, and the connection is good for another one.
+    pub(crate) fn finish(mut self) {
+        let connection = self.connection.take().map(|mut connection| {
+            connection.rest();
+            connection
+        });
+        if let Some(pool) = self.pool.take() {
+            pool.give_back(connection);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // Closed before its place is taken: at no time are there more connections than places.
+        drop(self.connection.take());
+        if let Some(pool) = self.pool.take() {
+            pool.give_back(None);
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! One polling instance for all sockets of a thread. It owns no loop: its owner watches [`Reactor::descriptor`] and
+//! calls [`Reactor::turn`].
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+
+use crate::sys;
+use crate::timers::Timers;
+
+/// Events taken from the kernel in one turn.
+const EVENTS: usize = 1024;
+
+/// Bytes that a socket is asked for at once where the reader has no better place for them.
+const SCRATCH: usize = 64 * 1024;
+
+/// A socket and what the kernel last said of it.
+///
+/// Registered once, edge-triggered, for reading and writing: an event without a waiter is kept in the flags. The
+/// socket lives here and not in its user's hands, so that all of them can be closed at once, whoever holds on to them.
+pub(crate) struct Source {
+    pub(crate) socket: RefCell<Option<TcpStream>>,
+    token: Token,
+    pub(crate) readable: Cell<bool>,
+    pub(crate) writable: Cell<bool>,
+    /// The peer has closed, or the connection has failed: from here on a short read is no sign that nothing is left,
+    /// since data and FIN that arrive together are one event.
+    pub(crate) closing: Cell<bool>,
+    pub(crate) reader: Cell<Option<Waker>>,
+    pub(crate) writer: Cell<Option<Waker>>,
+}
+
+/// The sockets, the deadlines and the scratch memory of one thread's clients.
+pub struct Reactor {
+    /// Borrowed for no longer than one system call. Its registry is asked for each time: a clone of that is a second
+    /// descriptor of the same instance, which in the child of a fork would go on to work on the parent's.
+    poll: RefCell<Poll>,
+    descriptor: RawFd,
+    events: RefCell<Events>,
+    sources: RefCell<Slab<Rc<Source>>>,
+    generation: Cell<u32>,
+    woken: Cell<Vec<Waker>>,
+    scratch: Cell<Option<Box<[u8]>>>,
+    pub(crate) timers: Timers,
+    passive: Cell<usize>,
+    closed: Cell<bool>,
+}
+
+impl Reactor {
+    /// Fails only when the system has no descriptor left.
+    pub fn new() -> io::Result<Rc<Self>> {
+        let poll = Poll::new()?;
+        Ok(Rc::new(Reactor {
+            descriptor: poll.as_raw_fd(),
+            poll: RefCell::new(poll),
+            events: RefCell::new(Events::with_capacity(EVENTS)),
+            sources: RefCell::default(),
+            generation: Cell::new(0),
+            woken: Cell::default(),
+            scratch: Cell::default(),
+            timers: Timers::default(),
+            passive: Cell::new(0),
+            closed: Cell::new(false),
+        }))
+    }
+
+    /// Readable whenever [`turn`](Reactor::turn) has something to do.
+    pub fn descriptor(&self) -> RawFd {
+        self.descriptor
+    }
+
+    /// Takes the kernel's events once, waiting for them up to `timeout` (`None`: for ever), then wakes the tasks that
+    /// waited for them and those whose deadline has passed.
+    pub fn turn(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let mut woken = self.woken.take();
+        {
+            let mut events = self.events.borrow_mut();
+            match self.poll.borrow_mut().poll(&mut events, timeout) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => other?,
+            }
+            let sources = self.sources.borrow();
+            for event in events.iter() {
+                // A token of a source that has gone may still be in this batch.
+                let source = sources.get(slot(event.token())).filter(|source| source.token == event.token());
+                let Some(source) = source else { continue };
+                let closing = event.is_read_closed() || event.is_write_closed() || event.is_error();
+                if closing {
+                    source.closing.set(true);
+                }
+                if event.is_readable() || closing {
+                    source.readable.set(true);
+                    woken.extend(source.reader.take());
+                }
+                if event.is_writable() || closing {
+                    source.writable.set(true);
+                    woken.extend(source.writer.take());
+                }
+            }
+        }
+        // Waking may run code that comes back to this reactor: nothing is borrowed here.
+        woken.drain(..).for_each(Waker::wake);
+        self.woken.set(woken);
+        if self.timers.next().is_some() {
+            self.expire(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// When the earliest deadline is due; it may turn out that none is.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Wakes the tasks whose deadline has passed.
+    pub fn expire(&self, now: Instant) {
+        self.timers.sweep(now);
+    }
+
+    /// How many tasks wait for another task and not for the kernel: for a place in a pool. A loop that nothing but
+    /// these keep alive would never end.
+    pub fn passive_waits(&self) -> usize {
+        self.passive.get()
+    }
+
+    /// Closes every socket, whoever holds on to it. All further use of them, and of this reactor, fails.
+    pub fn close(&self) {
+        self.close_quietly();
+        let sources: Vec<Rc<Source>> = self.sources.borrow().iter().map(|(_, source)| source.clone()).collect();
+        for source in sources {
+            let wakers = (source.reader.take(), source.writer.take());
+            wakers.0.into_iter().chain(wakers.1).for_each(Waker::wake);
+        }
+    }
+
+    /// Closes every socket and wakes nobody: for a thread that ends, whose tasks will never run again.
+    pub fn close_quietly(&self) {
+        self.closed.set(true);
+        self.drop_sockets();
+    }
+
+    /// From now on this reactor sees no events. For a process that ends while another thread still turns it.
+    pub fn mute(&self) {
+        // Should the kernel refuse, nothing is lost but the protection.
+        let _ = sys::replace_poll(self.descriptor);
+    }
+
+    /// For the child of a fork: closes its copies of all sockets without a word to their peers, and parts from the
+    /// polling instance that it shares with its parent. The reactor can be used for new sockets.
+    pub fn after_fork_in_child(&self) {
+        // Should the kernel refuse, the reactor is of no use; turning it would steal the parent's events.
+        if sys::replace_poll(self.descriptor).is_err() {
+            self.closed.set(true);
+        }
+        self.drop_sockets();
+    }
+
+    fn drop_sockets(&self) {
+        for (_, source) in self.sources.borrow().iter() {
+            if let Some(mut socket) = source.socket.borrow_mut().take() {
+                let _ = self.poll.borrow().registry().deregister(&mut socket);
+            }
+            // Whoever is woken has to come as far as the socket to be told, instead of waiting for an event.
+            source.closing.set(true);
+            source.readable.set(true);
+            source.writable.set(true);
+        }
+    }
+
+    /// Fails once the reactor was closed; to be asked before a peer hears anything.
+    pub(crate) fn check_open(&self) -> io::Result<()> {
+        if self.closed.get() {
+            return Err(io::Error::new(io::ErrorKind::NotConnected, "the event loop of this client is gone"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn register(&self, mut socket: TcpStream) -> io::Result<Rc<Source>> {
+        self.check_open()?;
+        let mut sources = self.sources.borrow_mut();
+        let entry = sources.vacant_entry();
+        let generation = self.generation.get().wrapping_add(1);
+        self.generation.set(generation);
+        let token = Token(entry.key() | (generation as usize) << 32);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.borrow().registry().register(&mut socket, token, interest)?;
+        let source = Rc::new(Source {
+            socket: RefCell::new(Some(socket)),
+            token,
+            readable: Cell::new(false),
+            writable: Cell::new(false),
+            closing: Cell::new(false),
+            reader: Cell::new(None),
+            writer: Cell::new(None),
+        });
+        entry.insert(source.clone());
+        Ok(source)
+    }
+
+    /// Deregistered before it is closed: were the descriptor shared with another process, its events would come on.
+    pub(crate) fn deregister(&self, source: &Source) {
+        let socket = source.socket.borrow_mut().take();
+        if let Some(mut socket) = socket {
+            let _ = self.poll.borrow().registry().deregister(&mut socket);
+        }
+        let removed = self.sources.borrow_mut().try_remove(slot(source.token));
+        let wakers = (source.reader.take(), source.writer.take());
+        drop((removed, wakers));
+    }
+
+    /// Memory to read into, given back by [`return_scratch`](Reactor::return_scratch): one piece for all sockets, since
+    /// what was read is copied to its place before anybody else runs.
+    pub(crate) fn take_scratch(&self) -> Box<[u8]> {
+        self.scratch.take().unwrap_or_else(|| vec![0; SCRATCH].into_boxed_slice())
+    }
+
+    pub(crate) fn return_scratch(&self, scratch: Box<[u8]>) {
+        self.scratch.set(Some(scratch));
+    }
+
+    /// Counts one more passive wait until dropped.
+    pub(crate) fn passive_wait(self: &Rc<Self>) -> PassiveWait {
+        self.passive.set(self.passive.get() + 1);
+        PassiveWait(self.clone())
+    }
+}
+
+pub(crate) struct PassiveWait(Rc<Reactor>);
+
+impl Drop for PassiveWait {
+    fn drop(&mut self) {
+        self.0.passive.set(self.0.passive.get() - 1);
+    }
+}
+
+fn slot(token: Token) -> usize {
+    token.0 & u32::MAX as usize
+}

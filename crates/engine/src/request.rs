@@ -1,0 +1,78 @@
+//! A request, ready to be written.
+
+use std::fs::File;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use wire::framing::Asked;
+
+use crate::BoxError;
+
+/// Where the pieces of a streamed body come from.
+pub trait BodySource {
+    /// The next piece; `None` at the end. An error ends the request, and goes through to its maker.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>>;
+}
+
+/// A part of an open file, sent by the kernel where it can.
+#[derive(Debug)]
+pub struct FileBody {
+    /// A descriptor of our own: the maker may close its.
+    pub file: File,
+    /// Where in the file the body begins.
+    pub offset: u64,
+    /// How many bytes it has.
+    pub length: u64,
+}
+
+/// A request's body. Its framing stands in the head, which the maker has written to match.
+pub enum RequestBody {
+    /// All of it, in memory; empty for none.
+    Bytes(Bytes),
+    /// Pieces of unknown number, each a chunk (RFC 9112 section 7.1).
+    Chunked(Box<dyn BodySource>),
+    /// Pieces that have to add up to that many bytes.
+    Counted(Box<dyn BodySource>, u64),
+    /// From a file.
+    File(FileBody),
+}
+
+impl RequestBody {
+    /// Whether the head alone is the whole request.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            RequestBody::Bytes(bytes) => bytes.is_empty(),
+            RequestBody::Counted(_, length) => *length == 0,
+            RequestBody::File(file) => file.length == 0,
+            RequestBody::Chunked(_) => false,
+        }
+    }
+
+    /// Whether it can be sent a second time.
+    pub fn can_be_repeated(&self) -> bool {
+        matches!(self, RequestBody::Bytes(_) | RequestBody::File(_))
+    }
+}
+
+/// A request, checked and encoded.
+pub struct Request {
+    /// From the request line to the blank line.
+    pub head: Vec<u8>,
+    /// What follows it.
+    pub body: RequestBody,
+    /// What of the method bears on the response's framing.
+    pub asked: Asked,
+    /// RFC 9110 section 9.2.2: whether it may be sent again when nobody knows whether it arrived.
+    pub idempotent: bool,
+    /// The head says `Expect: 100-continue`.
+    pub expects_continue: bool,
+    /// The head says `Connection: close`.
+    pub closes: bool,
+}
+
+impl Request {
+    /// Whether it may be sent again, to the same effect, when nobody knows whether it arrived.
+    pub fn can_be_repeated(&self) -> bool {
+        self.idempotent && self.body.can_be_repeated()
+    }
+}

@@ -1,0 +1,284 @@
+//! A response, and its body as it comes in. When the body has come to its end, the connection goes back to the pool.
+
+use std::future::poll_fn;
+use std::mem;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::ReadBuf;
+use wire::body::Step;
+use wire::framing::CloseReason;
+use wire::{Body, Framing, HeaderMap, ResponseError, ResponseHead};
+
+use crate::pool::Lease;
+use crate::{Error, Kind, Phase, Result};
+
+/// What is asked for in smaller pieces than this is read ahead, so that each piece does not cost a system call.
+const READ_AHEAD: usize = 8 * 1024;
+
+/// A response whose body may still be on its way.
+pub struct Response {
+    /// Status line and header fields.
+    pub head: ResponseHead,
+    /// How the body's end is known.
+    pub framing: Framing,
+    /// The body.
+    pub body: Incoming,
+    /// The head of the request that it answers, for those who want to show it.
+    pub request_head: Vec<u8>,
+}
+
+/// The body of a response. Dropping it before its end closes the connection.
+pub struct Incoming {
+    framing: Body,
+    /// The connection, until the end of the body.
+    lease: Option<Lease>,
+    /// Decoded, and not yet taken.
+    ready: BytesMut,
+    close: Option<CloseReason>,
+    fate: Fate,
+}
+
+/// Whether a body without a connection is a whole one.
+enum Fate {
+    /// It is, or may yet become one.
+    Good,
+    /// It is not, and the next reader is told why.
+    Failing(Error),
+    /// It is not, and somebody was told.
+    Failed,
+}
+
+impl Incoming {
+    /// Takes what has already arrived; if that is all, the connection is given back here.
+    pub(crate) fn new(lease: Lease, framing: Body, close: Option<CloseReason>) -> Self {
+        let mut body = Incoming { framing, lease: Some(lease), ready: BytesMut::new(), close, fate: Fate::Good };
+        // A head is worth having without its body: what is wrong with that is for its reader.
+        if let Err(error) = body.decode_buffered() {
+            body.fate = Fate::Failing(error);
+        }
+        body
+    }
+
+    /// Whether the message is complete. Some of it may still be [`ready`](Incoming::ready).
+    pub fn is_complete(&self) -> bool {
+        self.lease.is_none() && matches!(self.fate, Fate::Good)
+    }
+
+    /// Whether the connection is no longer needed: the message is complete, or broken.
+    pub fn is_detached(&self) -> bool {
+        self.lease.is_none()
+    }
+
+    /// Why the connection is not used again, where it is not.
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        self.close
+    }
+
+    /// What is decoded and waits to be taken.
+    pub fn ready(&mut self) -> &mut BytesMut {
+        &mut self.ready
+    }
+
+    /// How many bytes are still to be read, where the framing says so.
+    pub fn remaining(&self) -> Option<u64> {
+        if self.is_complete() {
+            return Some(self.ready.len() as u64);
+        }
+        self.framing.remaining().map(|left| left + self.ready.len() as u64)
+    }
+
+    /// What came behind a chunked body, once that is complete.
+    pub fn trailers(&self) -> Option<&HeaderMap> {
+        self.framing.trailers()
+    }
+
+    /// Reads into `out` what there is: nothing only at the end, unless `out` is full.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        if out.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            if !self.ready.is_empty() {
+                let length = self.ready.len().min(out.remaining());
+                out.put_slice(self.ready.get(..length).unwrap_or_default());
+                self.ready.advance(length);
+                return Poll::Ready(Ok(()));
+            }
+            match self.next_step()? {
+                Step::End => return Poll::Ready(Ok(())),
+                Step::Data(left) if out.remaining() >= READ_AHEAD && self.buffered() == 0 => {
+                    return self.poll_read_directly(cx, out, left);
+                }
+                Step::Data(_) | Step::More => match self.poll_fetch(cx) {
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => return Poll::Pending,
+                },
+            }
+        }
+    }
+
+    /// Reads until `out` is full or the body is at its end.
+    pub async fn read_fully(&mut self, out: &mut ReadBuf<'_>) -> Result<()> {
+        loop {
+            let before = out.remaining();
+            poll_fn(|cx| self.poll_read(cx, out)).await?;
+            if out.remaining() == 0 || out.remaining() == before {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for more bytes to be [`ready`](Incoming::ready): `false` when there are none.
+    pub async fn fetch(&mut self) -> Result<bool> {
+        poll_fn(|cx| self.poll_fetch(cx)).await
+    }
+
+    fn poll_fetch(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool>> {
+        let before = self.ready.len();
+        loop {
+            let decoded = self.decode_buffered();
+            if self.ready.len() > before {
+                // What came before an error is delivered before it, however the packets were cut.
+                if let Err(error) = decoded {
+                    self.fate = Fate::Failing(error);
+                }
+                return Poll::Ready(Ok(true));
+            }
+            decoded?;
+            let Some(connection) = self.lease.as_mut().and_then(Lease::connection) else {
+                return Poll::Ready(self.check().map(|()| false));
+            };
+            match connection.poll_fill_patiently(cx, Phase::Body) {
+                Poll::Ready(Ok(0)) => self.end_of_input()?,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.abandon(error))),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Straight from the socket to where the caller wants it.
+    fn poll_read_directly(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>, left: u64) -> Poll<Result<()>> {
+        let Some(connection) = self.lease.as_mut().and_then(Lease::connection) else {
+            return Poll::Ready(Ok(()));
+        };
+        let limit = usize::try_from(left).unwrap_or(usize::MAX);
+        match connection.stream.poll_receive(cx, out, limit) {
+            Poll::Ready(Ok(received)) => {
+                connection.patience.reset();
+                if received == 0 {
+                    return Poll::Ready(self.end_of_input());
+                }
+                self.framing.taken(received as u64);
+                // The last byte gives the connection back, not the read after it.
+                Poll::Ready(self.decode_buffered())
+            }
+            Poll::Ready(Err(error)) => {
+                let error = connection.fail(Kind::Io(error), Phase::Body);
+                Poll::Ready(Err(self.abandon(error)))
+            }
+            Poll::Pending => match connection.poll_patience(cx, Phase::Body) {
+                Poll::Ready(Err(error)) => Poll::Ready(Err(self.abandon(error))),
+                other => other,
+            },
+        }
+    }
+
+    fn buffered(&mut self) -> usize {
+        self.lease.as_mut().and_then(Lease::connection).map_or(0, |connection| connection.buffer.len())
+    }
+
+    /// Takes the framing off all that has arrived, as far as that goes.
+    fn decode_buffered(&mut self) -> Result<()> {
+        while let Step::Data(left) = self.next_step()? {
+            let Some(connection) = self.lease.as_mut().and_then(Lease::connection) else { break };
+            let length = connection.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            if length == 0 {
+                break;
+            }
+            let data = connection.buffer.split_to(length);
+            self.framing.taken(length as u64);
+            if self.ready.is_empty() {
+                self.ready = data;
+            } else {
+                self.ready.extend_from_slice(&data);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads framing off the front of what has arrived. At the message's end the connection is given back.
+    fn next_step(&mut self) -> Result<Step> {
+        let Some(connection) = self.lease.as_mut().and_then(Lease::connection) else {
+            self.check()?;
+            return Ok(Step::End);
+        };
+        match self.framing.step(&connection.buffer) {
+            Ok((used, step)) => {
+                connection.buffer.advance(used);
+                if step == Step::End {
+                    self.finish();
+                }
+                Ok(step)
+            }
+            Err(error) => {
+                let error = connection.fail(Kind::Response(error), Phase::Body);
+                Err(self.abandon(error))
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        let glued = self.buffered() > 0;
+        // Bytes behind a complete message are nobody's: whoever came next on this connection would take them for his.
+        if let Some(lease) = self.lease.take()
+            && self.close.is_none()
+            && !glued
+        {
+            lease.finish();
+        }
+    }
+
+    fn end_of_input(&mut self) -> Result<()> {
+        match self.framing.end_of_input() {
+            Ok(()) => {
+                self.lease = None;
+                Ok(())
+            }
+            Err(error) => Err(self.early_end(error)),
+        }
+    }
+
+    #[cold]
+    fn early_end(&mut self, error: ResponseError) -> Error {
+        let error = match self.lease.as_mut().and_then(Lease::connection) {
+            Some(connection) => connection.fail(Kind::Response(error), Phase::Body),
+            None => Error::new(Kind::Response(error), Phase::Body),
+        };
+        self.abandon(error)
+    }
+
+    /// Closes the connection: nothing more of this body can be trusted.
+    #[cold]
+    fn abandon(&mut self, error: Error) -> Error {
+        self.lease = None;
+        self.fate = Fate::Failed;
+        error
+    }
+
+    /// A body that was cut short never looks like one that has ended.
+    fn check(&mut self) -> Result<()> {
+        if matches!(self.fate, Fate::Good) {
+            return Ok(());
+        }
+        match mem::replace(&mut self.fate, Fate::Failed) {
+            Fate::Failing(error) => Err(error),
+            _ => {
+                let error = ResponseError::EarlyEnd("its body failed before");
+                Err(Error::new(Kind::Response(error), Phase::Body))
+            }
+        }
+    }
+}

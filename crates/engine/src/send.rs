@@ -1,0 +1,303 @@
+//! Writing a request, with an ear to the peer: it may answer before it has heard all (RFC 9112 section 9.5).
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use wire::{Limits, ResponseHead, chunked};
+
+use crate::stream::Stream;
+use crate::timers::Patience;
+use crate::{Connection, Error, FileBody, Kind, Phase, Reactor, Request, RequestBody, Result};
+use std::rc::Rc;
+
+/// How long the body waits for a `100 Continue` that may never come (RFC 9110 section 10.1.1 leaves the time to the
+/// client; curl and Go wait that long as well).
+const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Bytes of a file that are read at once where the kernel cannot send them by itself.
+const FILE_PIECE: usize = 64 * 1024;
+
+/// How a request went out.
+pub(crate) enum Sent {
+    /// All of it.
+    Whole,
+    /// The final response came first, and the rest was not sent: the connection cannot be used again.
+    Cut(ResponseHead),
+}
+
+/// A failure to send, and whether the peer may have seen any of the request.
+pub(crate) struct SendError {
+    pub(crate) error: Error,
+    pub(crate) nothing_left: bool,
+}
+
+struct Sender<'a> {
+    connection: &'a mut Connection,
+    limits: &'a Limits,
+    /// Bytes that the kernel has taken.
+    sent: u64,
+    /// Whether an early answer is still looked for.
+    listening: bool,
+    /// A final head that came early but does not stop us.
+    early: Option<ResponseHead>,
+}
+
+/// Writes the request. On `Whole`, an early answer that did not stop us is in `early`.
+pub(crate) async fn send(
+    reactor: &Rc<Reactor>,
+    connection: &mut Connection,
+    request: &mut Request,
+    limits: &Limits,
+    early: &mut Option<ResponseHead>,
+) -> std::result::Result<Sent, SendError> {
+    let mut sender = Sender { connection, limits, sent: 0, listening: true, early: None };
+    let sent = sender.send(reactor, request).await;
+    let nothing_left = sender.sent == 0;
+    match sent {
+        Ok(None) => {
+            *early = sender.early.take();
+            Ok(Sent::Whole)
+        }
+        Ok(Some(head)) => Ok(Sent::Cut(head)),
+        Err(error) if nothing_left || !error.is_disconnect() => Err(SendError { error, nothing_left }),
+        // The peer has closed on us; it may have said why before that.
+        Err(error) => match sender.last_words().await {
+            Some(head) => Ok(Sent::Cut(head)),
+            None => Err(SendError { error, nothing_left }),
+        },
+    }
+}
+
+impl Sender<'_> {
+    /// The final head when it came before the end.
+    async fn send(&mut self, reactor: &Rc<Reactor>, request: &mut Request) -> Result<Option<ResponseHead>> {
+        if request.expects_continue && !request.body.is_empty() {
+            let stopped = self.write([&request.head, b"", b""]).await?;
+            if stopped.is_some() {
+                return Ok(stopped);
+            }
+            if let Some(head) = self.await_continue(reactor).await? {
+                return Ok(Some(head));
+            }
+            return self.body(&[], &mut request.body).await;
+        }
+        self.body(&request.head, &mut request.body).await
+    }
+
+    /// The head, when it is not out yet, leaves in one write with the body's first bytes.
+    async fn body(&mut self, head: &[u8], body: &mut RequestBody) -> Result<Option<ResponseHead>> {
+        match body {
+            RequestBody::Bytes(bytes) => self.write([head, bytes, b""]).await,
+            RequestBody::File(file) => {
+                let stopped = self.write([head, b"", b""]).await?;
+                if stopped.is_some() { Ok(stopped) } else { self.file(file).await }
+            }
+            RequestBody::Chunked(source) => {
+                let stopped = self.write([head, b"", b""]).await?;
+                if stopped.is_some() {
+                    return Ok(stopped);
+                }
+                while let Some(piece) = self.next_piece(source).await? {
+                    // An empty chunk would end the body.
+                    if !piece.is_empty() {
+                        let size = chunked::size_line(piece.len());
+                        let stopped = self.write([size.as_bytes(), &piece, b"\r\n"]).await?;
+                        if stopped.is_some() {
+                            return Ok(stopped);
+                        }
+                    }
+                }
+                self.write([chunked::LAST_CHUNK, b"", b""]).await
+            }
+            RequestBody::Counted(source, length) => {
+                let stopped = self.write([head, b"", b""]).await?;
+                if stopped.is_some() {
+                    return Ok(stopped);
+                }
+                let mut left = *length;
+                while let Some(piece) = self.next_piece(source).await? {
+                    left = left.checked_sub(piece.len() as u64).ok_or_else(|| {
+                        self.connection.fail(Kind::Misuse("the body is longer than its Content-Length"), Phase::Send)
+                    })?;
+                    let stopped = self.write([&piece, b"", b""]).await?;
+                    if stopped.is_some() {
+                        return Ok(stopped);
+                    }
+                }
+                if left > 0 {
+                    let what = Kind::Misuse("the body is shorter than its Content-Length");
+                    return Err(self.connection.fail(what, Phase::Send));
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    async fn next_piece(&self, source: &mut Box<dyn crate::BodySource>) -> Result<Option<Bytes>> {
+        let piece = poll_fn(|cx| source.poll_next(cx)).await;
+        piece.transpose().map_err(|error| self.connection.fail(Kind::Caller(error), Phase::Send))
+    }
+
+    /// Writes the parts one after the other.
+    async fn write(&mut self, parts: [&[u8]; 3]) -> Result<Option<ResponseHead>> {
+        let mut parts = parts.map(IoSlice::new);
+        let mut parts = parts.as_mut_slice();
+        // Skips empty parts in front, which a write would count as nothing written.
+        IoSlice::advance_slices(&mut parts, 0);
+        poll_fn(|cx| {
+            while !parts.is_empty() {
+                match self.connection.stream.poll_send(cx, parts) {
+                    Poll::Ready(result) => {
+                        let written = self.put(result)?;
+                        IoSlice::advance_slices(&mut parts, written);
+                    }
+                    Poll::Pending => return self.poll_blocked(cx),
+                }
+            }
+            Poll::Ready(Ok(None))
+        })
+        .await
+    }
+
+    async fn file(&mut self, body: &FileBody) -> Result<Option<ResponseHead>> {
+        let (mut offset, end) = (body.offset, body.offset.saturating_add(body.length));
+        while offset < end {
+            let room = usize::try_from(end - offset).unwrap_or(usize::MAX);
+            let (sent, stopped) = match &self.connection.stream {
+                #[cfg(target_os = "linux")]
+                Stream::Tcp(_) => self.file_by_kernel(body, offset, room).await?,
+                _ => self.file_by_hand(body, offset, room.min(FILE_PIECE)).await?,
+            };
+            if stopped.is_some() {
+                return Ok(stopped);
+            }
+            if sent == 0 {
+                let what = Kind::Misuse("the file ended before its length was sent");
+                return Err(self.connection.fail(what, Phase::Send));
+            }
+            offset += sent as u64;
+        }
+        Ok(None)
+    }
+
+    #[cfg(target_os = "linux")]
+    async fn file_by_kernel(
+        &mut self,
+        body: &FileBody,
+        offset: u64,
+        room: usize,
+    ) -> Result<(usize, Option<ResponseHead>)> {
+        use std::os::fd::AsRawFd;
+        // The stream gives other tasks their turn between pieces, however fast the peer takes them.
+        let room = room.min(1024 * 1024);
+        poll_fn(|cx| {
+            let Stream::Tcp(tcp) = &mut self.connection.stream else { return Poll::Ready(Ok((0, None))) };
+            match tcp.poll_send_file(cx, body.file.as_raw_fd(), offset, room) {
+                Poll::Ready(Ok(0)) => Poll::Ready(Ok((0, None))),
+                Poll::Ready(result) => Poll::Ready(self.put(result).map(|sent| (sent, None))),
+                Poll::Pending => self.poll_blocked(cx).map_ok(|stopped| (0, stopped)),
+            }
+        })
+        .await
+    }
+
+    async fn file_by_hand(
+        &mut self,
+        body: &FileBody,
+        offset: u64,
+        room: usize,
+    ) -> Result<(usize, Option<ResponseHead>)> {
+        use std::os::unix::fs::FileExt;
+        let mut piece = vec![0; room];
+        let read = body.file.read_at(&mut piece, offset);
+        let read = read.map_err(|error| self.connection.fail(Kind::Caller(error.into()), Phase::Send))?;
+        piece.truncate(read);
+        let stopped = self.write([&piece, b"", b""]).await?;
+        Ok((read, stopped))
+    }
+
+    fn put(&mut self, result: io::Result<usize>) -> Result<usize> {
+        let written = match result {
+            Ok(0) => Err(io::Error::from(io::ErrorKind::WriteZero)),
+            other => other,
+        };
+        let written = written.map_err(|error| self.connection.fail(Kind::Io(error), Phase::Send))?;
+        self.connection.patience.reset();
+        self.sent += written as u64;
+        Ok(written)
+    }
+
+    /// The peer takes no more for now: has it answered instead?
+    fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<ResponseHead>>> {
+        while self.listening {
+            match self.connection.poll_fill(cx) {
+                Poll::Pending => break,
+                // No answer will come; whether the request still can go out, the writes will tell.
+                Poll::Ready(Ok(0) | Err(_)) => self.listening = false,
+                Poll::Ready(Ok(_)) => {
+                    if let Some(head) = self.final_head()? {
+                        self.listening = false;
+                        if refuses(&head) {
+                            return Poll::Ready(Ok(Some(head)));
+                        }
+                        self.early = Some(head);
+                    }
+                }
+            }
+        }
+        self.connection.poll_patience(cx, Phase::Send)
+    }
+
+    fn final_head(&mut self) -> Result<Option<ResponseHead>> {
+        while let Some(head) = self.connection.next_head(self.limits)? {
+            if !head.is_interim() {
+                return Ok(Some(head));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits for leave to send the body: a final head means that it is not wanted.
+    async fn await_continue(&mut self, reactor: &Rc<Reactor>) -> Result<Option<ResponseHead>> {
+        let mut patience = Patience::new(reactor, Some(CONTINUE_TIMEOUT));
+        loop {
+            while let Some(head) = self.connection.next_head(self.limits)? {
+                if !head.is_interim() {
+                    return Ok(Some(head));
+                }
+                if head.status == 100 {
+                    return Ok(None);
+                }
+            }
+            let filled = poll_fn(|cx| match self.connection.poll_fill(cx) {
+                Poll::Ready(filled) => Poll::Ready(Some(filled)),
+                Poll::Pending if patience.poll_exhausted(cx) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            })
+            .await;
+            match filled {
+                None => return Ok(None),
+                Some(Ok(0)) => return Err(self.connection.ended_in_head()),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(self.connection.fail(Kind::Io(error), Phase::Head)),
+            }
+        }
+    }
+
+    /// What the peer had sent before it closed: the final head, if that is among it.
+    async fn last_words(&mut self) -> Option<ResponseHead> {
+        if let Some(head) = self.early.take() {
+            return Some(head);
+        }
+        self.connection.read_head(self.limits).await.ok()
+    }
+}
+
+/// Whether an early answer says that the rest of the body is not wanted. Any other may be the answer of a peer that
+/// reads on: an echo, say.
+fn refuses(head: &ResponseHead) -> bool {
+    head.status >= 400 || head.headers.lists(b"connection", b"close")
+}

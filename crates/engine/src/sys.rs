@@ -1,0 +1,74 @@
+//! The system calls that no safe crate wraps the way they are needed here. The only file of this crate with `unsafe`.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, RawFd};
+
+use tokio::io::ReadBuf;
+
+/// Receives into the unfilled part of `buffer`, at most `limit` bytes, without clearing it first.
+pub(crate) fn receive(socket: &mio::net::TcpStream, buffer: &mut ReadBuf<'_>, limit: usize) -> io::Result<usize> {
+    // SAFETY: the slice is handed to recv(2) only, through socket2, which writes initialised bytes and nothing else.
+    let room: &mut [MaybeUninit<u8>] = unsafe { buffer.unfilled_mut() };
+    let room = match room.get_mut(..limit) {
+        Some(part) => part,
+        None => room,
+    };
+    let received = socket2::SockRef::from(socket).recv(room)?;
+    // SAFETY: recv(2) has written that many bytes at the front of the unfilled part.
+    unsafe { buffer.assume_init(received) };
+    buffer.advance(received);
+    Ok(received)
+}
+
+/// Sends up to `length` bytes of `file` from `offset` on, the kernel copying them (sendfile(2)). 0 at the file's end.
+#[cfg(target_os = "linux")]
+pub(crate) fn send_file(socket: RawFd, file: RawFd, offset: u64, length: usize) -> io::Result<usize> {
+    let mut offset = libc::off_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))?;
+    // SAFETY: both descriptors are only numbers to the kernel, and `offset` outlives the call.
+    let sent = unsafe { libc::sendfile(socket, file, &mut offset, length) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// Puts a fresh, empty polling instance behind the descriptor of an inherited one, so that whatever watches the number
+/// goes on, and this process no longer shares its parent's registrations.
+#[cfg(target_os = "linux")]
+pub(crate) fn replace_poll(descriptor: RawFd) -> io::Result<()> {
+    // SAFETY: plain system calls on numbers; the new descriptor is closed again in every case.
+    unsafe {
+        let fresh = libc::epoll_create1(libc::EPOLL_CLOEXEC);
+        if fresh < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let result = libc::dup3(fresh, descriptor, libc::O_CLOEXEC);
+        let error = io::Error::last_os_error();
+        libc::close(fresh);
+        if result < 0 { Err(error) } else { Ok(()) }
+    }
+}
+
+/// kqueue descriptors are not inherited by a fork: there is nothing to part from, but the number must be filled.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn replace_poll(descriptor: RawFd) -> io::Result<()> {
+    // SAFETY: as above.
+    unsafe {
+        let fresh = libc::kqueue();
+        if fresh < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        if fresh == descriptor {
+            return Ok(());
+        }
+        let result = libc::dup2(fresh, descriptor);
+        let error = io::Error::last_os_error();
+        libc::close(fresh);
+        if result < 0 { Err(error) } else { Ok(()) }
+    }
+}
+
+/// The number behind a socket, for the calls above.
+#[cfg(target_os = "linux")]
+pub(crate) fn descriptor(socket: &mio::net::TcpStream) -> RawFd {
+    socket.as_raw_fd()
+}

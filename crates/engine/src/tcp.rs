@@ -1,0 +1,233 @@
+//! TCP on the reactor.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice, Write};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use mio::net::TcpStream as Socket;
+use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::reactor::{Reactor, Source};
+use crate::sys;
+
+/// Bytes that one task may move through a socket that always has more, or always takes more, before others get their
+/// turn.
+const TURN_BYTES: usize = 1024 * 1024;
+
+/// Silence after which the kernel probes whether the peer still exists.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// A connected TCP socket. Dropping it closes it.
+pub struct TcpStream {
+    source: Rc<Source>,
+    reactor: Rc<Reactor>,
+    /// Bytes read and written since somebody else had a turn.
+    moved: usize,
+}
+
+impl TcpStream {
+    /// Connects, without Nagle's delay and with the kernel's keep-alive probes.
+    pub async fn connect(reactor: &Rc<Reactor>, address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::start(reactor, address)?;
+        poll_fn(|cx| stream.poll_connected(cx)).await?;
+        Ok(stream)
+    }
+
+    fn start(reactor: &Rc<Reactor>, address: SocketAddr) -> io::Result<Self> {
+        reactor.check_open()?;
+        let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+        match socket.connect(&address.into()) {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+            _ => {}
+        }
+        let source = reactor.register(Socket::from_std(socket.into()))?;
+        Ok(TcpStream { source, reactor: reactor.clone(), moved: 0 })
+    }
+
+    fn poll_connected(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.source.writable.get() {
+            self.source.writer.set(Some(cx.waker().clone()));
+            return Poll::Pending;
+        }
+        Poll::Ready(self.with_socket(|socket| match socket.take_error()? {
+            Some(error) => Err(error),
+            // Writable and without an error, yet not connected: the other end was there and has gone.
+            None => socket.peer_addr().map(drop),
+        }))
+    }
+
+    /// Runs `f` on the socket; nobody else can run meanwhile.
+    fn with_socket<T>(&self, f: impl FnOnce(&Socket) -> io::Result<T>) -> io::Result<T> {
+        match self.source.socket.borrow().as_ref() {
+            Some(socket) => f(socket),
+            None => {
+                let reason = "the connection was closed together with its event loop, or belongs to another process";
+                Err(io::Error::new(io::ErrorKind::NotConnected, reason))
+            }
+        }
+    }
+
+    /// Whether an idle connection has nothing to say, as it must: bytes or an end that come unasked make it useless.
+    /// With `probe` the kernel is asked in any case, else only where the events seen so far leave a doubt.
+    pub(crate) fn is_quiet(&self, probe: bool) -> bool {
+        if self.source.closing.get() {
+            return false;
+        }
+        // The flag alone says little: a read that filled all of its room, or one that took the bytes of two events,
+        // leaves it set with nothing behind it.
+        if !probe && !self.source.readable.get() {
+            return true;
+        }
+        let peeked = self.with_socket(|socket| socket.peek(&mut [0; 1]));
+        let quiet = matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        if quiet {
+            self.source.readable.set(false);
+        }
+        quiet
+    }
+
+    /// Reads at most `limit` bytes into `buffer`; none at the peer's end.
+    pub(crate) fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+        limit: usize,
+    ) -> Poll<io::Result<usize>> {
+        if !self.source.readable.get() {
+            self.moved = 0;
+            self.source.reader.set(Some(cx.waker().clone()));
+            return Poll::Pending;
+        }
+        if self.moved > TURN_BYTES {
+            self.moved = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let room = limit.min(buffer.remaining());
+        loop {
+            match self.with_socket(|socket| sys::receive(socket, buffer, room)) {
+                Ok(received) => {
+                    self.moved += received;
+                    if received < room && !self.source.closing.get() {
+                        self.source.readable.set(false);
+                    }
+                    return Poll::Ready(Ok(received));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.moved = 0;
+                    self.source.readable.set(false);
+                    self.source.reader.set(Some(cx.waker().clone()));
+                    return Poll::Pending;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Runs one kind of write when the socket takes bytes. Fewer than `wanted` mean that it is full.
+    fn poll_put(
+        &mut self,
+        cx: &mut Context<'_>,
+        wanted: usize,
+        mut put: impl FnMut(&Socket) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        if self.moved > TURN_BYTES {
+            self.moved = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        while self.source.writable.get() {
+            match self.with_socket(&mut put) {
+                Ok(written) => {
+                    self.moved += written;
+                    if written < wanted && written > 0 {
+                        self.source.writable.set(false);
+                    }
+                    return Poll::Ready(Ok(written));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.source.writable.set(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        self.moved = 0;
+        self.source.writer.set(Some(cx.waker().clone()));
+        Poll::Pending
+    }
+
+    /// Sends from a file without bringing its bytes here. 0 at the file's end.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn poll_send_file(
+        &mut self,
+        cx: &mut Context<'_>,
+        file: std::os::fd::RawFd,
+        offset: u64,
+        length: usize,
+    ) -> Poll<io::Result<usize>> {
+        // A short count may also be a short file: only a refusal says that the socket is full.
+        self.poll_put(cx, 0, |socket| sys::send_file(sys::descriptor(socket), file, offset, length))
+    }
+
+    /// Forgets who waited: the next exchange on this connection is another task's.
+    pub(crate) fn forget_waiters(&self) {
+        drop((self.source.reader.take(), self.source.writer.take()));
+    }
+
+    /// The address of the other end.
+    pub fn peer_address(&self) -> io::Result<SocketAddr> {
+        self.with_socket(Socket::peer_addr)
+    }
+
+    /// The address of this end.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.with_socket(Socket::local_addr)
+    }
+}
+
+impl Drop for TcpStream {
+    fn drop(&mut self) {
+        self.reactor.deregister(&self.source);
+    }
+}
+
+impl AsyncRead for TcpStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.poll_receive(cx, buf, usize::MAX).map_ok(drop)
+    }
+}
+
+impl AsyncWrite for TcpStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_put(cx, buf.len(), |mut socket| socket.write(buf))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wanted = bufs.iter().map(|buf| buf.len()).sum();
+        self.poll_put(cx, wanted, |mut socket| socket.write_vectored(bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.with_socket(|socket| SockRef::from(socket).shutdown(std::net::Shutdown::Write)))
+    }
+}

@@ -1,0 +1,131 @@
+//! Deadlines: a list that one lazily armed timer sweeps, instead of a timer for each wait.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use crate::Reactor;
+
+struct Entry {
+    deadline: Instant,
+    /// None once the deadline has passed.
+    waker: Option<Waker>,
+}
+
+/// All deadlines of one reactor.
+#[derive(Default)]
+pub(crate) struct Timers {
+    entries: RefCell<Slab<Entry>>,
+    /// No entry is due before this. May be too early, never too late.
+    next: Cell<Option<Instant>>,
+}
+
+impl Timers {
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.next.get()
+    }
+
+    /// Wakes whoever is due, and finds out when that will be the case again.
+    pub(crate) fn sweep(&self, now: Instant) {
+        if self.next.get().is_none_or(|next| next > now) {
+            return;
+        }
+        let mut due = Vec::new();
+        let mut next = None;
+        for (_, entry) in self.entries.borrow_mut().iter_mut() {
+            if entry.waker.is_none() {
+                continue;
+            }
+            if entry.deadline <= now {
+                due.extend(entry.waker.take());
+            } else if next.is_none_or(|next| entry.deadline < next) {
+                next = Some(entry.deadline);
+            }
+        }
+        self.next.set(next);
+        due.into_iter().for_each(Waker::wake);
+    }
+
+    fn insert(&self, deadline: Instant, waker: Waker) -> usize {
+        if self.next.get().is_none_or(|next| deadline < next) {
+            self.next.set(Some(deadline));
+        }
+        self.entries.borrow_mut().insert(Entry { deadline, waker: Some(waker) })
+    }
+
+    /// Whether the entry is due; else its waker is that of `cx` from now on.
+    fn poll(&self, key: usize, cx: &Context<'_>) -> bool {
+        let replaced = match self.entries.borrow_mut().get_mut(key).map(|entry| &mut entry.waker) {
+            Some(Some(waker)) if waker.will_wake(cx.waker()) => return false,
+            Some(waker @ Some(_)) => waker.replace(cx.waker().clone()),
+            _ => return true,
+        };
+        drop(replaced);
+        false
+    }
+
+    fn remove(&self, key: usize) {
+        let removed = self.entries.borrow_mut().try_remove(key);
+        drop(removed);
+    }
+}
+
+/// How long to put up with nothing happening. Polled only when there is nothing else to do: its clock starts with the
+/// first such poll, and [`reset`](Patience::reset) stops it.
+pub struct Patience {
+    reactor: Rc<Reactor>,
+    limit: Option<Duration>,
+    key: Option<usize>,
+}
+
+impl Patience {
+    /// `None` is endless patience.
+    pub fn new(reactor: &Rc<Reactor>, limit: Option<Duration>) -> Self {
+        Patience { reactor: reactor.clone(), limit, key: None }
+    }
+
+    /// The limit, where there is one.
+    pub fn limit(&self) -> Option<Duration> {
+        self.limit
+    }
+
+    /// Whether the limit has passed since the clock was started, which this does if it is not running. When not, the
+    /// task of `cx` is woken at the deadline.
+    pub fn poll_exhausted(&mut self, cx: &Context<'_>) -> bool {
+        let timers = &self.reactor.timers;
+        match self.key {
+            Some(key) => timers.poll(key, cx),
+            None => {
+                // A limit beyond what the clock can count is no limit.
+                let deadline = self.limit.and_then(|limit| Instant::now().checked_add(limit));
+                self.key = deadline.map(|deadline| timers.insert(deadline, cx.waker().clone()));
+                false
+            }
+        }
+    }
+
+    /// Something has happened.
+    pub fn reset(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.reactor.timers.remove(key);
+        }
+    }
+}
+
+impl Drop for Patience {
+    fn drop(&mut self) {
+        self.reset();
+    }
+}
+
+/// Waits for that long.
+pub async fn sleep(reactor: &Rc<Reactor>, duration: Duration) {
+    let mut patience = Patience::new(reactor, Some(duration));
+    std::future::poll_fn(|cx| {
+        if patience.poll_exhausted(cx) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}

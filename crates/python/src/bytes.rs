@@ -1,0 +1,49 @@
+//! Python's memory as Rust buffers: with hub.rs, the files of this crate that may be `unsafe`.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use tokio::io::ReadBuf;
+
+/// A bytes object of at most `length` bytes, filled in place by `fill`. MemoryError when there is no room.
+pub(crate) fn filled_by<'py>(
+    py: Python<'py>,
+    length: usize,
+    fill: impl FnOnce(&mut ReadBuf<'_>) -> PyResult<()>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let size = ffi::Py_ssize_t::try_from(length).map_err(|_| pyo3::exceptions::PyMemoryError::new_err(()))?;
+    // SAFETY: attached; a new reference, or null with an error set. With a null pointer the contents are left
+    // uninitialised, and nobody but us sees the object before they are written.
+    let object = unsafe {
+        Bound::from_owned_ptr_or_err(py, ffi::PyBytes_FromStringAndSize(std::ptr::null(), size))?
+            .cast_into_unchecked::<PyBytes>()
+    };
+    // SAFETY: the object's memory is `length` bytes on the heap, stays where it is while `object` lives, and is
+    // reached by no other reference, greenlet switches within `fill` included. (Python shares the empty and one-byte
+    // objects only when they are made from contents.)
+    let room = unsafe {
+        let start = ffi::PyBytes_AsString(object.as_ptr()).cast::<MaybeUninit<u8>>();
+        std::slice::from_raw_parts_mut(start, length)
+    };
+    let mut buffer = ReadBuf::uninit(room);
+    fill(&mut buffer)?;
+    let filled = buffer.filled();
+    if filled.len() == length {
+        return Ok(object);
+    }
+    Ok(PyBytes::new(py, filled))
+}
+
+/// A descriptor of our own for the file of a Python object that is open.
+pub(crate) fn duplicate(number: i32) -> io::Result<OwnedFd> {
+    if number < 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: the number is not -1. Should no file be open under it, the kernel says so.
+    unsafe { BorrowedFd::borrow_raw(number) }.try_clone_to_owned()
+}

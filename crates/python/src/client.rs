@@ -1,0 +1,244 @@
+//! A request from Python: checked, encoded, and run as the calling greenlet.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use engine::{Client, Config, Request};
+use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
+use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use wire::framing::Asked;
+
+use crate::body::Body;
+use crate::error::to_python;
+use crate::head::{Extent, Head, Origin, encode, from_latin1};
+use crate::hub::{Runtime, block_on, close_everywhere};
+use crate::resolve::PoolResolver;
+use crate::response::Message;
+
+/// The connections of one client: at most `size` in each thread that uses it, since each has its own hub. Sockets
+/// belong to the hub that opened them; this object holds none and may be used and dropped in any thread.
+#[pyclass(frozen, subclass, weakref, module = "geventhttpclient._core", name = "ConnectionPool")]
+pub(crate) struct Pool {
+    id: u64,
+    config: OnceLock<PoolConfig>,
+    closed: AtomicBool,
+}
+
+struct PoolConfig {
+    config: EngineConfig,
+    size: usize,
+    /// To be spoken over TLS, which is yet to come: never in the clear.
+    is_tls: bool,
+}
+
+/// `engine::Config` without what is not `Send`.
+struct EngineConfig {
+    host: String,
+    port: u16,
+    connection_timeout: Option<Duration>,
+    network_timeout: Option<Duration>,
+}
+
+impl Pool {
+    fn config(&self) -> PyResult<&PoolConfig> {
+        self.config.get().ok_or_else(|| PyRuntimeError::new_err("ConnectionPool.__init__() was not called"))
+    }
+
+    fn check_open(&self) -> PyResult<()> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(PyRuntimeError::new_err("connection pool closed"));
+        }
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl Pool {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Pool { id, config: OnceLock::new(), closed: AtomicBool::new(false) }
+    }
+
+    /// Says where to connect to. Timeouts are in seconds; None is for ever.
+    fn _configure(
+        &self,
+        host: String,
+        port: u16,
+        size: usize,
+        connection_timeout: Option<f64>,
+        network_timeout: Option<f64>,
+        is_tls: bool,
+    ) -> PyResult<()> {
+        if size == 0 {
+            return Err(PyValueError::new_err("size must be at least 1: the number of connections"));
+        }
+        let config = EngineConfig {
+            host,
+            port,
+            connection_timeout: seconds("connection_timeout", connection_timeout)?,
+            network_timeout: seconds("network_timeout", network_timeout)?,
+        };
+        let already = || PyRuntimeError::new_err("ConnectionPool.__init__() was called twice");
+        self.config.set(PoolConfig { config, size, is_tls }).map_err(|_| already())
+    }
+
+    /// Closes the idle connections; those in use are closed when their response has been read. Afterwards a request
+    /// raises RuntimeError. May be called from any thread, and more than once.
+    fn close(&self, py: Python<'_>) {
+        if !self.closed.swap(true, Ordering::Relaxed) {
+            close_everywhere(py, self.id);
+        }
+    }
+
+    /// What this thread's part of the pool holds and has done, as counts: `limit`, `idle`, `in_use`, `waiting`
+    /// (greenlets in the queue), `opened` and `reused` (connections, since the beginning).
+    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let size = self.config()?.size;
+        let statistics = Runtime::current(py)?.known_client(self.id).map(|client| client.pool().statistics());
+        let statistics = statistics.unwrap_or(engine::pool::Statistics { limit: size, ..Default::default() });
+        let counts = PyDict::new(py);
+        counts.set_item("limit", statistics.limit)?;
+        counts.set_item("idle", statistics.idle)?;
+        counts.set_item("in_use", statistics.in_use)?;
+        counts.set_item("waiting", statistics.waiting)?;
+        counts.set_item("opened", statistics.opened)?;
+        counts.set_item("reused", statistics.reused)?;
+        Ok(counts)
+    }
+
+    /// Sends a request and returns an instance of `response_class` once its head is there.
+    #[expect(clippy::too_many_arguments, reason = "one positional call is what the hot path can afford")]
+    fn _exchange<'py>(
+        slf: &Bound<'py, Self>,
+        response_class: &Bound<'py, PyType>,
+        method: &Bound<'py, PyString>,
+        target: &Bound<'py, PyString>,
+        body: Option<&Bound<'py, PyAny>>,
+        headers: Option<&Bound<'py, PyAny>>,
+        default_headers: &Bound<'py, PyAny>,
+        host_field: Option<&Bound<'py, PyString>>,
+        bases: Vec<PyBackedStr>,
+        version: &Bound<'py, PyString>,
+        proxy: Option<(bool, Option<Bound<'py, PyString>>)>,
+        shape: (usize, Bound<'py, PyType>),
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let pool = slf.get();
+        pool.check_open()?;
+        let config = pool.config()?;
+        if config.is_tls {
+            return Err(PyNotImplementedError::new_err("https is not supported yet: TLS comes with a later version"));
+        }
+        let body = Body::new(body)?;
+        let name = method.to_str()?;
+        let proxied = ProxyForm::new(proxy.as_ref())?;
+        let origin = Origin {
+            host: host_field.map(|host| host.to_str()).transpose()?,
+            bases: &bases,
+            absolute: proxied.absolute,
+            version: version.to_str()?,
+            proxy_authorization: proxied.authorization,
+        };
+        let Head { text, outgoing, closes, expects_continue } =
+            encode(&origin, name, target.to_str()?, default_headers, headers, body.extent())?;
+        let (body, file) = body.framed(outgoing);
+        let asked = Asked::by(name.as_bytes());
+        let idempotent = wire::request::is_idempotent(name.as_bytes());
+        let request = Request { head: text, body, asked, idempotent, expects_continue, closes };
+
+        let runtime = Runtime::current(py)?;
+        let client = runtime.client(pool.id, |reactor| Client::new(reactor, config.config.of_thread(), config.size));
+        let resolver = PoolResolver(slf.clone().into_any().unbind());
+        let response =
+            block_on(py, &runtime, client.send(request, &resolver))?.map_err(|error| to_python(py, error))?;
+        if let Some((file, end)) = file {
+            // As if it had been read.
+            file.call_method1(py, intern!(py, "seek"), (end,))?;
+        }
+        Message::create(response_class, runtime, response, method, Some(slf.as_any()), shape)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // Not at the interpreter's end, when nobody can be told any more and the process closes all there is.
+        Python::try_attach(|py| close_everywhere(py, self.id));
+    }
+}
+
+impl EngineConfig {
+    fn of_thread(&self) -> Config {
+        let EngineConfig { host, port, connection_timeout, network_timeout } = self;
+        Config {
+            connection_timeout: *connection_timeout,
+            network_timeout: *network_timeout,
+            ..Config::new(host, *port)
+        }
+    }
+}
+
+/// Seconds as Python has them; None, and what no clock can count, is for ever.
+fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
+    match value {
+        None => Ok(None),
+        Some(value) if value.is_nan() || value < 0.0 => {
+            Err(PyValueError::new_err(format!("{name} must be a number of seconds of at least 0, not {value}")))
+        }
+        Some(value) => Ok(Duration::try_from_secs_f64(value).ok()),
+    }
+}
+
+/// How a plain proxy is asked: in absolute form, with credentials.
+struct ProxyForm<'a> {
+    absolute: bool,
+    authorization: Option<&'a str>,
+}
+
+impl<'a> ProxyForm<'a> {
+    fn new(proxy: Option<&'a (bool, Option<Bound<'_, PyString>>)>) -> PyResult<Self> {
+        let Some((absolute, authorization)) = proxy else {
+            return Ok(ProxyForm { absolute: false, authorization: None });
+        };
+        let authorization = authorization.as_ref().map(|value| value.to_str()).transpose()?;
+        Ok(ProxyForm { absolute: *absolute, authorization })
+    }
+}
+
+/// The head of a request as text: what would be sent. `chunked` overrides what the body says of its framing.
+#[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "the arguments of _exchange")]
+pub(crate) fn encode_head<'py>(
+    method: &Bound<'py, PyString>,
+    target: &Bound<'py, PyString>,
+    body: Option<&Bound<'py, PyAny>>,
+    headers: Option<&Bound<'py, PyAny>>,
+    default_headers: &Bound<'py, PyAny>,
+    host_field: Option<&Bound<'py, PyString>>,
+    bases: Vec<PyBackedStr>,
+    version: &Bound<'py, PyString>,
+    proxy: Option<(bool, Option<Bound<'py, PyString>>)>,
+    chunked: Option<bool>,
+) -> PyResult<Bound<'py, PyString>> {
+    let py = method.py();
+    let proxied = ProxyForm::new(proxy.as_ref())?;
+    let origin = Origin {
+        host: host_field.map(|host| host.to_str()).transpose()?,
+        bases: &bases,
+        absolute: proxied.absolute,
+        version: version.to_str()?,
+        proxy_authorization: proxied.authorization,
+    };
+    let extent = match chunked {
+        Some(true) => Extent::Unknown,
+        _ => Body::new(body)?.extent(),
+    };
+    let head = encode(&origin, method.to_str()?, target.to_str()?, default_headers, headers, extent)?;
+    Ok(from_latin1(py, &head.text))
+}

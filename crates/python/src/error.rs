@@ -1,0 +1,96 @@
+//! The one crossing of the engine's errors into Python. Programs catch built-in classes and `HTTPParseError`: no class
+//! is new here. What the text does not say is in the attributes `phase`, `peer` and `elapsed` (seconds).
+
+use std::io;
+
+use engine::{Error, Kind};
+use pyo3::exceptions::{PyConnectionAbortedError, PyOSError, PyRuntimeError, PyTimeoutError, PyValueError};
+use pyo3::prelude::*;
+use wire::ResponseError;
+
+use crate::types;
+
+/// The exception that a program sees.
+#[cold]
+pub(crate) fn to_python(py: Python<'_>, error: Error) -> PyErr {
+    let (phase, elapsed) = (error.phase().as_str(), error.elapsed());
+    let peer = error.peer().map(str::to_owned);
+    let text = error.to_string();
+    let context = error.context();
+    let exception = match error.into_kind() {
+        // The caller's own exception goes through as the object that it is.
+        Kind::Caller(error) => match error.downcast::<PyErr>() {
+            Ok(exception) => return *exception,
+            Err(error) => match error.downcast::<io::Error>() {
+                Ok(error) => os_error(*error, &context),
+                Err(error) => PyRuntimeError::new_err(error.to_string()),
+            },
+        },
+        Kind::Closed => of_response(py, Closed::BeforeAnswer, (text,)),
+        Kind::Io(error) => os_error(error, &context),
+        Kind::Misuse(_) => PyValueError::new_err(text),
+        Kind::PoolClosed => PyRuntimeError::new_err(text),
+        Kind::Response(error) => response_error_with(py, &error, text),
+        Kind::Timeout(_) => PyTimeoutError::new_err(text),
+    };
+    let value = exception.value(py);
+    // Builtin exceptions take attributes; should one not, its text still says it.
+    let _ = value.setattr("phase", phase);
+    let _ = value.setattr("peer", peer);
+    let _ = value.setattr("elapsed", elapsed.map(|elapsed| elapsed.as_secs_f64()));
+    exception
+}
+
+/// `HTTPParseError(text, code)`, or the subclass that says more.
+#[cold]
+pub(crate) fn response_error(py: Python<'_>, error: &ResponseError) -> PyErr {
+    response_error_with(py, error, error.to_string())
+}
+
+fn response_error_with(py: Python<'_>, error: &ResponseError, text: String) -> PyErr {
+    let which = match error {
+        ResponseError::EarlyEnd(_) => Closed::InMessage,
+        ResponseError::Glued => Closed::Glued,
+        _ => Closed::No,
+    };
+    of_response(py, which, (text, error.code()))
+}
+
+enum Closed {
+    BeforeAnswer,
+    Glued,
+    InMessage,
+    No,
+}
+
+fn of_response(py: Python<'_>, which: Closed, arguments: impl pyo3::PyErrArguments + 'static) -> PyErr {
+    let class = match which {
+        Closed::BeforeAnswer | Closed::InMessage => types::connection_closed(py),
+        Closed::Glued => types::protocol_violation(py),
+        Closed::No => types::parse_error(py),
+    };
+    match class {
+        Ok(class) => PyErr::from_type(class.clone(), arguments),
+        Err(error) => error,
+    }
+}
+
+/// The subclass of OSError that the number calls for, with the system's words and ours.
+fn os_error(error: io::Error, context: &str) -> PyErr {
+    match error.raw_os_error() {
+        Some(number) => {
+            let words = error.to_string();
+            let words = words.rsplit_once(" (os error").map_or(words.as_str(), |(words, _)| words);
+            PyOSError::new_err((number, format!("{words}{context}")))
+        }
+        None if error.kind() == io::ErrorKind::NotConnected => {
+            PyConnectionAbortedError::new_err((libc::ECONNABORTED, format!("{error}{context}")))
+        }
+        // A Python socket's exception, which travelled inside.
+        None => match error.into_inner().map(|inner| inner.downcast::<PyErr>()) {
+            Some(Ok(exception)) => *exception,
+            Some(Err(inner)) => PyOSError::new_err(format!("{inner}{context}")),
+            None => PyOSError::new_err(format!("input/output error{context}")),
+        },
+    }
+}

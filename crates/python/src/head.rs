@@ -1,0 +1,350 @@
+//! A request's head from Python's values: which lines, in which order, and the framing of the body that follows.
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use wire::{request, token};
+
+use crate::types;
+
+/// What the head has to know of the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// There is none.
+    None,
+    /// So many bytes.
+    Known(u64),
+    /// As many as come.
+    Unknown,
+}
+
+/// How the body has to be sent, to match the head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outgoing {
+    /// In chunks.
+    Chunked,
+    /// As so many bytes.
+    Counted(u64),
+}
+
+/// Where a request goes, as its head says it.
+pub(crate) struct Origin<'a> {
+    /// The value of Host.
+    pub(crate) host: Option<&'a str>,
+    /// `http://host` and the like: what an absolute target may begin with, in any case. The first is what a proxy is
+    /// told.
+    pub(crate) bases: &'a [PyBackedStr],
+    /// Whether the target goes out in absolute form (RFC 9112 section 3.2.2).
+    pub(crate) absolute: bool,
+    /// `HTTP/1.1` or `HTTP/1.0`.
+    pub(crate) version: &'a str,
+    /// The value of Proxy-Authorization.
+    pub(crate) proxy_authorization: Option<&'a str>,
+}
+
+/// A head, and what of it bears on the exchange.
+pub(crate) struct Head {
+    pub(crate) text: Vec<u8>,
+    pub(crate) outgoing: Outgoing,
+    pub(crate) closes: bool,
+    pub(crate) expects_continue: bool,
+}
+
+/// Encodes a head: the request line, the default fields with the caller's in place of those he names, the caller's
+/// other fields, Host unless given, and the body's framing unless given.
+pub(crate) fn encode(
+    origin: &Origin<'_>,
+    method: &str,
+    target: &str,
+    defaults: &Bound<'_, PyAny>,
+    fields: Option<&Bound<'_, PyAny>>,
+    extent: Extent,
+) -> PyResult<Head> {
+    let mut writer = Writer { text: Vec::with_capacity(256), ..Writer::default() };
+    writer.request_line(origin, method, target)?;
+    match fields {
+        None => each_line(defaults, &mut |name, value| writer.field(name, value))?,
+        Some(fields) => {
+            let mut given = Lines::default();
+            each_line(fields, &mut |name, value| {
+                given.push(name, value);
+                Ok(())
+            })?;
+            each_line(defaults, &mut |name, value| match given.take(name) {
+                lines if lines.is_empty() => writer.field(name, value),
+                lines => lines.into_iter().try_for_each(|line| given.write(line, &mut writer)),
+            })?;
+            given.rest().try_for_each(|line| given.write(line, &mut writer))?;
+        }
+    }
+    // HTTP/1.0 knows no Host.
+    if let (Some(host), false, "HTTP/1.1") = (origin.host, writer.has_host, origin.version) {
+        writer.field(b"Host", latin1("Host", host)?.as_ref())?;
+    }
+    if let Some(credentials) = origin.proxy_authorization {
+        writer.field(b"Proxy-Authorization", credentials.as_bytes())?;
+    }
+    let outgoing = writer.framing(method, origin.version, extent)?;
+    writer.text.extend_from_slice(b"\r\n");
+    let Writer { text, closes, expects_continue, .. } = writer;
+    Ok(Head { text, outgoing, closes, expects_continue })
+}
+
+#[derive(Default)]
+struct Writer {
+    text: Vec<u8>,
+    has_host: bool,
+    closes: bool,
+    expects_continue: bool,
+    length: Option<u64>,
+    coding: bool,
+}
+
+impl Writer {
+    fn request_line(&mut self, origin: &Origin<'_>, method: &str, target: &str) -> PyResult<()> {
+        let refuse = |error: wire::RequestError| PyValueError::new_err(error.to_string());
+        let path = if is_absolute(target) {
+            // A connection goes to its own origin only; what is asked of another would reach the wrong server.
+            let path = origin.bases.iter().find_map(|base| path_below(target, base));
+            path.ok_or_else(|| {
+                let own = origin.bases.first().map_or("", |base| base);
+                PyValueError::new_err(format!("Invalid host in URL {target:?}: this client is for {own}"))
+            })?
+        } else if target.starts_with("//") {
+            let problem = "it would be read as another host";
+            return Err(PyValueError::new_err(format!("Invalid request target {target:?}: {problem}")));
+        } else {
+            target
+        };
+        let path = latin1("the request target", path)?;
+        let mut full = Vec::with_capacity(path.len() + 1);
+        if origin.absolute {
+            full.extend_from_slice(origin.bases.first().map_or("", |base| base).as_bytes());
+        }
+        // RFC 9112 section 3.2.4: the asterisk is for OPTIONS alone.
+        if !(path.starts_with(b"/") || (method == "OPTIONS" && path.as_ref() == b"*")) {
+            full.push(b'/');
+        }
+        full.extend_from_slice(&path);
+        request::line(&mut self.text, method.as_bytes(), &full, origin.version.as_bytes()).map_err(refuse)
+    }
+
+    fn field(&mut self, name: &[u8], value: &[u8]) -> PyResult<()> {
+        request::field(&mut self.text, name, value).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => self.has_host = true,
+            6 if name.eq_ignore_ascii_case(b"expect") => {
+                self.expects_continue = token::trim(value).eq_ignore_ascii_case(b"100-continue");
+            }
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                self.closes |= token::list(value).any(|option| option.eq_ignore_ascii_case(b"close"));
+            }
+            14 if name.eq_ignore_ascii_case(b"content-length") => self.content_length(value)?,
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                let last = token::list(value).last();
+                if last.is_none_or(|coding| !coding.eq_ignore_ascii_case(b"chunked")) {
+                    let problem = "chunked must be the last coding of a request";
+                    return Err(PyValueError::new_err(format!("Invalid Transfer-Encoding: {problem}")));
+                }
+                self.coding = true;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn content_length(&mut self, value: &[u8]) -> PyResult<()> {
+        let text = String::from_utf8_lossy(token::trim(value));
+        let length = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
+        let length = length.ok_or_else(|| PyValueError::new_err(format!("Invalid Content-Length {text:?}")))?;
+        match self.length.replace(length) {
+            Some(other) if other != length => {
+                Err(PyValueError::new_err(format!("Invalid Content-Length: {other} and {length} at once")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// RFC 9112 section 6: adds what the caller has not said of the body's framing, and holds what he has said against
+    /// the body.
+    fn framing(&mut self, method: &str, version: &str, extent: Extent) -> PyResult<Outgoing> {
+        let refuse = |problem: String| Err(PyValueError::new_err(problem));
+        match (self.coding, self.length, extent) {
+            (true, Some(_), _) => refuse("Content-Length and Transfer-Encoding at once".to_owned()),
+            (true, None, _) | (false, None, Extent::Unknown) if version == "HTTP/1.0" => {
+                refuse("a body of unknown length needs HTTP/1.1, or a Content-Length header".to_owned())
+            }
+            (true, None, _) => Ok(Outgoing::Chunked),
+            (false, Some(said), Extent::Unknown) => Ok(Outgoing::Counted(said)),
+            (false, Some(0), Extent::None) => Ok(Outgoing::Counted(0)),
+            (false, Some(said), Extent::None) => refuse(format!("Content-Length says {said}, but there is no body")),
+            (false, Some(said), Extent::Known(length)) if said == length => Ok(Outgoing::Counted(said)),
+            (false, Some(said), Extent::Known(length)) => {
+                refuse(format!("Content-Length says {said}, but the body has {length} bytes"))
+            }
+            (false, None, Extent::Unknown) => {
+                self.text.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+                Ok(Outgoing::Chunked)
+            }
+            (false, None, Extent::Known(length)) => {
+                self.text.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
+                Ok(Outgoing::Counted(length))
+            }
+            (false, None, Extent::None) => {
+                // RFC 9110 section 8.6: of methods that usually have a body, its absence is told.
+                if matches!(method, "POST" | "PUT" | "PATCH") {
+                    self.text.extend_from_slice(b"Content-Length: 0\r\n");
+                }
+                Ok(Outgoing::Counted(0))
+            }
+        }
+    }
+}
+
+fn is_absolute(target: &str) -> bool {
+    ["http://", "https://"]
+        .iter()
+        .any(|scheme| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))
+}
+
+/// What of `target` follows the origin `base`.
+fn path_below<'a>(target: &'a str, base: &str) -> Option<&'a str> {
+    let (start, path) = target.split_at_checked(base.len())?;
+    let is_own = start.eq_ignore_ascii_case(base) && (path.is_empty() || path.starts_with(['/', '?']));
+    is_own.then_some(path)
+}
+
+/// The caller's lines, to be merged with the defaults.
+#[derive(Default)]
+struct Lines {
+    text: Vec<u8>,
+    lines: Vec<Line>,
+}
+
+#[derive(Clone, Copy)]
+struct Line {
+    start: usize,
+    name_end: usize,
+    end: usize,
+    written: bool,
+}
+
+impl Lines {
+    fn push(&mut self, name: &[u8], value: &[u8]) {
+        let start = self.text.len();
+        self.text.extend_from_slice(name);
+        self.text.extend_from_slice(value);
+        self.lines.push(Line { start, name_end: start + name.len(), end: self.text.len(), written: false });
+    }
+
+    fn part(&self, start: usize, end: usize) -> &[u8] {
+        self.text.get(start..end).unwrap_or_default()
+    }
+
+    /// The lines of that name that were not taken before.
+    fn take(&mut self, name: &[u8]) -> Vec<Line> {
+        let Lines { text, lines } = self;
+        let same = |line: &Line| {
+            let own = text.get(line.start..line.name_end).unwrap_or_default();
+            !line.written && own.eq_ignore_ascii_case(name)
+        };
+        let mut taken = Vec::new();
+        for line in lines.iter_mut().filter(|line| same(line)) {
+            taken.push(*line);
+            line.written = true;
+        }
+        taken
+    }
+
+    fn rest(&self) -> impl Iterator<Item = Line> {
+        self.lines.iter().filter(|line| !line.written).copied()
+    }
+
+    fn write(&self, line: Line, writer: &mut Writer) -> PyResult<()> {
+        writer.field(self.part(line.start, line.name_end), self.part(line.name_end, line.end))
+    }
+}
+
+type Sink<'a> = dyn FnMut(&[u8], &[u8]) -> PyResult<()> + 'a;
+
+/// Calls `sink` for each line of a Headers, another mapping, or an iterable of pairs. A value of None is no line, a list
+/// or tuple one for each item.
+fn each_line(fields: &Bound<'_, PyAny>, sink: &mut Sink<'_>) -> PyResult<()> {
+    let py = fields.py();
+    if let Ok(dict) = fields.cast::<PyDict>() {
+        if !fields.is_instance(types::headers(py)?)? {
+            for (name, value) in dict {
+                lines_of(&name, &value, sink)?;
+            }
+            return Ok(());
+        }
+        // A Headers has (name, value) under the lower-case name, or a list of such for several lines.
+        for (_, entry) in dict {
+            if let Ok(line) = entry.cast::<PyTuple>() {
+                lines_of(&line.get_item(0)?, &line.get_item(1)?, sink)?;
+            } else {
+                for line in entry.try_iter()? {
+                    let line = line?;
+                    lines_of(&line.get_item(0)?, &line.get_item(1)?, sink)?;
+                }
+            }
+        }
+        return Ok(());
+    }
+    let pairs = if fields.is_instance(types::mapping(py)?)? { &fields.call_method0("items")? } else { fields };
+    let not_pairs = || PyTypeError::new_err("headers must be a mapping or an iterable of (name, value) pairs");
+    for pair in pairs.try_iter().map_err(|_| not_pairs())? {
+        let (name, value) = pair?.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>().map_err(|_| not_pairs())?;
+        lines_of(&name, &value, sink)?;
+    }
+    Ok(())
+}
+
+fn lines_of(name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, sink: &mut Sink<'_>) -> PyResult<()> {
+    if value.is_none() {
+        return Ok(());
+    }
+    if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
+        return value.try_iter()?.try_for_each(|item| lines_of(name, &item?, sink));
+    }
+    with_text("header name", name, &mut |name| {
+        let label = String::from_utf8_lossy(name);
+        if let Ok(text) = value.cast::<PyString>() {
+            return sink(name, &latin1(&label, text.to_str()?)?);
+        }
+        if let Ok(bytes) = value.cast::<PyBytes>() {
+            return sink(name, bytes.as_bytes());
+        }
+        sink(name, &latin1(&label, value.str()?.to_str()?)?)
+    })
+}
+
+fn with_text(what: &str, text: &Bound<'_, PyAny>, then: &mut dyn FnMut(&[u8]) -> PyResult<()>) -> PyResult<()> {
+    if let Ok(text) = text.cast::<PyString>() {
+        return then(&latin1(what, text.to_str()?)?);
+    }
+    match text.cast::<PyBytes>() {
+        Ok(bytes) => then(bytes.as_bytes()),
+        Err(_) => Err(PyTypeError::new_err(format!("{what} must be a str or bytes, not {}", text.get_type().name()?))),
+    }
+}
+
+/// The bytes of a text in ISO-8859-1, which is what a head is made of.
+fn latin1<'a>(what: &str, text: &'a str) -> PyResult<std::borrow::Cow<'a, [u8]>> {
+    if text.is_ascii() {
+        return Ok(text.as_bytes().into());
+    }
+    let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
+    bytes.map(Into::into).ok_or_else(|| {
+        PyValueError::new_err(format!("Invalid value of {what}: {text:?} has characters outside of ISO-8859-1"))
+    })
+}
+
+/// A text from bytes in ISO-8859-1.
+pub(crate) fn from_latin1<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if bytes.is_ascii() => PyString::new(py, text),
+        _ => PyString::new(py, &bytes.iter().map(|&byte| byte as char).collect::<String>()),
+    }
+}

@@ -1,0 +1,583 @@
+//! Where Rust futures and gevent's hub meet: the only file that switches greenlets, and one of two with `unsafe`.
+//!
+//! A greenlet is an executor: [`block_on`] polls a future; while it is pending, the greenlet switches to the hub. The
+//! hub's loop watches the reactor's one descriptor; its callback lets the reactor wake tasks, and switches into their
+//! greenlets one by one.
+//!
+//! What has to hold, and would hang or crash if it did not:
+//! - Nothing is borrowed while a greenlet is switched, and the future is the only thing on the stack that is alive.
+//! - The callback never lets an error out: gevent would stop the watcher, and every later request would hang.
+//! - A switch that nobody asked for is harmless: the future is polled again. So is an entry of the ready list whose
+//!   greenlet no longer waits.
+//! - The watcher counts for the loop only while a greenlet waits for the kernel, so that a program whose greenlets
+//!   wait for nothing ends as it would without us.
+#![allow(unsafe_code)]
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::ffi::c_void;
+use std::pin::pin;
+use std::rc::{Rc, Weak};
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use engine::Reactor;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use crate::types;
+
+/// A value that is only ever touched with the GIL held: `get` asks for proof, and Python's destructors run under it.
+/// The module does not declare itself safe without a GIL, and an abi3 extension is not loaded where there is none.
+pub(crate) struct GilBound<T>(T);
+
+// SAFETY: all access goes through `get`, which needs an attached thread, or through drop, which happens in destructors
+// of Python objects (attached) or on the thread that owns the value. The GIL orders these accesses. No code of this
+// crate releases it while such a value is borrowed.
+unsafe impl<T> Send for GilBound<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for GilBound<T> {}
+
+impl<T> GilBound<T> {
+    pub(crate) fn new(_py: Python<'_>, value: T) -> Self {
+        GilBound(value)
+    }
+
+    pub(crate) fn get(&self, _py: Python<'_>) -> &T {
+        &self.0
+    }
+}
+
+// -------------------------------------------------------------------------------------------- greenlet's C interface
+
+type GetCurrent = unsafe extern "C" fn() -> *mut ffi::PyObject;
+type Switch = unsafe extern "C" fn(*mut ffi::PyObject, *mut ffi::PyObject, *mut ffi::PyObject) -> *mut ffi::PyObject;
+
+/// The part that is used of the table in greenlet.h, the same from 1.0 on.
+#[repr(C)]
+struct GreenletApi {
+    types_and_new: [*mut c_void; 4],
+    get_current: GetCurrent,
+    throw: *mut c_void,
+    switch: Switch,
+}
+
+static API: AtomicPtr<GreenletApi> = AtomicPtr::new(std::ptr::null_mut());
+
+fn api(py: Python<'_>) -> PyResult<&'static GreenletApi> {
+    let mut table = API.load(Ordering::Relaxed);
+    if table.is_null() {
+        py.import("greenlet")?;
+        // SAFETY: the name is a C string; the capsule's table lives as long as the process.
+        table = unsafe { ffi::PyCapsule_Import(c"greenlet._C_API".as_ptr(), 0) }.cast();
+        if table.is_null() {
+            return Err(PyErr::fetch(py));
+        }
+        API.store(table, Ordering::Relaxed);
+    }
+    // SAFETY: not null, and the layout is greenlet.h's.
+    Ok(unsafe { &*table })
+}
+
+fn current_greenlet<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: attached; the result is a new reference or null.
+    let current = unsafe { Bound::from_owned_ptr_or_opt(py, (api(py)?.get_current)()) };
+    current.ok_or_else(|| {
+        // At the interpreter's end there are no greenlets any more; not every version says so with an exception.
+        PyErr::take(py).unwrap_or_else(|| PyRuntimeError::new_err("no greenlet to wait in: the interpreter is exiting"))
+    })
+}
+
+/// Switches to a greenlet. On `false` a Python error is set: what was thrown into us, or what the other died of.
+fn switch(py: Python<'_>, target: &Py<PyAny>) -> PyResult<bool> {
+    let api = api(py)?;
+    // SAFETY: attached, no error is set, the target is a greenlet that the caller keeps alive. Nothing of this frame is
+    // borrowed by anybody else while other greenlets run.
+    let result = unsafe { (api.switch)(target.as_ptr(), std::ptr::null_mut(), std::ptr::null_mut()) };
+    if result.is_null() {
+        return Ok(false);
+    }
+    // SAFETY: a new reference.
+    unsafe { ffi::Py_DECREF(result) };
+    Ok(true)
+}
+
+// ------------------------------------------------------------------------------------------------------------- tasks
+
+/// A greenlet in [`block_on`].
+struct Task {
+    greenlet: Py<PyAny>,
+    ready: Arc<GilBound<Ready>>,
+    /// Switched out, and to be switched in when woken.
+    parked: Cell<bool>,
+    /// Woken since it was last polled.
+    notified: Cell<bool>,
+}
+
+struct TaskWaker(GilBound<Task>);
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        // SAFETY: wakers of this kind are only called by reactors and pools, which run attached.
+        let py = unsafe { Python::assume_attached() };
+        let task = self.0.get(py);
+        if task.notified.replace(true) || !task.parked.get() {
+            return;
+        }
+        let ready = task.ready.clone();
+        ready.get(py).push(py, self);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.clone().wake();
+    }
+}
+
+/// The tasks that are to be switched in.
+struct Ready {
+    queue: RefCell<VecDeque<Arc<TaskWaker>>>,
+    thread: ThreadId,
+    /// The reactor's callback is running (and so will the queue), however many greenlets deep.
+    in_callback: Cell<bool>,
+    /// The loop has been asked to run the queue.
+    scheduled: Cell<bool>,
+    /// `loop.run_callback` and `loop.run_callback_threadsafe`.
+    run_callback: Py<PyAny>,
+    run_callback_threadsafe: Py<PyAny>,
+    callback: RefCell<Option<Py<Callback>>>,
+}
+
+impl Ready {
+    fn push(&self, py: Python<'_>, task: Arc<TaskWaker>) {
+        self.queue.borrow_mut().push_back(task);
+        if self.in_callback.get() || self.scheduled.get() {
+            return;
+        }
+        let callback = self.callback.borrow().as_ref().map(|callback| callback.clone_ref(py));
+        let Some(callback) = callback else { return };
+        self.scheduled.set(true);
+        let home = self.thread == thread::current().id();
+        let run = if home { &self.run_callback } else { &self.run_callback_threadsafe };
+        if run.call1(py, (callback,)).is_err() {
+            // The loop is being destroyed, and with it whoever waits on it.
+            self.scheduled.set(false);
+        }
+    }
+}
+
+// ----------------------------------------------------------------------------------------------------------- runtime
+
+/// One hub's reactor, and all that belongs to it.
+pub(crate) struct Runtime {
+    hub: Py<PyAny>,
+    event_loop: Py<PyAny>,
+    pub(crate) reactor: Rc<Reactor>,
+    ready: Arc<GilBound<Ready>>,
+    watcher: Py<PyAny>,
+    /// Goes off at the earliest deadline, or before.
+    timer: RefCell<Option<Py<PyAny>>>,
+    on_timer: Py<Callback>,
+    on_io: Py<Callback>,
+    /// libuv's io watchers share one handle whose `ref` cannot be changed: they are stopped and started instead.
+    is_libuv: bool,
+    /// Whether the watcher counts for the loop.
+    counted: Cell<bool>,
+    /// Greenlets in [`block_on`].
+    parked: Cell<usize>,
+    /// What the timer is set to.
+    armed: Cell<Option<Instant>>,
+    /// The engine's clients of this hub, by the number of the Python object.
+    clients: RefCell<HashMap<u64, Rc<engine::Client>>>,
+}
+
+struct Slot(RefCell<Option<Rc<Runtime>>>);
+
+thread_local! {
+    static CURRENT: Slot = const { Slot(RefCell::new(None)) };
+}
+
+/// Runtimes of threads that have ended, to be dropped by somebody who holds the GIL.
+static GRAVEYARD: Mutex<Vec<GilBound<Rc<Runtime>>>> = Mutex::new(Vec::new());
+
+/// All runtimes that may still be alive.
+static REGISTRY: Mutex<Vec<GilBound<Weak<Runtime>>>> = Mutex::new(Vec::new());
+
+impl Drop for Slot {
+    /// The thread ends, and its Python state is gone already: sockets are closed, and no Python object is touched.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.borrow_mut().take() {
+            runtime.reactor.close_quietly();
+            GRAVEYARD.lock().unwrap_or_else(PoisonError::into_inner).push(GilBound(runtime));
+        }
+    }
+}
+
+impl Runtime {
+    /// The runtime of this thread's hub; a new one when the hub is another than before.
+    pub(crate) fn current(py: Python<'_>) -> PyResult<Rc<Runtime>> {
+        let gone = |_| PyRuntimeError::new_err("this thread is ending: no more requests can be made in it");
+        let cached = CURRENT.try_with(|slot| slot.0.borrow().clone()).map_err(gone)?;
+        match cached {
+            Some(runtime) if runtime.hub_is_alive(py)? => Ok(runtime),
+            _ => Runtime::create(py),
+        }
+    }
+
+    /// A destroyed hub has let go of its loop.
+    fn hub_is_alive(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.hub.bind(py).getattr(intern!(py, "loop"))?.is(&self.event_loop))
+    }
+
+    #[cold]
+    fn create(py: Python<'_>) -> PyResult<Rc<Runtime>> {
+        let buried = std::mem::take(&mut *GRAVEYARD.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(buried);
+        let outdated = CURRENT.with(|slot| slot.0.borrow_mut().take());
+        if let Some(outdated) = outdated {
+            outdated.retire(py);
+        }
+        let hub = types::get_hub(py)?.call0()?;
+        let event_loop = hub.getattr("loop")?;
+        let reactor = Reactor::new()?;
+        let ready = Arc::new(GilBound(Ready {
+            queue: RefCell::default(),
+            thread: thread::current().id(),
+            in_callback: Cell::new(false),
+            scheduled: Cell::new(false),
+            run_callback: event_loop.getattr("run_callback")?.unbind(),
+            run_callback_threadsafe: event_loop.getattr("run_callback_threadsafe")?.unbind(),
+            callback: RefCell::new(None),
+        }));
+        let is_libuv = event_loop.get_type().module()?.to_cow()?.contains("libuv");
+        const READ: i32 = 1;
+        let watcher = event_loop.call_method1("io", (reactor.descriptor(), READ))?;
+        let on_io = Py::new(py, Callback::new(py, Event::Io))?;
+        let on_timer = Py::new(py, Callback::new(py, Event::Timer))?;
+        let on_ready = Py::new(py, Callback::new(py, Event::Ready))?;
+        let runtime = Rc::new(Runtime {
+            hub: hub.unbind(),
+            event_loop: event_loop.unbind(),
+            reactor,
+            watcher: watcher.unbind(),
+            timer: RefCell::new(None),
+            on_timer: on_timer.clone_ref(py),
+            on_io: on_io.clone_ref(py),
+            is_libuv,
+            counted: Cell::new(false),
+            parked: Cell::new(0),
+            armed: Cell::new(None),
+            clients: RefCell::default(),
+            ready,
+        });
+        for callback in [&on_io, &on_timer, &on_ready] {
+            callback.get().runtime.get(py).replace(Rc::downgrade(&runtime));
+        }
+        runtime.ready.get(py).callback.replace(Some(on_ready));
+        if !is_libuv {
+            // Started once and for all; whether it counts is what changes.
+            runtime.watcher.bind(py).setattr("ref", false)?;
+            runtime.watcher.call_method1(py, "start", (&on_io,))?;
+        }
+        let mut registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.retain(|known| known.get(py).strong_count() > 0);
+        registry.push(GilBound(Rc::downgrade(&runtime)));
+        drop(registry);
+        CURRENT.with(|slot| slot.0.replace(Some(runtime.clone())));
+        Ok(runtime)
+    }
+
+    /// The hub is gone: nothing of it may be used again, and what is called on it may well fail.
+    fn retire(&self, py: Python<'_>) {
+        self.ready.get(py).callback.replace(None);
+        discard(py, Some(&self.watcher));
+        discard(py, self.timer.take().as_ref());
+        let clients = self.clients.take();
+        self.reactor.close();
+        drop(clients);
+    }
+
+    /// The engine's client of that number, made by `make` when this hub has not used it yet.
+    pub(crate) fn client(&self, id: u64, make: impl FnOnce(&Rc<Reactor>) -> engine::Client) -> Rc<engine::Client> {
+        if let Some(client) = self.clients.borrow().get(&id) {
+            return client.clone();
+        }
+        let client = Rc::new(make(&self.reactor));
+        self.clients.borrow_mut().insert(id, client.clone());
+        client
+    }
+
+    /// The engine's client of that number, if this hub has used it.
+    pub(crate) fn known_client(&self, id: u64) -> Option<Rc<engine::Client>> {
+        self.clients.borrow().get(&id).cloned()
+    }
+
+    /// Makes the watcher count for the loop if, and only if, some greenlet waits for the kernel.
+    fn settle(&self, py: Python<'_>) -> PyResult<()> {
+        let wanted = self.parked.get() > self.reactor.passive_waits();
+        if wanted == self.counted.get() {
+            return Ok(());
+        }
+        let watcher = self.watcher.bind(py);
+        match (self.is_libuv, wanted) {
+            (false, _) => watcher.setattr(intern!(py, "ref"), wanted)?,
+            (true, true) => drop(watcher.call_method1(intern!(py, "start"), (&self.on_io,))?),
+            (true, false) => drop(watcher.call_method0(intern!(py, "stop"))?),
+        }
+        self.counted.set(wanted);
+        Ok(())
+    }
+
+    /// Sets the timer to the earliest deadline, unless it goes off before that anyway.
+    fn arm(&self, py: Python<'_>) -> PyResult<()> {
+        let Some(deadline) = self.reactor.next_deadline() else { return Ok(()) };
+        if self.armed.get().is_some_and(|armed| armed <= deadline) {
+            return Ok(());
+        }
+        // libev's and libuv's clocks end long before an Instant's does: a far deadline is looked at again in a day.
+        let wait = deadline.saturating_duration_since(Instant::now()).min(Duration::from_secs(86_400));
+        // A gevent timer keeps the time that it was made with.
+        let timer = self.event_loop.bind(py).call_method1(intern!(py, "timer"), (wait.as_secs_f64(),))?;
+        timer.setattr(intern!(py, "ref"), false)?;
+        timer.call_method1(intern!(py, "start"), (&self.on_timer,))?;
+        let outdated = self.timer.replace(Some(timer.unbind()));
+        discard(py, outdated.as_ref());
+        self.armed.set(Some(deadline));
+        Ok(())
+    }
+
+    /// Switches to the hub until woken, killed, or switched to by somebody.
+    fn park(&self, py: Python<'_>, waker: &Arc<TaskWaker>) -> PyResult<()> {
+        let task = waker.0.get(py);
+        task.parked.set(true);
+        self.parked.set(self.parked.get() + 1);
+        let switched = self.prepare(py, waker).and_then(|()| switch(py, &self.hub));
+        // Whatever came out of the switch: from here on a late entry of the ready list means nothing.
+        task.parked.set(false);
+        self.parked.set(self.parked.get().saturating_sub(1));
+        if let Ok(true) = switched {
+            return Ok(());
+        }
+        let error = switched.err().unwrap_or_else(|| PyErr::fetch(py));
+        if !self.ready.get(py).in_callback.get() {
+            // Nobody else would tell the loop that there is nothing to wait for. A loop that is gone needs no telling.
+            let _ = self.settle(py);
+        }
+        Err(error)
+    }
+
+    fn prepare(&self, py: Python<'_>, waker: &Arc<TaskWaker>) -> PyResult<()> {
+        let ready = self.ready.get(py);
+        if waker.0.get(py).notified.get() {
+            // Woken while it was being polled, perhaps by itself, to let others have their turn.
+            ready.push(py, waker.clone());
+        }
+        self.arm(py)?;
+        // In the callback this is left to its end: most greenlets park again before that.
+        if ready.in_callback.get() { Ok(()) } else { self.settle(py) }
+    }
+
+    /// What the loop calls. Never fails but with what the hub itself raises when it is told of an error.
+    fn on_event(&self, py: Python<'_>, event: Event) -> PyResult<()> {
+        let ready = self.ready.get(py);
+        match event {
+            Event::Ready => ready.scheduled.set(false),
+            Event::Timer => self.armed.set(None),
+            Event::Io => {}
+        }
+        // A loop run from inside a greenlet is not ours to serve, nor is a callback within the callback.
+        if ready.in_callback.get() || !current_greenlet(py)?.is(&self.hub) {
+            return Ok(());
+        }
+        ready.in_callback.set(true);
+        let mut result = match event {
+            // One round only: whoever else uses the loop gets his turn before the next.
+            Event::Io => self.reactor.turn(Some(Duration::ZERO)).map_err(PyErr::from),
+            Event::Timer => {
+                self.reactor.expire(Instant::now());
+                Ok(())
+            }
+            Event::Ready => Ok(()),
+        };
+        if let Err(error) = &result {
+            error.clone_ref(py).restore(py);
+            result = self.report(py, &self.hub);
+        }
+        let result = result.and_then(|()| self.run_ready(py));
+        ready.in_callback.set(false);
+        // The loop may be gone by now; then there is nothing to tell it.
+        let _ = self.settle(py).and_then(|()| self.arm(py));
+        result
+    }
+
+    fn run_ready(&self, py: Python<'_>) -> PyResult<()> {
+        loop {
+            let next = self.ready.get(py).queue.borrow_mut().pop_front();
+            let Some(waker) = next else { return Ok(()) };
+            let task = waker.0.get(py);
+            // It may have been killed, or switched to by somebody else, since it was woken.
+            if task.parked.get() && !switch(py, &task.greenlet)? {
+                self.report(py, &task.greenlet)?;
+            }
+        }
+    }
+
+    /// Tells the hub of the error that is set: a raw greenlet that we woke has died of it.
+    fn report(&self, py: Python<'_>, greenlet: &Py<PyAny>) -> PyResult<()> {
+        let (mut kind, mut value, mut traceback) = (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
+        // PyO3's own way to take an error would resume a panic that is wrapped in one, and end the callback.
+        // SAFETY: attached; the three pointers are valid, and each result is a new reference or null.
+        let [kind, value, traceback] = unsafe {
+            ffi::PyErr_Fetch(&mut kind, &mut value, &mut traceback);
+            ffi::PyErr_NormalizeException(&mut kind, &mut value, &mut traceback);
+            [kind, value, traceback].map(|part| Bound::from_owned_ptr_or_opt(py, part))
+        };
+        let arguments = (greenlet, kind, value, traceback);
+        self.hub.call_method1(py, intern!(py, "handle_error"), arguments).map(drop)
+    }
+}
+
+/// Ends a watcher. What it belongs to may be gone already.
+fn discard(py: Python<'_>, watcher: Option<&Py<PyAny>>) {
+    if let Some(watcher) = watcher {
+        let _ = watcher.call_method0(py, intern!(py, "stop"));
+        let _ = watcher.call_method0(py, intern!(py, "close"));
+    }
+}
+
+/// Runs a future as the current greenlet, letting others run while it waits. An exception that is thrown into the
+/// greenlet (kill, Timeout, KeyboardInterrupt) drops the future and comes out as it is.
+pub(crate) fn block_on<F: Future>(py: Python<'_>, runtime: &Runtime, future: F) -> PyResult<F::Output> {
+    let greenlet = current_greenlet(py)?;
+    if greenlet.is(&runtime.hub) {
+        return Err(would_block_the_hub(py));
+    }
+    let waker = Arc::new(TaskWaker(GilBound(Task {
+        greenlet: greenlet.unbind(),
+        ready: runtime.ready.clone(),
+        parked: Cell::new(false),
+        notified: Cell::new(false),
+    })));
+    let for_future = Waker::from(waker.clone());
+    let mut future = pin!(future);
+    loop {
+        waker.0.get(py).notified.set(false);
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&for_future)) {
+            return Ok(output);
+        }
+        runtime.park(py, &waker)?;
+    }
+}
+
+#[cold]
+fn would_block_the_hub(py: Python<'_>) -> PyErr {
+    let message = "Impossible to call blocking function in the event loop callback";
+    match types::blocking_switch_out(py) {
+        Ok(kind) => PyErr::from_type(kind.clone(), message),
+        Err(error) => error,
+    }
+}
+
+// ------------------------------------------------------------------------------------------------- what the loop calls
+
+#[derive(Clone, Copy)]
+enum Event {
+    /// The reactor's descriptor is readable.
+    Io,
+    /// The ready list was filled outside of the callback.
+    Ready,
+    /// The earliest deadline may have come.
+    Timer,
+}
+
+/// A callback for the loop.
+#[pyclass(frozen, module = "geventhttpclient._core")]
+struct Callback {
+    runtime: GilBound<RefCell<Weak<Runtime>>>,
+    event: Event,
+}
+
+impl Callback {
+    fn new(py: Python<'_>, event: Event) -> Self {
+        Callback { runtime: GilBound::new(py, RefCell::default()), event }
+    }
+}
+
+#[pymethods]
+impl Callback {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        let runtime = self.runtime.get(py).borrow().upgrade();
+        match runtime {
+            Some(runtime) => runtime.on_event(py, self.event),
+            None => Ok(()),
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------- processes and threads
+
+fn all_runtimes(py: Python<'_>) -> Vec<Rc<Runtime>> {
+    let registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
+    registry.iter().filter_map(|known| known.get(py).upgrade()).collect()
+}
+
+/// Closes the pools that a client has in any thread.
+pub(crate) fn close_everywhere(py: Python<'_>, id: u64) {
+    for runtime in all_runtimes(py) {
+        let client = runtime.clients.borrow_mut().remove(&id);
+        if let Some(client) = client {
+            client.pool().close();
+        }
+    }
+}
+
+/// For `os.register_at_fork(after_in_child=...)`: this process shares no socket and no registration with its parent any
+/// more. Calls nothing of gevent's, whose loop is not yet reinitialised.
+#[pyfunction]
+#[pyo3(name = "_after_fork_in_child")]
+pub(crate) fn after_fork_in_child(py: Python<'_>) {
+    for runtime in all_runtimes(py) {
+        runtime.reactor.after_fork_in_child();
+        let ready = runtime.ready.get(py);
+        // The parent's greenlets are not waited for here. They are kept: dropping them would unwind them.
+        std::mem::forget(ready.queue.take());
+        ready.in_callback.set(false);
+        ready.scheduled.set(false);
+        runtime.parked.set(0);
+        runtime.armed.set(None);
+        // Their places in the pools are lost with them: fresh pools have them all.
+        let clients = runtime.clients.take();
+        drop(clients);
+    }
+}
+
+/// For `atexit`: other threads' loops see no more events, so that a daemon thread does not die within a callback of
+/// ours, with frames of Rust and C++ on its stack that cannot be unwound.
+#[pyfunction]
+#[pyo3(name = "_at_exit")]
+pub(crate) fn at_exit(py: Python<'_>) {
+    let here = thread::current().id();
+    let mut others = false;
+    for runtime in all_runtimes(py) {
+        if runtime.ready.get(py).thread != here {
+            others = true;
+            runtime.reactor.mute();
+        }
+    }
+    if others {
+        // For those that are in the callback now.
+        py.detach(|| thread::sleep(Duration::from_millis(5)));
+    }
+}
+
+/// For tests and for the curious: (greenlets that wait, of them in the queue of a pool) of this thread's hub.
+#[pyfunction]
+#[pyo3(name = "_runtime_statistics")]
+pub(crate) fn runtime_statistics(py: Python<'_>) -> PyResult<(usize, usize)> {
+    let runtime = Runtime::current(py)?;
+    Ok((runtime.parked.get(), runtime.reactor.passive_waits()))
+}

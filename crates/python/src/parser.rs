@@ -1,0 +1,345 @@
+//! The parser as an object that is fed: for programs that bring their own bytes.
+
+use std::cell::RefCell;
+use std::mem;
+
+use ::bytes::{Buf, BytesMut};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyString, PyTuple};
+use wire::body::Step;
+use wire::framing::{Asked, close_reason};
+use wire::{Body, Framing, HeadReader, Limits, ResponseError, ResponseHead};
+
+use crate::error::response_error;
+use crate::head::from_latin1;
+use crate::hub::GilBound;
+
+/// `HTTPResponseParser`: parses responses that are fed to it in pieces of any size, and calls its own `_on_*` methods
+/// with what it finds. Those are for subclasses to override.
+#[pyclass(frozen, subclass, weakref, module = "geventhttpclient._parser", name = "HTTPResponseParser")]
+pub(crate) struct Parser(GilBound<RefCell<Option<Box<Feed>>>>);
+
+struct Feed {
+    buffer: BytesMut,
+    reader: HeadReader,
+    limits: Limits,
+    stage: Stage,
+    status: u16,
+    version: &'static str,
+    keep_alive: bool,
+    interim: usize,
+}
+
+enum Stage {
+    /// Before the first byte of a message.
+    Start,
+    /// Within its head.
+    Head,
+    Body(Body),
+    /// In a callback, or between two stages.
+    Busy,
+    /// A response has ended that was the connection's last.
+    Last,
+    Failed,
+}
+
+impl Default for Feed {
+    fn default() -> Self {
+        Feed {
+            buffer: BytesMut::new(),
+            reader: HeadReader::default(),
+            limits: Limits::default(),
+            stage: Stage::Start,
+            status: 0,
+            version: "HTTP/0.0",
+            keep_alive: false,
+            interim: 0,
+        }
+    }
+}
+
+/// Why feeding stopped.
+enum Stop {
+    /// An exception of a callback.
+    Callback(PyErr),
+    /// What was fed.
+    Response(ResponseError),
+}
+
+impl From<PyErr> for Stop {
+    fn from(error: PyErr) -> Self {
+        Stop::Callback(error)
+    }
+}
+
+impl From<ResponseError> for Stop {
+    fn from(error: ResponseError) -> Self {
+        Stop::Response(error)
+    }
+}
+
+impl Parser {
+    pub(crate) fn empty(py: Python<'_>) -> Self {
+        Parser(GilBound::new(py, RefCell::new(None)))
+    }
+
+    fn with<T>(&self, py: Python<'_>, read: impl FnOnce(&Feed) -> T) -> T {
+        match self.0.get(py).borrow().as_deref() {
+            Some(feed) => read(feed),
+            None => read(&Feed::default()),
+        }
+    }
+}
+
+/// One call of `feed`. The state stays in its object, borrowed only between callbacks, which may look at it.
+struct Feeding<'a, 'py> {
+    object: &'a Bound<'py, Parser>,
+}
+
+impl Feeding<'_, '_> {
+    fn state<T>(&self, change: impl FnOnce(&mut Feed) -> T) -> T {
+        let mut slot = self.object.get().0.get(self.object.py()).borrow_mut();
+        change(slot.get_or_insert_default())
+    }
+
+    fn call(&self, name: &Bound<'_, PyString>) -> Result<bool, Stop> {
+        Ok(self.object.call_method0(name)?.is_truthy()?)
+    }
+
+    fn tell(&self, name: &Bound<'_, PyString>, text: &[u8]) -> Result<(), Stop> {
+        self.object.call_method1(name, (from_latin1(self.object.py(), text),))?;
+        Ok(())
+    }
+
+    /// Goes on until the bytes are used up.
+    fn run(&self) -> Result<(), Stop> {
+        loop {
+            let more = match self.state(|feed| mem::replace(&mut feed.stage, Stage::Busy)) {
+                Stage::Start => self.start()?,
+                Stage::Head => self.head()?,
+                Stage::Body(body) => self.body(body)?,
+                Stage::Last if self.state(|feed| feed.buffer.is_empty()) => {
+                    self.state(|feed| feed.stage = Stage::Last);
+                    false
+                }
+                Stage::Last => return Err(ResponseError::Glued.into()),
+                Stage::Failed => return Err(failed_before()),
+                Stage::Busy => return Err(fed_by_callback()),
+            };
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    fn start(&self) -> Result<bool, Stop> {
+        if self.state(|feed| feed.buffer.is_empty()) {
+            self.state(|feed| feed.stage = Stage::Start);
+            return Ok(false);
+        }
+        self.call(intern!(self.object.py(), "_on_message_begin"))?;
+        self.state(|feed| feed.stage = Stage::Head);
+        Ok(true)
+    }
+
+    fn head(&self) -> Result<bool, Stop> {
+        let py = self.object.py();
+        let parsed = self.state(|feed| feed.reader.read(&feed.buffer, &feed.limits))?;
+        let Some((head, length)) = parsed else {
+            self.state(|feed| feed.stage = Stage::Head);
+            return Ok(false);
+        };
+        let framing = Framing::of(Asked::Other, &head)?;
+        self.state(|feed| {
+            feed.buffer.advance(length);
+            feed.status = head.status;
+            feed.version = head.version.as_str();
+            feed.keep_alive = close_reason(Asked::Other, &head, framing).is_none();
+            feed.interim = if head.is_interim() { feed.interim + 1 } else { 0 };
+        });
+        if self.state(|feed| feed.interim > feed.limits.interim_responses) {
+            return Err(ResponseError::TooManyInterim(Limits::default().interim_responses).into());
+        }
+        self.tell(intern!(py, "_on_status"), head.reason())?;
+        for (name, value) in head.headers.iter() {
+            self.tell(intern!(py, "_on_header_field"), name)?;
+            self.tell(intern!(py, "_on_header_value"), value)?;
+        }
+        // A true answer says that no body follows, as after HEAD.
+        let skip_body = self.call(intern!(py, "_on_headers_complete"))?;
+        self.after_head(&head, if skip_body { Framing::None } else { framing })
+    }
+
+    fn after_head(&self, head: &ResponseHead, framing: Framing) -> Result<bool, Stop> {
+        if head.is_interim() || framing == Framing::None {
+            if framing == Framing::None && !head.is_interim() {
+                self.state(|feed| feed.keep_alive = close_reason(Asked::Head, head, framing).is_none());
+            }
+            return self.complete(head.is_interim());
+        }
+        self.state(|feed| feed.stage = Stage::Body(Body::new(framing, &feed.limits)));
+        Ok(true)
+    }
+
+    fn body(&self, mut body: Body) -> Result<bool, Stop> {
+        let py = self.object.py();
+        loop {
+            let (step, data) = self.state(|feed| {
+                let (used, step) = body.step(&feed.buffer)?;
+                feed.buffer.advance(used);
+                let length = match step {
+                    Step::Data(left) => feed.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX)),
+                    Step::End | Step::More => 0,
+                };
+                Ok::<_, ResponseError>((step, feed.buffer.split_to(length)))
+            })?;
+            match step {
+                Step::End => return self.complete(false),
+                Step::Data(_) if !data.is_empty() => {
+                    body.taken(data.len() as u64);
+                    // In place while the callback looks at it.
+                    self.state(|feed| feed.stage = Stage::Body(body));
+                    let called = self.object.call_method1(intern!(py, "_on_body"), (PyByteArray::new(py, &data),));
+                    let stage = self.state(|feed| mem::replace(&mut feed.stage, Stage::Busy));
+                    called?;
+                    let Stage::Body(same) = stage else {
+                        return Err(fed_by_callback());
+                    };
+                    body = same;
+                }
+                Step::Data(_) | Step::More => {
+                    self.state(|feed| feed.stage = Stage::Body(body));
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    fn complete(&self, interim: bool) -> Result<bool, Stop> {
+        let last = !interim && self.state(|feed| !feed.keep_alive);
+        self.call(intern!(self.object.py(), "_on_message_complete"))?;
+        self.state(|feed| feed.stage = if last { Stage::Last } else { Stage::Start });
+        Ok(true)
+    }
+
+    /// Nothing more will come.
+    fn end(&self) -> Result<(), Stop> {
+        match self.state(|feed| mem::replace(&mut feed.stage, Stage::Busy)) {
+            Stage::Start => {
+                self.state(|feed| feed.stage = Stage::Start);
+                Ok(())
+            }
+            Stage::Last => {
+                self.state(|feed| feed.stage = Stage::Last);
+                Ok(())
+            }
+            Stage::Head => Err(ResponseError::EarlyEnd("the response's head is not complete").into()),
+            Stage::Body(mut body) => {
+                body.end_of_input()?;
+                self.complete(false).map(drop)
+            }
+            Stage::Failed => Err(failed_before()),
+            Stage::Busy => Err(fed_by_callback()),
+        }
+    }
+}
+
+fn failed_before() -> Stop {
+    Stop::Response(ResponseError::EarlyEnd("the parser has failed before"))
+}
+
+fn fed_by_callback() -> Stop {
+    Stop::Callback(PyRuntimeError::new_err("a callback must not feed its own parser"))
+}
+
+#[pymethods]
+impl Parser {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(py: Python<'_>, _args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        Parser::empty(py)
+    }
+
+    /// Parses the next bytes (text counts as UTF-8); none mean that no more will come.
+    ///
+    /// Raises HTTPParseError, whose arguments are a text and a number, and whatever a callback raises. After either,
+    /// the parser has failed for good.
+    fn feed(slf: &Bound<'_, Self>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        let feeding = Feeding { object: slf };
+        let taken = |bytes: &[u8]| {
+            feeding.state(|feed| feed.buffer.extend_from_slice(bytes));
+            bytes.is_empty()
+        };
+        let at_end = if let Ok(text) = data.cast::<PyString>() {
+            taken(text.to_str()?.as_bytes())
+        } else if let Ok(bytes) = data.cast::<PyBytes>() {
+            taken(bytes.as_bytes())
+        } else if let Ok(bytes) = data.cast::<PyByteArray>() {
+            taken(&bytes.to_vec())
+        } else {
+            return Err(PyTypeError::new_err(format!("data must be str or bytes, not {}", data.get_type().name()?)));
+        };
+        let fed = if at_end { feeding.end() } else { feeding.run() };
+        fed.map_err(|stop| {
+            feeding.state(|feed| feed.stage = Stage::Failed);
+            match stop {
+                Stop::Callback(error) => error,
+                Stop::Response(error) => response_error(py, &error),
+            }
+        })
+    }
+
+    /// The status code of the latest head; 0 before it.
+    fn get_code(&self, py: Python<'_>) -> u16 {
+        self.with(py, |feed| feed.status)
+    }
+
+    /// `HTTP/1.1` or `HTTP/1.0`; `HTTP/0.0` before a head.
+    fn get_http_version(&self, py: Python<'_>) -> &'static str {
+        self.with(py, |feed| feed.version)
+    }
+
+    /// How many bytes of a counted body have not been fed; 0 for other framings.
+    fn get_remaining_content_length(&self, py: Python<'_>) -> u64 {
+        self.with(py, |feed| match &feed.stage {
+            Stage::Body(body) => body.remaining().unwrap_or(0),
+            _ => 0,
+        })
+    }
+
+    /// Whether the connection can be used again after this response (RFC 9112 section 9.3).
+    fn should_keep_alive(&self, py: Python<'_>) -> bool {
+        self.with(py, |feed| feed.keep_alive && !matches!(feed.stage, Stage::Failed))
+    }
+
+    /// Whether it has been fed what is no response, or a callback has raised.
+    fn parser_failed(&self, py: Python<'_>) -> bool {
+        self.with(py, |feed| matches!(feed.stage, Stage::Failed))
+    }
+
+    /// A response begins.
+    fn _on_message_begin(&self) {}
+
+    /// Its reason phrase, a str.
+    fn _on_status(&self, _reason: &Bound<'_, PyAny>) {}
+
+    /// The name of a header line, a str.
+    fn _on_header_field(&self, _name: &Bound<'_, PyAny>) {}
+
+    /// The value of that line, a str.
+    fn _on_header_value(&self, _value: &Bound<'_, PyAny>) {}
+
+    /// The head is over. A true value says that no body follows.
+    fn _on_headers_complete(&self) -> bool {
+        false
+    }
+
+    /// Some of the body, a bytearray, its framing taken off.
+    fn _on_body(&self, _data: &Bound<'_, PyAny>) {}
+
+    /// The response is over.
+    fn _on_message_complete(&self) {}
+}

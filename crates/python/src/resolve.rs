@@ -1,0 +1,41 @@
+//! Names become addresses by the pool's `_resolve()`, which asks gevent's resolver, or whatever a subclass does.
+
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+
+use engine::dial::Resolution;
+use engine::{BoxError, Resolver};
+use pyo3::exceptions::PyValueError;
+use pyo3::intern;
+use pyo3::prelude::*;
+
+/// Asks one pool.
+pub(crate) struct PoolResolver(pub(crate) Py<PyAny>);
+
+impl Resolver for PoolResolver {
+    fn resolve(&self, _host: &str, _port: u16) -> Resolution {
+        // The pool knows what it connects to. It may switch greenlets: polled by its own greenlet, holding nothing.
+        let pool = Python::attach(|py| self.0.clone_ref(py));
+        Box::pin(async move { Python::attach(|py| addresses(pool.bind(py))).map_err(BoxError::from) })
+    }
+}
+
+/// From what getaddrinfo returns: (family, type, protocol, name, address) each, of which the address counts.
+fn addresses(pool: &Bound<'_, PyAny>) -> PyResult<Vec<SocketAddr>> {
+    let found = pool.call_method0(intern!(pool.py(), "_resolve"))?;
+    found.try_iter()?.map(|entry| address(&entry?.get_item(4)?)).collect()
+}
+
+fn address(entry: &Bound<'_, PyAny>) -> PyResult<SocketAddr> {
+    let (host, port): (String, u16) = (entry.get_item(0)?.extract()?, entry.get_item(1)?.extract()?);
+    let literal = host.split('%').next().unwrap_or_default();
+    let ip: IpAddr = literal
+        .parse()
+        .map_err(|_| PyValueError::new_err(format!("_resolve() returned {host:?}, which is no IP address")))?;
+    Ok(match ip {
+        IpAddr::V4(_) => SocketAddr::new(ip, port),
+        IpAddr::V6(ip) => {
+            let part = |i: usize| entry.get_item(i).and_then(|part| part.extract::<u32>()).unwrap_or(0);
+            SocketAddrV6::new(ip, port, part(2), part(3)).into()
+        }
+    })
+}

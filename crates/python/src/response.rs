@@ -1,0 +1,520 @@
+//! A response as Python reads it. Header fields become Python objects when they are asked for.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
+
+use engine::stream::Stream;
+use engine::timers::Patience;
+use engine::{Connection, Incoming, Response};
+use memchr::memmem;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyMemoryView, PyString, PyTuple, PyType};
+use wire::framing::Asked;
+use wire::{HeaderMap, Limits, ResponseHead};
+
+use crate::bytes::filled_by;
+use crate::error::{response_error, to_python};
+use crate::head::from_latin1;
+use crate::hub::{GilBound, Runtime, block_on};
+use crate::parser::Parser;
+use crate::pysocket::PySocket;
+use crate::types;
+
+/// Up to this many bytes room is made at once because a peer says that they will come, without their having come.
+/// Untouched memory costs nothing, but not without limit.
+const TRUSTED_LENGTH: u64 = 4 << 30;
+
+/// Up to this many bytes room is made because the caller asks for them, when nobody knows how many there are.
+const DIRECT_READ: usize = 256 * 1024;
+
+/// The base of the response classes. `object.__new__` gives an empty one, which has no head and no body.
+#[pyclass(frozen, subclass, weakref, extends = Parser, module = "geventhttpclient._core")]
+pub(crate) struct Message(GilBound<RefCell<State>>);
+
+#[derive(Default)]
+struct State {
+    head: Option<Rc<ResponseHead>>,
+    body: Body,
+    request_head: Vec<u8>,
+    runtime: Option<Rc<Runtime>>,
+    close: bool,
+    extras: Option<Extras>,
+}
+
+/// What the client tells its responses.
+struct Extras {
+    method: Py<PyString>,
+    pool: Option<Py<PyAny>>,
+    block_size: usize,
+    headers_type: Py<PyType>,
+}
+
+#[derive(Default)]
+enum Body {
+    /// There never was one.
+    #[default]
+    Absent,
+    /// To be read.
+    Here(Box<Incoming>),
+    /// A greenlet waits in it.
+    InUse,
+    /// A greenlet was interrupted while it waited: the connection is closed, and some of the body is lost.
+    Lost,
+    /// Given up by `release()` before its end.
+    Released,
+}
+
+impl Message {
+    /// An instance of `class`, a subclass of this one, around a response.
+    pub(crate) fn create<'py>(
+        class: &Bound<'py, PyType>,
+        runtime: Rc<Runtime>,
+        response: Response,
+        method: &Bound<'py, PyString>,
+        pool: Option<&Bound<'py, PyAny>>,
+        (block_size, headers_type): (usize, Bound<'py, PyType>),
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = class.py();
+        let object = class.call_method1(intern!(py, "__new__"), (class,))?;
+        let extras = Extras {
+            method: method.clone().unbind(),
+            pool: pool.map(|pool| pool.clone().unbind()),
+            block_size,
+            headers_type: headers_type.unbind(),
+        };
+        object.cast::<Message>()?.get().fill(py, runtime, response, extras);
+        Ok(object)
+    }
+
+    fn fill(&self, py: Python<'_>, runtime: Rc<Runtime>, response: Response, extras: Extras) {
+        let mut state = self.0.get(py).borrow_mut();
+        state.close = response.body.close_reason().is_some();
+        state.head = Some(Rc::new(response.head));
+        state.request_head = response.request_head;
+        // Where nothing more has to be waited for, there is no need of a hub.
+        state.runtime = (!response.body.is_detached()).then_some(runtime);
+        state.body = Body::Here(Box::new(response.body));
+        state.extras = Some(extras);
+    }
+
+    fn head(&self, py: Python<'_>) -> Option<Rc<ResponseHead>> {
+        self.0.get(py).borrow().head.clone()
+    }
+
+    /// Runs `work` on the body, outside of any borrow, since it may wait. When it raises (something was thrown into
+    /// the waiting greenlet), the body goes, and its connection with it.
+    fn with_body<T>(
+        &self,
+        py: Python<'_>,
+        nothing: T,
+        work: impl FnOnce(&Runtime, &mut Incoming) -> PyResult<engine::Result<T>>,
+    ) -> PyResult<T> {
+        let (mut body, runtime) = {
+            let mut state = self.0.get(py).borrow_mut();
+            match std::mem::replace(&mut state.body, Body::InUse) {
+                Body::Here(body) => (body, state.runtime.clone()),
+                Body::InUse => return Err(read_by_another(py)),
+                other @ (Body::Absent | Body::Released) => {
+                    state.body = other;
+                    return Ok(nothing);
+                }
+                Body::Lost => {
+                    state.body = Body::Lost;
+                    return Err(lost(py));
+                }
+            }
+        };
+        let result = match runtime {
+            Some(runtime) => Runtime::current(py).and_then(|current| {
+                if !Rc::ptr_eq(&current, &runtime) && !body.is_detached() {
+                    let message = "the response belongs to another thread, or to a hub that was destroyed";
+                    return Err(PyRuntimeError::new_err(message));
+                }
+                work(&runtime, &mut body)
+            }),
+            None => Runtime::current(py).and_then(|runtime| work(&runtime, &mut body)),
+        };
+        let result = match result {
+            Ok(result) => result,
+            Err(error) => {
+                self.0.get(py).borrow_mut().body = Body::Lost;
+                return Err(error);
+            }
+        };
+        let mut state = self.0.get(py).borrow_mut();
+        if body.is_detached() {
+            state.runtime = None;
+        }
+        // release() or another greenlet's doing while we waited has the last word.
+        let late = match state.body {
+            Body::InUse => {
+                state.body = Body::Here(body);
+                None
+            }
+            _ => Some(body),
+        };
+        drop(state);
+        drop(late);
+        result.map_err(|error| to_python(py, error))
+    }
+
+    /// `Some` when what is asked for is there already, and can be had without waiting.
+    fn ready_bytes<'py>(
+        &self,
+        py: Python<'py>,
+        enough: impl FnOnce(&mut Incoming) -> Option<usize>,
+    ) -> Option<Bound<'py, PyBytes>> {
+        let mut state = self.0.get(py).borrow_mut();
+        let Body::Here(body) = &mut state.body else { return None };
+        let length = enough(body)?;
+        let ready = body.ready();
+        let bytes = PyBytes::new(py, ready.get(..length)?);
+        bytes::Buf::advance(ready, length);
+        Some(bytes)
+    }
+
+    fn read_all<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let all = |body: &mut Incoming| body.is_complete().then(|| body.ready().len());
+        if let Some(bytes) = self.ready_bytes(py, all) {
+            return Ok(bytes);
+        }
+        self.with_body(py, PyBytes::new(py, b""), |runtime, body| match body.remaining() {
+            Some(length) if length <= TRUSTED_LENGTH => read_into_bytes(py, runtime, body, length as usize),
+            _ => read_growing(py, runtime, body, usize::MAX),
+        })
+    }
+
+    fn read_some<'py>(&self, py: Python<'py>, length: usize) -> PyResult<Bound<'py, PyBytes>> {
+        let some = |body: &mut Incoming| {
+            let ready = body.ready().len();
+            (ready >= length || body.is_complete()).then(|| ready.min(length))
+        };
+        if let Some(bytes) = self.ready_bytes(py, some) {
+            return Ok(bytes);
+        }
+        self.with_body(py, PyBytes::new(py, b""), |runtime, body| match body.remaining() {
+            Some(left) => {
+                let length = u64::try_from(length).unwrap_or(u64::MAX).min(left);
+                match usize::try_from(length.min(TRUSTED_LENGTH)) {
+                    Ok(room) if room as u64 == length => read_into_bytes(py, runtime, body, room),
+                    _ => read_growing(py, runtime, body, usize::try_from(length).unwrap_or(usize::MAX)),
+                }
+            }
+            None if length <= DIRECT_READ => read_into_bytes(py, runtime, body, length),
+            None => read_growing(py, runtime, body, length),
+        })
+    }
+}
+
+/// Straight into the memory of the object that the caller gets.
+fn read_into_bytes<'py>(
+    py: Python<'py>,
+    runtime: &Runtime,
+    body: &mut Incoming,
+    length: usize,
+) -> PyResult<engine::Result<Bound<'py, PyBytes>>> {
+    let mut outcome = Ok(());
+    let bytes = filled_by(py, length, |room| {
+        outcome = block_on(py, runtime, body.read_fully(room))?;
+        Ok(())
+    })?;
+    Ok(outcome.map(|()| bytes))
+}
+
+/// For bodies of unknown length: collected, then copied once.
+fn read_growing<'py>(
+    py: Python<'py>,
+    runtime: &Runtime,
+    body: &mut Incoming,
+    length: usize,
+) -> PyResult<engine::Result<Bound<'py, PyBytes>>> {
+    let fetched = block_on(py, runtime, async {
+        while body.ready().len() < length && body.fetch().await? {}
+        Ok(())
+    })?;
+    Ok(fetched.map(|()| {
+        let ready = body.ready();
+        let length = ready.len().min(length);
+        let bytes = PyBytes::new(py, ready.get(..length).unwrap_or_default());
+        bytes::Buf::advance(ready, length);
+        bytes
+    }))
+}
+
+#[cold]
+fn read_by_another(py: Python<'_>) -> PyErr {
+    match types::concurrent_use(py) {
+        Ok(kind) => PyErr::from_type(kind.clone(), "This response is already being read by another greenlet"),
+        Err(error) => error,
+    }
+}
+
+#[cold]
+fn lost(py: Python<'_>) -> PyErr {
+    response_error(py, &wire::ResponseError::EarlyEnd("an earlier read of its body was interrupted"))
+}
+
+#[pymethods]
+impl Message {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(
+        py: Python<'_>,
+        _args: &Bound<'_, PyTuple>,
+        _kwargs: Option<&Bound<'_, PyDict>>,
+    ) -> PyClassInitializer<Self> {
+        PyClassInitializer::from(Parser::empty(py))
+            .add_subclass(Message(GilBound::new(py, RefCell::new(State::default()))))
+    }
+
+    /// Reads a response from a Python socket, on which its request has been sent. Without a head, raises as a
+    /// request does. Bytes of `read_before` come first.
+    fn _read_head_from<'py>(
+        &self,
+        py: Python<'py>,
+        socket: Bound<'py, PyAny>,
+        read_before: Vec<u8>,
+        block_size: usize,
+        method: &Bound<'py, PyString>,
+        headers_type: Bound<'py, PyType>,
+    ) -> PyResult<()> {
+        let runtime = Runtime::current(py)?;
+        let stream = Stream::Layer(Box::new(PySocket::new(socket.unbind(), read_before, block_size)));
+        // The socket has a timeout of its own.
+        let patience = Patience::new(&runtime.reactor, None);
+        let connection = Connection::new(&runtime.reactor, stream, "the given socket".into(), patience);
+        let asked = Asked::by(method.to_str()?.as_bytes());
+        let limits = Limits::default();
+        let reading = engine::exchange::read_response(connection, asked, &limits);
+        let response = block_on(py, &runtime, reading)?.map_err(|error| to_python(py, error))?;
+        let headers_type = headers_type.unbind();
+        let extras = Extras { method: method.clone().unbind(), pool: None, block_size, headers_type };
+        self.fill(py, runtime, response, extras);
+        Ok(())
+    }
+
+    /// The status code; 0 without a head.
+    fn get_code(&self, py: Python<'_>) -> u16 {
+        self.head(py).map_or(0, |head| head.status)
+    }
+
+    /// `HTTP/1.1` or `HTTP/1.0`; `HTTP/0.0` without a head.
+    fn get_http_version(&self, py: Python<'_>) -> &'static str {
+        self.head(py).map_or("HTTP/0.0", |head| head.version.as_str())
+    }
+
+    /// How many bytes of a counted body have not been read; 0 for other framings.
+    fn get_remaining_content_length(&self, py: Python<'_>) -> u64 {
+        match &self.0.get(py).borrow().body {
+            Body::Here(body) => body.remaining().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    /// Whether the connection can be used again once the body has been read (RFC 9112 section 9.3).
+    fn should_keep_alive(&self, py: Python<'_>) -> bool {
+        let state = self.0.get(py).borrow();
+        let broken = matches!(&state.body, Body::Here(body) if body.is_detached() && !body.is_complete());
+        state.head.is_some() && !state.close && !broken && !matches!(state.body, Body::Lost)
+    }
+
+    /// Whether the message is all here, though it may not have been read.
+    fn _is_complete(&self, py: Python<'_>) -> bool {
+        match &self.0.get(py).borrow().body {
+            Body::Here(body) => body.is_complete(),
+            _ => false,
+        }
+    }
+
+    /// Whether the response still holds a connection.
+    fn _is_attached(&self, py: Python<'_>) -> bool {
+        match &self.0.get(py).borrow().body {
+            Body::Here(body) => !body.is_detached(),
+            Body::InUse => true,
+            _ => false,
+        }
+    }
+
+    /// Whether there is a head.
+    fn _has_head(&self, py: Python<'_>) -> bool {
+        self.head(py).is_some()
+    }
+
+    /// The reason phrase; None without a head.
+    fn _reason<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyString>> {
+        self.head(py).map(|head| from_latin1(py, head.reason()))
+    }
+
+    /// The value of a field, a list of them when it has several lines, or `default`. The name in any case.
+    #[pyo3(signature = (name, default=None))]
+    fn _field<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(head) = self.head(py) else { return Ok(default) };
+        let mut values = head.headers.get_all(name.as_bytes());
+        match (values.next(), values.next()) {
+            (None, _) => Ok(default),
+            (Some(only), None) => Ok(Some(from_latin1(py, only).into_any())),
+            _ => {
+                let all = head.headers.get_all(name.as_bytes()).map(|value| from_latin1(py, value));
+                Ok(Some(PyList::new(py, all.collect::<Vec<_>>())?.into_any()))
+            }
+        }
+    }
+
+    /// Every header line as (name, value).
+    fn _pairs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        match self.head(py) {
+            Some(head) => pairs(py, &head.headers),
+            None => Ok(PyList::empty(py)),
+        }
+    }
+
+    /// Every line behind a chunked body as (name, value), once the body has been read.
+    fn _trailers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        match &self.0.get(py).borrow().body {
+            Body::Here(body) => match body.trailers() {
+                Some(trailers) => pairs(py, trailers),
+                None => Ok(PyList::empty(py)),
+            },
+            _ => Ok(PyList::empty(py)),
+        }
+    }
+
+    /// The request's head as text.
+    fn _request_head<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        from_latin1(py, &self.0.get(py).borrow().request_head)
+    }
+
+    /// (method, pool, block_size, headers_type), or None without a head.
+    fn _extras<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let state = self.0.get(py).borrow();
+        let Some(extras) = &state.extras else { return Ok(None) };
+        let Extras { method, pool, block_size, headers_type } = extras;
+        (method, pool, *block_size, headers_type).into_pyobject(py).map(Some)
+    }
+
+    /// Reads exactly `length` bytes, or all that is left when that is less, not given or negative. `b""` at the end.
+    ///
+    /// Raises HTTPConnectionClosed when the body ends before its framing says so, TimeoutError when nothing comes for
+    /// the client's `network_timeout`.
+    #[pyo3(signature = (length=None))]
+    fn read<'py>(&self, py: Python<'py>, length: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyBytes>> {
+        match length {
+            None => self.read_all(py),
+            Some(length) => {
+                let wanted: isize = length
+                    .extract()
+                    .map_err(|_| PyTypeError::new_err(format!("length must be an int or None, not {length:?}")))?;
+                match usize::try_from(wanted) {
+                    Ok(wanted) => self.read_some(py, wanted),
+                    Err(_) => self.read_all(py),
+                }
+            }
+        }
+    }
+
+    /// Reads up to and including `sep`. The last line may lack it; `b""` at the end.
+    #[pyo3(signature = (sep=None))]
+    fn readline<'py>(&self, py: Python<'py>, sep: Option<&Bound<'py, PyBytes>>) -> PyResult<Bound<'py, PyBytes>> {
+        let sep = sep.map_or(b"\r\n".as_slice(), |sep| sep.as_bytes());
+        if sep.is_empty() {
+            return Err(PyValueError::new_err("sep must not be empty"));
+        }
+        let line = |body: &mut Incoming| {
+            let found = memmem::find(body.ready(), sep).map(|at| at + sep.len());
+            found.or_else(|| body.is_complete().then(|| body.ready().len()))
+        };
+        if let Some(bytes) = self.ready_bytes(py, line) {
+            return Ok(bytes);
+        }
+        self.with_body(py, PyBytes::new(py, b""), |runtime, body| {
+            let line = block_on(py, runtime, async {
+                // What was searched is not searched again, but for a separator that lies across.
+                let mut searched = 0;
+                loop {
+                    let ready = body.ready();
+                    let from = searched_before(searched, sep);
+                    if let Some(at) = memmem::find(ready.get(from..).unwrap_or_default(), sep) {
+                        return Ok(from + at + sep.len());
+                    }
+                    searched = ready.len();
+                    if !body.fetch().await? {
+                        return Ok(searched);
+                    }
+                }
+            })?;
+            Ok(line.map(|length| {
+                let ready = body.ready();
+                let bytes = PyBytes::new(py, ready.get(..length).unwrap_or_default());
+                bytes::Buf::advance(ready, length);
+                bytes
+            }))
+        })
+    }
+
+    /// Reads into a writable buffer until it is full or the body is at its end; how many bytes that were.
+    fn readinto<'py>(&self, py: Python<'py>, buffer: &Bound<'py, PyAny>) -> PyResult<usize> {
+        let view = PyMemoryView::from(buffer)?.call_method1(intern!(py, "cast"), ("B",))?;
+        let data = self.read_some(py, view.len()?)?;
+        let length = data.as_bytes().len();
+        view.set_item(pyo3::types::PySlice::new(py, 0, length as isize, 1), data)?;
+        Ok(length)
+    }
+
+    /// Reads what there is, at most `length` bytes, waiting only when there is nothing. `b""` at the end.
+    fn _read_available<'py>(&self, py: Python<'py>, length: usize) -> PyResult<Bound<'py, PyBytes>> {
+        if length == 0 {
+            return Ok(PyBytes::new(py, b""));
+        }
+        let some = |body: &mut Incoming| {
+            let ready = body.ready().len();
+            (ready > 0 || body.is_complete()).then(|| ready.min(length))
+        };
+        if let Some(bytes) = self.ready_bytes(py, some) {
+            return Ok(bytes);
+        }
+        self.with_body(py, PyBytes::new(py, b""), |runtime, body| {
+            let mut outcome = Ok(());
+            let bytes = filled_by(py, length.min(DIRECT_READ), |room| {
+                outcome = block_on(py, runtime, poll_fn(|cx| body.poll_read(cx, room)))?;
+                Ok(())
+            })?;
+            Ok(outcome.map(|()| bytes))
+        })
+    }
+
+    /// Gives the connection back: to the pool when the body has been read to its end, else it is closed. More than
+    /// once does no harm.
+    fn release(&self, py: Python<'_>) {
+        let mut state = self.0.get(py).borrow_mut();
+        let attached = match &state.body {
+            Body::Here(body) => !body.is_detached(),
+            // The greenlet that waits in it keeps it; what it reads is its own.
+            Body::InUse | Body::Absent | Body::Lost | Body::Released => false,
+        };
+        if attached {
+            let body = std::mem::replace(&mut state.body, Body::Released);
+            let runtime = state.runtime.take();
+            // Closing may wake others, which must not find the state borrowed.
+            drop(state);
+            drop((body, runtime));
+        }
+    }
+}
+
+/// Where to go on searching behind what was searched in vain.
+fn searched_before(searched: usize, sep: &[u8]) -> usize {
+    searched.saturating_sub(sep.len() - 1)
+}
+
+fn pairs<'py>(py: Python<'py>, headers: &HeaderMap) -> PyResult<Bound<'py, PyList>> {
+    let lines = headers.iter().map(|(name, value)| (from_latin1(py, name), from_latin1(py, value)));
+    PyList::new(py, lines.collect::<Vec<_>>())
+}

@@ -1,0 +1,267 @@
+//! The chunked transfer coding, both ways: RFC 9112 section 7.1.
+//!
+//! ```text
+//! chunked-body = *chunk last-chunk trailer-section CRLF
+//! chunk        = chunk-size [ chunk-ext ] CRLF chunk-data CRLF
+//! chunk-size   = 1*HEXDIG
+//! last-chunk   = 1*("0") [ chunk-ext ] CRLF
+//! ```
+
+use crate::body::Step;
+use crate::head::{end_of_lines, parse_trailers};
+use crate::{HeaderMap, Limits, ResponseError};
+
+/// The end of a chunked body without trailers.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// The line before a chunk's data; the data is followed by CRLF. Never of an empty chunk, which would end the body.
+pub fn size_line(length: usize) -> String {
+    format!("{length:x}\r\n")
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// In the digits of a size line: the size so far, and how many digits it has.
+    Size(u64, u8),
+    /// In blanks behind the size, before an extension or the line's end.
+    Blanks(u64),
+    /// In an extension, which means nothing to us.
+    Extension(u64),
+    /// Behind the CR of a size line.
+    SizeEnd(u64),
+    /// So many bytes of data to come.
+    Data(u64),
+    /// Behind the data, before its CRLF; whether the CR has been seen.
+    DataEnd(bool),
+    /// In the lines behind the last chunk.
+    Trailers,
+    Done,
+}
+
+/// Takes the chunked coding off a body that comes in pieces of any size.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    state: State,
+    /// Bytes of the current size line.
+    line: usize,
+    /// The trailer section as far as it has come.
+    section: Vec<u8>,
+    trailers: HeaderMap,
+    limits: Limits,
+}
+
+impl Decoder {
+    /// At the beginning of a body.
+    pub fn new(limits: Limits) -> Self {
+        Decoder { state: State::Size(0, 0), line: 0, section: Vec::new(), trailers: HeaderMap::default(), limits }
+    }
+
+    /// The field lines that came behind the last chunk. They are never merged into the head's
+    /// (RFC 9110 section 6.5.1): a trailer could otherwise forge a framing or routing field.
+    pub fn trailers(&self) -> &HeaderMap {
+        &self.trailers
+    }
+
+    /// See [`Body::step`](crate::Body::step).
+    pub fn step(&mut self, input: &[u8]) -> Result<(usize, Step), ResponseError> {
+        let mut used = 0;
+        loop {
+            match self.state {
+                State::Data(left) => return Ok((used, Step::Data(left))),
+                State::Done => return Ok((used, Step::End)),
+                State::Trailers => {
+                    let rest = input.get(used..).unwrap_or_default();
+                    used += self.trailer_section(rest)?;
+                    if self.state == State::Trailers {
+                        return Ok((used, Step::More));
+                    }
+                }
+                _ => {
+                    let Some(&byte) = input.get(used) else { return Ok((used, Step::More)) };
+                    used += 1;
+                    self.framing_byte(byte)?;
+                }
+            }
+        }
+    }
+
+    /// See [`Body::taken`](crate::Body::taken).
+    pub fn taken(&mut self, length: u64) {
+        if let State::Data(left) = self.state {
+            self.state = match left.saturating_sub(length) {
+                0 => State::DataEnd(false),
+                left => State::Data(left),
+            };
+        }
+    }
+
+    fn framing_byte(&mut self, byte: u8) -> Result<(), ResponseError> {
+        self.line += 1;
+        if self.line > self.limits.chunk_line_bytes {
+            return Err(ResponseError::ChunkExtension("the line is too long"));
+        }
+        self.state = match (self.state, byte) {
+            (State::Size(size, digits), _) if byte.is_ascii_hexdigit() => {
+                if digits == 16 {
+                    return Err(ResponseError::ChunkSize);
+                }
+                let digit = (byte as char).to_digit(16).unwrap_or_default();
+                State::Size(size << 4 | u64::from(digit), digits + 1)
+            }
+            (State::Size(_, 0), _) => return Err(ResponseError::ChunkSize),
+            // Blanks before an extension are BWS; some old servers also pad the bare size with them.
+            (State::Size(size, _) | State::Blanks(size), b' ' | b'\t') => State::Blanks(size),
+            (State::Size(size, _) | State::Blanks(size), b';') => State::Extension(size),
+            (State::Size(size, _) | State::Blanks(size) | State::Extension(size), b'\r') => State::SizeEnd(size),
+            (State::Size(..) | State::Blanks(_), _) => return Err(ResponseError::ChunkSize),
+            // A bare LF in here is read as the line's end by some and not by others: request smuggling lives on that.
+            (State::Extension(_), b'\n' | 0) => return Err(ResponseError::ChunkExtension("a control character")),
+            (State::Extension(size), _) => State::Extension(size),
+            (State::SizeEnd(0), b'\n') => State::Trailers,
+            (State::SizeEnd(size), b'\n') => State::Data(size),
+            (State::SizeEnd(_), _) => return Err(ResponseError::ChunkSize),
+            (State::DataEnd(false), b'\r') => State::DataEnd(true),
+            (State::DataEnd(true), b'\n') => {
+                self.line = 0;
+                State::Size(0, 0)
+            }
+            (State::DataEnd(_), _) => return Err(ResponseError::ChunkEnd),
+            (state @ (State::Data(_) | State::Trailers | State::Done), _) => state,
+        };
+        Ok(())
+    }
+
+    /// Takes what belongs to the trailer section; how many bytes that was.
+    fn trailer_section(&mut self, input: &[u8]) -> Result<usize, ResponseError> {
+        let before = self.section.len();
+        // The common end needs no copy: nothing but the blank line.
+        if before == 0 && input.starts_with(b"\r\n") {
+            self.state = State::Done;
+            return Ok(2);
+        }
+        let room = self.limits.trailer_bytes.saturating_sub(before);
+        self.section.extend_from_slice(input.get(..input.len().min(room)).unwrap_or(input));
+        let end = match self.section.as_slice() {
+            [b'\n', ..] => Some(1),
+            [b'\r', b'\n', ..] => Some(2),
+            section => end_of_lines(section, before.saturating_sub(2)),
+        };
+        match end {
+            Some(end) => {
+                self.section.truncate(end);
+                self.trailers = parse_trailers(&self.section, &self.limits)?;
+                self.section = Vec::new();
+                self.state = State::Done;
+                Ok(end - before)
+            }
+            None if self.section.len() >= self.limits.trailer_bytes => {
+                Err(ResponseError::TrailersTooLarge(self.limits.trailer_bytes))
+            }
+            None => Ok(input.len()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The body, what is left behind it, and the trailers; None while the end has not come.
+    type Decoded = (Vec<u8>, Vec<u8>, Option<Decoder>);
+
+    fn decode(pieces: &[&[u8]]) -> Result<Decoded, ResponseError> {
+        let (mut decoder, mut body) = (Decoder::new(Limits::default()), Vec::new());
+        for (i, piece) in pieces.iter().enumerate() {
+            let mut input = *piece;
+            loop {
+                let (used, step) = decoder.step(input)?;
+                input = &input[used..];
+                match step {
+                    Step::More => break,
+                    Step::End => {
+                        let rest = [&[input], &pieces[i + 1..]].concat().concat();
+                        return Ok((body, rest, Some(decoder)));
+                    }
+                    Step::Data(_) if input.is_empty() => break,
+                    Step::Data(left) => {
+                        let n = (left as usize).min(input.len());
+                        body.extend_from_slice(&input[..n]);
+                        input = &input[n..];
+                        decoder.taken(n as u64);
+                    }
+                }
+            }
+        }
+        Ok((body, Vec::new(), None))
+    }
+
+    const WHOLE: &[u8] = b"5\r\nhello\r\n006;a=\"b;c\"\r\n world\r\n1 \r\n!\r\n0;last\r\nX-Sum: 9\r\nY:\r\n\r\nNEXT";
+
+    #[test]
+    fn whole_split_at_every_point_and_byte_by_byte() {
+        let check = |pieces: &[&[u8]]| {
+            let (body, rest, decoder) = decode(pieces).expect("good");
+            assert_eq!((body.as_slice(), rest.as_slice()), (b"hello world!".as_slice(), b"NEXT".as_slice()));
+            let lines: Vec<_> = decoder.as_ref().expect("ended").trailers().iter().collect();
+            assert_eq!(lines, [(b"X-Sum".as_slice(), b"9".as_slice()), (b"Y", b"")]);
+        };
+        check(&[WHOLE]);
+        for cut in 0..WHOLE.len() {
+            check(&[&WHOLE[..cut], &WHOLE[cut..]]);
+        }
+        check(&WHOLE.chunks(1).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_end_that_has_not_come_is_no_end() {
+        let end = WHOLE.len() - b"NEXT".len();
+        for cut in 0..end {
+            assert!(decode(&[&WHOLE[..cut]]).expect("good so far").2.is_none(), "{cut}");
+        }
+    }
+
+    #[test]
+    fn bad_sizes_are_refused() {
+        for text in [
+            "+5\r\n",
+            "-1\r\n",
+            "0x5\r\n",
+            "\r\n",
+            " 5\r\n",
+            "g\r\n",
+            "5\n",
+            "5\rx",
+            "5 5\r\n",
+            "12345678901234567\r\n",
+            ";a\r\n",
+        ] {
+            assert_eq!(decode(&[text.as_bytes()]).map(|_| ()), Err(ResponseError::ChunkSize), "{text:?}");
+        }
+        assert_eq!(decode(&[b"ffffffffffffffff\r\n"]).map(|(body, ..)| body), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn data_must_end_where_its_size_says() {
+        for text in [b"1\r\nabc\r\n".as_slice(), b"1\r\na\n0\r\n\r\n", b"1\r\na\r0"] {
+            assert_eq!(decode(&[text]).map(|_| ()), Err(ResponseError::ChunkEnd));
+        }
+    }
+
+    #[test]
+    fn extensions_and_trailers_have_limits() {
+        let endless = [b"5;".as_slice(), &[b'x'; 5000]].concat();
+        assert!(matches!(decode(&[&endless]), Err(ResponseError::ChunkExtension(_))));
+        assert!(matches!(decode(&[b"5;a\nb\r\n"]), Err(ResponseError::ChunkExtension(_))));
+        let flood = [b"0\r\n".as_slice(), &b"A: b\r\n".repeat(4000)].concat();
+        let refused = decode(&flood.chunks(100).collect::<Vec<_>>()).map(|_| ());
+        assert_eq!(refused, Err(ResponseError::TrailersTooLarge(16 * 1024)));
+        let many = [b"0\r\n".as_slice(), &b"A: b\r\n".repeat(257), b"\r\n"].concat();
+        assert_eq!(decode(&[&many]).map(|_| ()), Err(ResponseError::TooManyHeaders(256)));
+        assert_eq!(decode(&[b"0\r\nno colon\r\n\r\n"]).map(|_| ()), Err(ResponseError::HeaderToken));
+    }
+
+    #[test]
+    fn size_lines() {
+        assert_eq!((size_line(1).as_str(), size_line(255).as_str()), ("1\r\n", "ff\r\n"));
+    }
+}

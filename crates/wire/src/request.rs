@@ -1,0 +1,69 @@
+//! The head of a request: RFC 9112 sections 3 and 5. What is refused here never reaches a socket.
+
+use crate::{RequestError, token};
+
+/// Appends `METHOD SP target SP version CRLF`.
+pub fn line(head: &mut Vec<u8>, method: &[u8], target: &[u8], version: &[u8]) -> Result<(), RequestError> {
+    if !token::is_token(method) {
+        return Err(RequestError::Method(shown(method)));
+    }
+    if !token::is_target(target) {
+        return Err(RequestError::Target(shown(target)));
+    }
+    for part in [method, b" ", target, b" ", version, b"\r\n"] {
+        head.extend_from_slice(part);
+    }
+    Ok(())
+}
+
+/// Appends one field line. The value is latin-1, without control characters.
+pub fn field(head: &mut Vec<u8>, name: &[u8], value: &[u8]) -> Result<(), RequestError> {
+    if !token::is_token(name) {
+        return Err(RequestError::FieldName(shown(name)));
+    }
+    if let Some(byte) = token::forbidden_in_value(value) {
+        return Err(RequestError::FieldValue { name: shown(name), byte });
+    }
+    for part in [name, b": ", value, b"\r\n"] {
+        head.extend_from_slice(part);
+    }
+    Ok(())
+}
+
+/// Whether RFC 9110 section 9.2.2 lets a request be sent again when it is not known whether it arrived.
+pub fn is_idempotent(method: &[u8]) -> bool {
+    matches!(method, b"DELETE" | b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"TRACE")
+}
+
+#[cold]
+fn shown(bytes: &[u8]) -> String {
+    bytes.iter().map(|&byte| byte as char).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_written_as_it_goes_out() {
+        let mut head = Vec::new();
+        line(&mut head, b"GET", b"/a?b=c", b"HTTP/1.1").expect("good");
+        field(&mut head, b"X-Caf", b"\xe9\t!").expect("good");
+        field(&mut head, b"Empty", b"").expect("good");
+        assert_eq!(head, b"GET /a?b=c HTTP/1.1\r\nX-Caf: \xe9\t!\r\nEmpty: \r\n");
+    }
+
+    #[test]
+    fn nothing_can_forge_a_line() {
+        for bad in [b"".as_slice(), b"G T", b"GET\r\nX: y", b"G\0T", b"G\xe9"] {
+            assert!(matches!(line(&mut Vec::new(), bad, b"/", b"HTTP/1.1"), Err(RequestError::Method(_))));
+            assert!(matches!(field(&mut Vec::new(), bad, b"v"), Err(RequestError::FieldName(_))));
+        }
+        for bad in [b"".as_slice(), b"/a b", b"/\r\nX: y", b"/\0", b"/\x7f", b"/\t"] {
+            assert!(matches!(line(&mut Vec::new(), b"GET", bad, b"HTTP/1.1"), Err(RequestError::Target(_))));
+        }
+        for bad in [b"a\rb".as_slice(), b"a\nb", b"a\0b", b"\x1b[0m", b"\x7f"] {
+            assert!(matches!(field(&mut Vec::new(), b"N", bad), Err(RequestError::FieldValue { .. })));
+        }
+    }
+}

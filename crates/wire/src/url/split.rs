@@ -1,0 +1,374 @@
+//! A text into the five components of RFC 3986 section 3, and back (section 5.3).
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::Ipv6Addr;
+
+use memchr::{memchr, memchr2, memchr3};
+
+use super::UrlError;
+use super::authority::Authority;
+
+/// Schemes whose last path segment may have `;parameters`: the sixth field of Python's `urlparse`.
+const WITH_PARAMS: [&str; 15] = [
+    "", "ftp", "hdl", "http", "https", "mms", "prospero", "rtsp", "rtsps", "rtspu", "sftp", "shttp", "sip", "sips",
+    "tel",
+];
+
+/// Schemes written with `//` although they have no authority (`file:///etc`).
+const WITH_AUTHORITY: [&str; 26] = [
+    "file",
+    "ftp",
+    "git",
+    "git+ssh",
+    "gopher",
+    "http",
+    "https",
+    "imap",
+    "itms-services",
+    "mms",
+    "nfs",
+    "nntp",
+    "prospero",
+    "rsync",
+    "rtsp",
+    "rtsps",
+    "rtspu",
+    "sftp",
+    "shttp",
+    "snews",
+    "svn",
+    "svn+ssh",
+    "telnet",
+    "wais",
+    "ws",
+    "wss",
+];
+
+/// Every character that NFKC (Unicode 15.1) turns into one of `/?#@:` or into several of which one is.
+const LOOKALIKES: [char; 19] = [
+    '\u{2047}', '\u{2048}', '\u{2049}', '\u{2100}', '\u{2101}', '\u{2105}', '\u{2106}', '\u{2a74}', '\u{fe13}',
+    '\u{fe16}', '\u{fe55}', '\u{fe56}', '\u{fe5f}', '\u{fe6b}', '\u{ff03}', '\u{ff0f}', '\u{ff1a}', '\u{ff1f}',
+    '\u{ff20}',
+];
+
+/// The components of a URL or of a relative reference: borrowed from the text where it could be read as it stands.
+///
+/// `None` is "not there", `Some("")` is "there, and empty" (`http://h/?`). Nothing is decoded; the scheme is in lower case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parts<'a> {
+    /// In lower case, without the colon; empty in a relative reference.
+    pub scheme: Cow<'a, str>,
+    /// `user:password@host:port`, without the slashes.
+    pub authority: Option<Cow<'a, str>>,
+    /// The path, parameters included.
+    pub path: Cow<'a, str>,
+    /// Without the question mark.
+    pub query: Option<Cow<'a, str>>,
+    /// Without the number sign.
+    pub fragment: Option<Cow<'a, str>>,
+}
+
+impl<'a> Parts<'a> {
+    /// The components from Python's six fields, in which an empty one is a missing one.
+    pub fn from_fields([scheme, netloc, path, params, query, fragment]: [&'a str; 6]) -> Parts<'a> {
+        let path = match params {
+            "" => Cow::Borrowed(path),
+            params => Cow::Owned([path, ";", params].concat()),
+        };
+        let bare = netloc.is_empty() && !(has_authority(scheme) && (path.is_empty() || path.starts_with('/')));
+        let present = |field: &'a str| (!field.is_empty()).then_some(Cow::Borrowed(field));
+        Parts {
+            scheme: Cow::Borrowed(scheme),
+            authority: (!bare).then_some(Cow::Borrowed(netloc)),
+            path,
+            query: present(query),
+            fragment: present(fragment),
+        }
+    }
+
+    /// The path without the parameters of its last segment, and these, for the schemes that have them.
+    pub fn path_and_params(&self) -> (&str, &str) {
+        let path = &*self.path;
+        if !WITH_PARAMS.contains(&&*self.scheme) {
+            return (path, "");
+        }
+        let segment = path.rfind('/').unwrap_or(0);
+        match path[segment..].find(';') {
+            Some(at) => (&path[..segment + at], &path[segment + at + 1..]),
+            None => (path, ""),
+        }
+    }
+
+    /// The same, borrowing nothing.
+    pub fn into_owned(self) -> Parts<'static> {
+        let owned = |part: Cow<'_, str>| Cow::Owned(part.into_owned());
+        Parts {
+            scheme: owned(self.scheme),
+            authority: self.authority.map(owned),
+            path: owned(self.path),
+            query: self.query.map(owned),
+            fragment: self.fragment.map(owned),
+        }
+    }
+}
+
+impl fmt::Display for Parts<'_> {
+    /// Component recomposition, RFC 3986 section 5.3, with the two cases its grammar leaves open made safe: a path next
+    /// to an authority gets its slash, and one that begins with `//` gets an empty authority before it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.scheme.is_empty() {
+            f.write_str(&self.scheme)?;
+            f.write_str(":")?;
+        }
+        match &self.authority {
+            Some(authority) => {
+                f.write_str("//")?;
+                f.write_str(authority)?;
+                if !self.path.is_empty() && !self.path.starts_with('/') {
+                    f.write_str("/")?;
+                }
+            }
+            None if self.path.starts_with("//") => f.write_str("//")?,
+            None => {}
+        }
+        f.write_str(&self.path)?;
+        if let Some(query) = &self.query {
+            f.write_str("?")?;
+            f.write_str(query)?;
+        }
+        if let Some(fragment) = &self.fragment {
+            f.write_str("#")?;
+            f.write_str(fragment)?;
+        }
+        Ok(())
+    }
+}
+
+/// Splits a URL or a relative reference.
+///
+/// # Errors
+/// [`UrlError::Brackets`], [`UrlError::Ipv6`] and [`UrlError::Lookalike`], all three about the authority. A bad port is
+/// not among them: it is reported by [`Authority::port`].
+pub fn split(text: &str) -> Result<Parts<'_>, UrlError> {
+    match clean(text) {
+        Cow::Borrowed(text) => split_clean(text),
+        Cow::Owned(text) => Ok(split_clean(&text)?.into_owned()),
+    }
+}
+
+/// Without the leading controls and blanks, and without tabs and line ends anywhere: what the WHATWG's parser does, so
+/// that no two programs disagree about where such a URL leads.
+fn clean(text: &str) -> Cow<'_, str> {
+    let text = text.trim_start_matches(|c: char| c <= ' ');
+    match memchr3(b'\t', b'\r', b'\n', text.as_bytes()) {
+        None => Cow::Borrowed(text),
+        Some(_) => Cow::Owned(text.replace(['\t', '\r', '\n'], "")),
+    }
+}
+
+fn split_clean(text: &str) -> Result<Parts<'_>, UrlError> {
+    let (scheme, rest) = split_scheme(text);
+    let (rest, fragment) = cut(rest, b'#');
+    // RFC 3986 section 3.2: the authority ends at the first "/", "?" or "#".
+    let (authority, rest) = match rest.strip_prefix("//") {
+        None => (None, rest),
+        Some(rest) => {
+            let (authority, rest) = rest.split_at(memchr2(b'/', b'?', rest.as_bytes()).unwrap_or(rest.len()));
+            check_authority(authority)?;
+            (Some(Cow::Borrowed(authority)), rest)
+        }
+    };
+    let (path, query) = cut(rest, b'?');
+    Ok(Parts {
+        scheme,
+        authority,
+        path: Cow::Borrowed(path),
+        query: query.map(Cow::Borrowed),
+        fragment: fragment.map(Cow::Borrowed),
+    })
+}
+
+/// `ALPHA *( ALPHA / DIGIT / "+" / "-" / "." ) ":"`, RFC 3986 section 3.1.
+fn split_scheme(text: &str) -> (Cow<'_, str>, &str) {
+    let none = (Cow::Borrowed(""), text);
+    let Some(end) = memchr(b':', text.as_bytes()) else {
+        return none;
+    };
+    let scheme = &text[..end];
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.bytes().all(fits) {
+        return none;
+    }
+    let scheme = match scheme.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => Cow::Owned(scheme.to_ascii_lowercase()),
+        false => Cow::Borrowed(scheme),
+    };
+    (scheme, &text[end + 1..])
+}
+
+fn cut(text: &str, at: u8) -> (&str, Option<&str>) {
+    match memchr(at, text.as_bytes()) {
+        Some(found) => (&text[..found], Some(&text[found + 1..])),
+        None => (text, None),
+    }
+}
+
+/// Whether this scheme is written with `//` even where the authority is empty.
+fn has_authority(scheme: &str) -> bool {
+    matches!(scheme, "http" | "https") || WITH_AUTHORITY.contains(&scheme)
+}
+
+fn check_authority(netloc: &str) -> Result<(), UrlError> {
+    if memchr2(b'[', b']', netloc.as_bytes()).is_some() {
+        check_brackets(netloc)?;
+    }
+    if !netloc.is_ascii() && netloc.contains(LOOKALIKES) {
+        return Err(UrlError::Lookalike { netloc: netloc.into() });
+    }
+    Ok(())
+}
+
+/// `IP-literal = "[" ( IPv6address / IPvFuture ) "]"`, RFC 3986 section 3.2.2, and nothing but a port behind it.
+fn check_brackets(netloc: &str) -> Result<(), UrlError> {
+    let mismatch = || UrlError::Brackets { netloc: netloc.into() };
+    let address = Authority::read(netloc).address();
+    let inside = address.strip_prefix('[').ok_or_else(mismatch)?;
+    let (host, behind) = inside.split_once(']').ok_or_else(mismatch)?;
+    if !behind.is_empty() && !behind.starts_with(':') {
+        return Err(mismatch());
+    }
+    check_literal(host)
+}
+
+/// What may stand in brackets, RFC 3986 section 3.2.2; a zone may follow the address (RFC 6874).
+pub(super) fn check_literal(host: &str) -> Result<(), UrlError> {
+    let fits = if let Some(future) = host.strip_prefix('v') {
+        future.split_once('.').is_some_and(|(version, address)| {
+            !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_hexdigit()) && !address.is_empty()
+        })
+    } else {
+        let (address, zone) = match host.split_once('%') {
+            Some((address, zone)) => (address, Some(zone)),
+            None => (host, None),
+        };
+        address.parse::<Ipv6Addr>().is_ok() && zone.is_none_or(|zone| !zone.is_empty() && !zone.contains('%'))
+    };
+    fits.then_some(()).ok_or_else(|| UrlError::Ipv6 { host: host.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(text: &str) -> [String; 5] {
+        let parts = split(text).unwrap();
+        let or_none = |part: &Option<Cow<'_, str>>| part.as_deref().unwrap_or("-").to_owned();
+        [
+            parts.scheme.to_string(),
+            or_none(&parts.authority),
+            parts.path.to_string(),
+            or_none(&parts.query),
+            or_none(&parts.fragment),
+        ]
+    }
+
+    #[test]
+    fn the_example_of_the_rfc() {
+        // RFC 3986 section 3.
+        assert_eq!(
+            fields("foo://example.com:8042/over/there?name=ferret#nose"),
+            ["foo", "example.com:8042", "/over/there", "name=ferret", "nose"]
+        );
+        assert_eq!(fields("urn:example:animal"), ["urn", "-", "example:animal", "-", "-"]);
+    }
+
+    #[test]
+    fn delimiters_in_every_place() {
+        for (text, expected) in [
+            ("", ["", "-", "", "-", "-"]),
+            ("//", ["", "", "", "-", "-"]),
+            ("?", ["", "-", "", "", "-"]),
+            ("#?", ["", "-", "", "-", "?"]),
+            ("http://h?a/b", ["http", "h", "", "a/b", "-"]),
+            ("http://h#a/b?c", ["http", "h", "", "-", "a/b?c"]),
+            ("http://a/b?c?d#e#f", ["http", "a", "/b", "c?d", "e#f"]),
+            ("HtTp://A/", ["http", "A", "/", "-", "-"]),
+            ("1http://a", ["", "-", "1http://a", "-", "-"]),
+            ("a_b://c", ["", "-", "a_b://c", "-", "-"]),
+            (":x", ["", "-", ":x", "-", "-"]),
+            ("/a:b", ["", "-", "/a:b", "-", "-"]),
+            ("http:a", ["http", "-", "a", "-", "-"]),
+        ] {
+            assert_eq!(fields(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn controls_are_dropped() {
+        assert_eq!(fields("\x00 \x1fht\ntp://a\t/b\r\n?c"), ["http", "a", "/b", "c", "-"]);
+        assert_eq!(fields("http://a/ "), ["http", "a", "/ ", "-", "-"]);
+    }
+
+    #[test]
+    fn clean_text_is_borrowed() {
+        let parts = split("http://a/b").unwrap();
+        assert!(matches!(parts.scheme, Cow::Borrowed(_)) && matches!(parts.path, Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn brackets() {
+        for good in ["[::1]", "u@[::1]:80", "[1:2::3.4.5.6]", "[fe80::1%eth0]", "[v1.a]", "[::1]:"] {
+            assert_eq!(fields(&format!("http://{good}/"))[1], good);
+        }
+        for bad in
+            ["[", "]", "]::1[", "[::1", "::1]", "a[::1]", "[::1]a", "[::1]]:80", "[a]", "[]", "[1.2.3.4]", "u[]:p@h"]
+        {
+            assert!(split(&format!("http://{bad}/")).is_err(), "{bad}");
+        }
+        for bad in ["[v.a]", "[v1.]", "[vg.a]", "[v1]", "[::1%]", "[::1%a%b]", "[1::2::3]", "[12345::]"] {
+            assert!(matches!(split(&format!("//{bad}")), Err(UrlError::Ipv6 { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lookalikes_of_delimiters() {
+        assert!(matches!(split("http://a\u{2100}b/"), Err(UrlError::Lookalike { .. })));
+        assert!(matches!(split("http://a\u{ff0f}b/"), Err(UrlError::Lookalike { .. })));
+        assert_eq!(fields("http://m\u{fc}nchen/\u{ff0f}")[1], "m\u{fc}nchen");
+    }
+
+    #[test]
+    fn parameters_of_the_last_segment() {
+        for (text, expected) in [
+            ("http://h/a;p", ("/a", "p")),
+            ("http://h/a;p/b", ("/a;p/b", "")),
+            ("/a;p/b;q;r", ("/a;p/b", "q;r")),
+            (";p", ("", "p")),
+            ("ws://h/a;p", ("/a;p", "")),
+        ] {
+            assert_eq!(split(text).unwrap().path_and_params(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn recomposition() {
+        for text in ["http://h/?", "http://h#", "file:///x", "//h", "a:b", "", "?q", "http://u@h:1/p;q?r#s", "x:////y"]
+        {
+            assert_eq!(split(text).unwrap().to_string(), text);
+        }
+        for (fields, text) in [
+            (["http", "h", "p", "", "", ""], "http://h/p"),
+            (["http", "", "/p", "", "", ""], "http:///p"),
+            (["http", "", "p", "", "", ""], "http:p"),
+            (["http", "", "", "", "", ""], "http://"),
+            (["http", "", "", "p", "", ""], "http:;p"),
+            (["", "", "//p", "", "", ""], "////p"),
+            (["mailto", "", "a@b", "", "", ""], "mailto:a@b"),
+            (["http", "h", "/p", "q", "r", "s"], "http://h/p;q?r#s"),
+            (["http", "h", "", "q", "", ""], "http://h/;q"),
+        ] {
+            assert_eq!(Parts::from_fields(fields).to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,323 @@
+"""The client: one origin, a pool of connections, as many greenlets as you like."""
+
+from __future__ import annotations
+
+
+from typing import TYPE_CHECKING, Any
+
+from geventhttpclient import _core
+from geventhttpclient._version import __version__
+from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool
+from geventhttpclient.header import Headers
+from geventhttpclient.response import HTTPSocketPoolResponse
+from geventhttpclient.url import URL
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from geventhttpclient.header import HeadersDataType
+
+CRLF = "\r\n"
+WHITESPACE = " "
+FIELD_VALUE_SEP = ": "
+HOST_PORT_SEP = ":"
+SLASH = "/"
+PROTO_HTTP = "http"
+PROTO_HTTPS = "https"
+HEADER_HOST = "Host"
+HEADER_CONTENT_LENGTH = "Content-Length"
+HEADER_TRANSFER_ENCODING = "Transfer-Encoding"
+HEADER_PROXY_AUTHORIZATION = "Proxy-Authorization"
+HEADER_EXPECT = "Expect"
+TRANSFER_ENCODING_CHUNKED = "chunked"
+EXPECT_100_CONTINUE = "100-continue"
+
+METHOD_GET = "GET"
+METHOD_HEAD = "HEAD"
+METHOD_POST = "POST"
+METHOD_PUT = "PUT"
+METHOD_DELETE = "DELETE"
+METHOD_PATCH = "PATCH"
+METHOD_OPTIONS = "OPTIONS"
+METHOD_TRACE = "TRACE"
+
+# RFC 9110 section 9.2.2: sent again when a connection breaks before it has answered. Others never are.
+IDEMPOTENT_METHODS = frozenset(
+    {METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE, METHOD_PUT, METHOD_DELETE}
+)
+
+# What may be sent as a body: bytes-like or text at once, an open file, a file-like or an iterable piece by piece.
+Body = Any
+
+
+class HTTPClient:
+    """Requests to one origin over at most `concurrency` connections, which are kept alive and shared.
+
+    Any number of greenlets may use a client at the same time; those beyond `concurrency` wait for a connection. It may
+    be used in several threads, each of which has connections of its own. After a fork the child opens its own.
+
+    >>> client = HTTPClient("127.0.0.1", 8080, concurrency=10)
+    >>> response = client.get("/friends?limit=20")
+    >>> friends = json.load(response)
+    """
+
+    HTTP_11 = "HTTP/1.1"
+    HTTP_10 = "HTTP/1.0"
+    BLOCK_SIZE = 4096
+    DEFAULT_HEADERS = Headers({"User-Agent": f"python/gevent-http-client-{__version__}"})
+
+    def __init__(
+        self,
+        host: str,
+        port: int | None = None,
+        headers: HeadersDataType | None = None,
+        block_size: int = BLOCK_SIZE,
+        connection_timeout: float | None = ConnectionPool.DEFAULT_CONNECTION_TIMEOUT,
+        network_timeout: float | None = ConnectionPool.DEFAULT_NETWORK_TIMEOUT,
+        disable_ipv6: bool = False,
+        concurrency: int = 1,
+        ssl: bool = False,
+        ssl_options: dict[str, Any] | None = None,
+        ssl_context_factory: Any = None,
+        insecure: bool = False,
+        proxy_host: str | None = None,
+        proxy_port: int | None = None,
+        proxy_user: str | None = None,
+        proxy_password: str | None = None,
+        version: str = HTTP_11,
+        headers_type: type[Headers] = Headers,
+    ) -> None:
+        """For `host` (a name or an address) and `port` (80, with TLS 443).
+
+        `headers` go out with every request. Timeouts are in seconds, None is for ever: `connection_timeout` for
+        connecting to one address, `network_timeout` for each wait for the peer to take or send bytes. `block_size` is
+        what iterating over a response yields. A plain proxy is asked in absolute form (RFC 9112 section 3.2.2).
+
+        Raises ValueError for a version other than 1.0 and 1.1, a bad port, a `proxy_host` without `proxy_port`, and
+        a concurrency below 1. `ssl=True` is accepted, but requests raise NotImplementedError as yet.
+        """
+        use_tls = ssl or ssl_options is not None
+        if port is None:
+            port = 443 if use_tls else 80
+        check_port("port", port)
+        if version not in (self.HTTP_11, self.HTTP_10):
+            raise ValueError(f"version must be {self.HTTP_11!r} or {self.HTTP_10!r}, not {version!r}")
+        if concurrency < 1:
+            raise ValueError(f"concurrency must be at least 1, not {concurrency!r}")
+        self.host = host
+        self.port = port
+        self.ssl = use_tls
+        self.version = version
+        self.headers_type = headers_type
+        self.block_size = block_size
+        self.default_headers = headers_type()
+        self.default_headers.update(self.DEFAULT_HEADERS)
+        if headers:
+            self.default_headers.update(headers)
+
+        self.use_proxy = bool(proxy_host)
+        connection_host, connection_port = host, port
+        if proxy_host:
+            if proxy_port is None:
+                raise ValueError("proxy_host needs a proxy_port")
+            check_port("proxy_port", proxy_port)
+            connection_host, connection_port = proxy_host, proxy_port
+        common: dict[str, Any] = {
+            "size": concurrency,
+            "disable_ipv6": disable_ipv6,
+            "connection_timeout": connection_timeout,
+            "network_timeout": network_timeout,
+            "use_proxy": self.use_proxy,
+            "proxy_user": proxy_user,
+            "proxy_password": proxy_password,
+        }
+        # Looked up here and now: programs put subclasses of their own in place of these names.
+        if use_tls:
+            self._connection_pool: ConnectionPool = SSLConnectionPool(
+                connection_host,
+                connection_port,
+                host,
+                port,
+                insecure=insecure,
+                ssl_context_factory=ssl_context_factory,
+                ssl_options=ssl_options,
+                **common,
+            )
+        else:
+            self._connection_pool = ConnectionPool(connection_host, connection_port, host, port, **common)
+
+        name = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        scheme = PROTO_HTTPS if use_tls else PROTO_HTTP
+        self._base_url_string = f"{scheme}://{name}:{port}/"
+        self._host_field = name if port in (80, 443) else f"{name}:{port}"
+        with_port = f"{scheme}://{name}:{port}"
+        is_default = port == (443 if use_tls else 80)
+        self._bases = [f"{scheme}://{name}", with_port] if is_default else [with_port]
+        plain_proxy = self.use_proxy and not use_tls
+        self._proxy = (True, self._connection_pool._proxy_authorization()) if plain_proxy else None
+
+    @classmethod
+    def from_url(cls, url: str | URL, **kw: Any) -> Self:
+        """For the origin of a URL: scheme, host and port. `ssl_options` are for https only, and dropped for http."""
+        if not isinstance(url, URL):
+            url = URL(url)
+        if url.scheme not in (PROTO_HTTP, PROTO_HTTPS) or not url.host:
+            raise ValueError(f"Not an http or https URL with a host: {str(url)!r}")
+        use_tls = kw.pop("ssl", url.scheme == PROTO_HTTPS)
+        if not use_tls:
+            kw.pop("ssl_options", None)
+        return cls(url.host, port=url.port, ssl=use_tls, **kw)
+
+    def close(self) -> None:
+        """Closes the idle connections now, those in use when their response has been read.
+
+        Afterwards a request raises RuntimeError. More than once does no harm, in whatever thread.
+        """
+        self._connection_pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def request(
+        self, method: str, request_uri: str, body: Body = b"", headers: HeadersDataType | None = None
+    ) -> HTTPSocketPoolResponse:
+        """Sends a request and returns the response once its head is there; the body is read from the response.
+
+        `request_uri` is a path with its query, or an absolute URL of this client's own origin. `headers` go before the
+        client's of the same name; None as a value leaves that line out. `body` is bytes, a bytearray, a memoryview, a
+        str (sent as UTF-8), an open file (from its position on), or a file-like or an iterable of pieces, which go out
+        chunked unless a Content-Length header says how many bytes they are.
+
+        What is idempotent is sent once more when a connection that had been idle breaks before it has answered.
+
+        Raises ValueError or TypeError before anything is sent when the request is not a good one; HTTPParseError or
+        HTTPConnectionClosed when the answer is not; OSError and its subclasses (ConnectionRefusedError, TimeoutError,
+        socket.gaierror ...) for the network; RuntimeError when the client was closed.
+        """
+        return self._connection_pool._exchange(  # type: ignore[return-value]
+            HTTPSocketPoolResponse,
+            method,
+            request_uri,
+            body,
+            headers,
+            self.default_headers,
+            self._host_field,
+            self._bases,
+            self.version,
+            self._proxy,
+            (self.block_size, self.headers_type),
+        )
+
+    def _build_request(
+        self,
+        method: str,
+        request_uri: str,
+        body: Body = b"",
+        headers: HeadersDataType | None = None,
+        chunked: bool | None = None,
+    ) -> str:
+        """The head that `request` would send, as text."""
+        return _core.encode_head(
+            method,
+            request_uri,
+            body,
+            headers,
+            self.default_headers,
+            self._host_field,
+            self._bases,
+            self.version,
+            self._proxy,
+            chunked,
+        )
+
+    def get(self, request_uri: str, headers: HeadersDataType | None = None) -> HTTPSocketPoolResponse:
+        """`request` with the method GET."""
+        return self.request(METHOD_GET, request_uri, headers=headers)
+
+    def head(self, request_uri: str, headers: HeadersDataType | None = None) -> HTTPSocketPoolResponse:
+        """`request` with the method HEAD."""
+        return self.request(METHOD_HEAD, request_uri, headers=headers)
+
+    def options(self, request_uri: str, headers: HeadersDataType | None = None) -> HTTPSocketPoolResponse:
+        """`request` with the method OPTIONS."""
+        return self.request(METHOD_OPTIONS, request_uri, headers=headers)
+
+    def post(
+        self, request_uri: str, body: Body = "", headers: HeadersDataType | None = None
+    ) -> HTTPSocketPoolResponse:
+        """`request` with the method POST."""
+        return self.request(METHOD_POST, request_uri, body=body, headers=headers)
+
+    def put(
+        self, request_uri: str, body: Body = "", headers: HeadersDataType | None = None
+    ) -> HTTPSocketPoolResponse:
+        """`request` with the method PUT."""
+        return self.request(METHOD_PUT, request_uri, body=body, headers=headers)
+
+    def patch(
+        self, request_uri: str, body: Body = "", headers: HeadersDataType | None = None
+    ) -> HTTPSocketPoolResponse:
+        """`request` with the method PATCH."""
+        return self.request(METHOD_PATCH, request_uri, body=body, headers=headers)
+
+    def delete(
+        self, request_uri: str, body: Body = "", headers: HeadersDataType | None = None
+    ) -> HTTPSocketPoolResponse:
+        """`request` with the method DELETE."""
+        return self.request(METHOD_DELETE, request_uri, body=body, headers=headers)
+
+    def trace(
+        self, request_uri: str, body: Body = "", headers: HeadersDataType | None = None
+    ) -> HTTPSocketPoolResponse:
+        """`request` with the method TRACE."""
+        return self.request(METHOD_TRACE, request_uri, body=body, headers=headers)
+
+
+def check_port(name: str, port: Any) -> None:
+    """ValueError or TypeError unless it is a number from 0 to 65535."""
+    if not isinstance(port, int) or isinstance(port, bool):
+        raise TypeError(f"{name} must be an int, not {port!r}")
+    if not 0 <= port <= 65535:
+        raise ValueError(f"{name} must be between 0 and 65535, not {port}")
+
+
+class HTTPClientPool:
+    """Clients by origin, each made when it is first asked for with the arguments given here.
+
+    `clients` maps (host, port) to client; a second scheme on the same host and port gets (host, port, scheme).
+    """
+
+    def __init__(self, **kw: Any) -> None:
+        """The arguments of HTTPClient.from_url."""
+        self.clients: dict[tuple[Any, ...], HTTPClient] = {}
+        self.client_args = kw
+
+    def get_client(self, url: str | URL) -> HTTPClient:
+        """The client for the origin of `url`."""
+        if not isinstance(url, URL):
+            url = URL(url)
+        key: tuple[Any, ...] = (url.host, url.port)
+        client = self.clients.get(key)
+        if client is not None and client.ssl != (url.scheme == PROTO_HTTPS):
+            key = (url.host, url.port, url.scheme)
+            client = self.clients.get(key)
+        if client is None:
+            client = self.clients[key] = HTTPClient.from_url(url, **self.client_args)
+        return client
+
+    def close(self) -> None:
+        """Closes and forgets all clients; the pool makes new ones when asked."""
+        clients, self.clients = self.clients, {}
+        for client in clients.values():
+            client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()

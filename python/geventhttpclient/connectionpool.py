@@ -1,0 +1,105 @@
+"""The connections of a client."""
+
+from __future__ import annotations
+
+import atexit
+import base64
+import os
+from typing import Any, ClassVar
+
+import gevent.socket
+
+from geventhttpclient import _core
+
+__all__ = ["DEFAULT_CONNECTION_TIMEOUT", "DEFAULT_NETWORK_TIMEOUT", "ConnectionPool", "SSLConnectionPool"]
+
+DEFAULT_CONNECTION_TIMEOUT = 5.0
+DEFAULT_NETWORK_TIMEOUT = 5.0
+
+# The child of a fork must not touch its parent's sockets; a thread that outlives the interpreter must not touch us.
+os.register_at_fork(after_in_child=_core._after_fork_in_child)
+atexit.register(_core._at_exit)
+
+
+class ConnectionPool(_core.ConnectionPool):
+    """At most `size` connections to one host and port, for each thread that uses it.
+
+    Greenlets that find all of them in use wait in a queue, first come, first served; idle ones are handed out last in,
+    first out. The sockets live in the engine: what can be changed by a subclass is `_resolve()`.
+    """
+
+    DEFAULT_CONNECTION_TIMEOUT = DEFAULT_CONNECTION_TIMEOUT
+    DEFAULT_NETWORK_TIMEOUT = DEFAULT_NETWORK_TIMEOUT
+
+    _is_tls: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        connection_host: str,
+        connection_port: int,
+        request_host: str,
+        request_port: int,
+        size: int = 5,
+        disable_ipv6: bool = False,
+        connection_timeout: float | None = DEFAULT_CONNECTION_TIMEOUT,
+        network_timeout: float | None = DEFAULT_NETWORK_TIMEOUT,
+        use_proxy: bool = False,
+        proxy_user: str | None = None,
+        proxy_password: str | None = None,
+    ) -> None:
+        """`connection_*` is what is connected to (a proxy, perhaps), `request_*` who is asked.
+
+        Timeouts are in seconds, None is for ever: `connection_timeout` for connecting to one address,
+        `network_timeout` for each wait for the peer to take or send bytes.
+        """
+        self._connection_host = connection_host.strip("[]")
+        self._connection_port = connection_port
+        self._request_host = request_host
+        self._request_port = request_port
+        self.size = size
+        self.disable_ipv6 = disable_ipv6
+        self.connection_timeout = connection_timeout
+        self.network_timeout = network_timeout
+        self._use_proxy = use_proxy
+        self._proxy_credentials = f"{proxy_user}:{proxy_password or ''}" if use_proxy and proxy_user else None
+        self._configure(
+            self._connection_host, connection_port, size, connection_timeout, network_timeout, self._is_tls
+        )
+
+    def _resolve(self) -> list[tuple[Any, ...]]:
+        """The addresses to try, in order, as `socket.getaddrinfo` returns them. Asked each time it is connected."""
+        family = gevent.socket.AF_INET if self.disable_ipv6 else gevent.socket.AF_UNSPEC
+        return list(
+            gevent.socket.getaddrinfo(
+                self._connection_host, self._connection_port, family, gevent.socket.SOCK_STREAM
+            )
+        )
+
+    def _proxy_authorization(self) -> str | None:
+        """The value of Proxy-Authorization (RFC 7617), if there are credentials."""
+        if self._proxy_credentials is None:
+            return None
+        return "Basic " + base64.b64encode(self._proxy_credentials.encode()).decode()
+
+
+class SSLConnectionPool(ConnectionPool):
+    """Connections over TLS. They are not supported yet: a request raises NotImplementedError before it connects."""
+
+    _is_tls = True
+
+    def __init__(
+        self,
+        connection_host: str,
+        connection_port: int,
+        request_host: str,
+        request_port: int,
+        insecure: bool = False,
+        ssl_context_factory: Any = None,
+        ssl_options: dict[str, Any] | None = None,
+        **kw: Any,
+    ) -> None:
+        """As the plain pool, with what TLS is to do."""
+        self.insecure = insecure
+        self.ssl_context_factory = ssl_context_factory
+        self.ssl_options = dict(ssl_options or {})
+        super().__init__(connection_host, connection_port, request_host, request_port, **kw)

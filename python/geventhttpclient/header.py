@@ -1,0 +1,432 @@
+"""The fields of a request or a response: names in any case, several lines of one name (RFC 9110 section 5)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, KeysView, Mapping, ValuesView
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_T = TypeVar("_T")
+_Value = str | list[str]
+_Line = tuple[str, str]
+_Entry = _Line | list[_Line]
+
+# The dict beneath, reached past the methods that `Headers` overrides.
+_raw_new: Any = dict.__new__
+_raw_get: Any = dict.get
+_raw_item: Any = dict.__getitem__
+_raw_items: Any = dict.items
+_raw_values: Any = dict.values
+_raw_pop: Any = dict.pop
+_raw_set: Any = dict.__setitem__
+_raw_setdefault: Any = dict.setdefault
+_raw_update: Any = dict.update
+_raw_contains: Any = dict.__contains__
+_raw_equal: Any = dict.__eq__
+_raw_len: Any = dict.__len__
+
+_MISSING: Any = object()
+
+
+class _Names(KeysView[str]):
+    """The names in lower case, each once; looked up in any case."""
+
+    __slots__ = ()
+    _mapping: Any
+
+    def __len__(self) -> int:
+        return int(_raw_len(self._mapping))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._mapping)
+
+
+class _Values(ValuesView[_Value]):
+    """What `headers[name]` is, for each name."""
+
+    __slots__ = ()
+    _mapping: Any
+
+    def __len__(self) -> int:
+        return int(_raw_len(self._mapping))
+
+    def __iter__(self) -> Iterator[_Value]:
+        return iter([_value(entry) for entry in _raw_values(self._mapping)])
+
+
+class Headers(dict[str, _Entry]):
+    """Header fields by name, in any case; they keep the spelling and the order in which they came.
+
+    A name may have several lines. `headers[name]` is the value of the only line, a str, or the list of the values of
+    all of them. Assigned, a list or a tuple is one line for each item (an empty one is none, and removes the name), any
+    other value is one line, stored as it is.
+
+        >>> headers = Headers({"Accept": "text/html"}, Via="1.1 a")
+        >>> headers.add("via", "1.1 b")
+        >>> headers["VIA"]
+        ['1.1 a', '1.1 b']
+
+    Iterating yields the names in lower case, `items()` every line as it was spelled, and `len()` counts lines.
+
+    Beneath it is a dict of entries by lower-case name: `(name, value)` for one line, a list of such tuples for several.
+    `dict(headers)` shows it, and native code may fill a new object directly, by that rule. `__iter__` must stay the
+    dict's own, since copies are made of that layer.
+    """
+
+    def __init__(self, headers: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None, **fields: Any) -> None:
+        """From another Headers, a mapping or (name, value) pairs, and by keyword: every line is kept."""
+        if headers is not None:
+            self.extend(headers)
+        if fields:
+            self.extend(fields)
+
+    @classmethod
+    def _from_pairs(cls, pairs: list[tuple[str, str]]) -> Self:
+        """Headers of the lines of a message head, in their order. The tuples themselves are stored."""
+        headers: Self = _raw_new(cls)
+        entries = {line[0].lower(): line for line in pairs}
+        if len(entries) == len(pairs):
+            _raw_update(headers, entries)
+        else:
+            for name, value in pairs:
+                _add_line(headers, name, value)
+        return headers
+
+    # One name
+
+    def __getitem__(self, field: str) -> _Value:  # type: ignore[override]
+        entry = _raw_item(self, field.lower())
+        return entry[1] if type(entry) is tuple else [value for _, value in entry]
+
+    def __setitem__(self, field: str, value: Any) -> None:
+        if type(value) is str or not isinstance(value, (list, tuple)):
+            _raw_set(self, field.lower(), (field, value))
+        elif value:
+            _raw_set(self, field.lower(), [(field, item) for item in value])
+        else:
+            _raw_pop(self, field.lower(), None)
+
+    def __delitem__(self, field: str) -> None:
+        _raw_pop(self, field.lower())
+
+    def __contains__(self, field: object) -> bool:
+        return _raw_contains(self, field.lower())  # type: ignore[attr-defined, no-any-return]
+
+    @overload  # type: ignore[override]
+    def get(self, field: str) -> _Value | None: ...
+
+    @overload
+    def get(self, field: str, default: _T) -> _Value | _T: ...
+
+    def get(self, field: str, default: Any = None) -> Any:
+        """What `headers[field]` is, or `default` where there is no such name."""
+        entry = _raw_get(self, field.lower())
+        if type(entry) is tuple:
+            return entry[1]
+        return default if entry is None else [value for _, value in entry]
+
+    def getlist(self, field: str) -> list[str]:
+        """The values of all lines of this name: an empty list where there are none."""
+        entry = _raw_get(self, field.lower())
+        if type(entry) is tuple:
+            return [entry[1]]
+        return [] if entry is None else [value for _, value in entry]
+
+    getheaders = getlist
+    getallmatchingheaders = getlist
+
+    @overload
+    def get_all(self, field: str) -> list[str] | None: ...
+
+    @overload
+    def get_all(self, field: str, failobj: _T) -> list[str] | _T: ...
+
+    def get_all(self, field: str, failobj: Any = None) -> Any:
+        """The values of all lines of this name, or `failobj` where there are none."""
+        return self.getlist(field) or failobj
+
+    def add(self, field: str, value: Any) -> None:
+        """Adds a line behind those that the name has; for a list or a tuple, a line for each item."""
+        if type(value) is str or not isinstance(value, (list, tuple)):
+            line = (field, value)
+            entry = _raw_setdefault(self, field.lower(), line)
+            if entry is not line:
+                _lengthen(self, entry, line)
+        else:
+            for item in value:
+                _add_line(self, field, item)
+
+    def setdefault(self, field: str, default: Any = "") -> Any:
+        """What `headers[field]` is; where there is no such name, `default`, which is set."""
+        entry = _raw_get(self, field.lower())
+        if type(entry) is tuple:
+            return entry[1]
+        if entry is None:
+            self[field] = default
+            return default
+        return _value(entry)
+
+    @overload  # type: ignore[override]
+    def pop(self, field: str) -> _Value: ...
+
+    @overload
+    def pop(self, field: str, default: _T) -> _Value | _T: ...
+
+    def pop(self, field: str, default: Any = _MISSING) -> Any:
+        """Removes all lines of this name and returns what `headers[field]` was; where there is no such name, `default`,
+        or KeyError."""
+        name = field.lower()
+        entry = _raw_pop(self, name, None)
+        if entry is not None:
+            return _value(entry)
+        if default is _MISSING:
+            raise KeyError(name)
+        return default
+
+    def popitem(self) -> tuple[str, _Value]:  # type: ignore[override]
+        """Removes the last name, and returns it in lower case with what `headers[name]` was."""
+        name, entry = super().popitem()
+        return name, _value(entry)
+
+    def discard(self, field: str) -> None:
+        """Removes all lines of this name, if there are any."""
+        _raw_pop(self, field.lower(), None)
+
+    # All of them
+
+    def items(self) -> Iterator[tuple[str, str]]:  # type: ignore[override]
+        """Every line as (name, value), as it was spelled; lines of one name stand together. The headers may be edited
+        meanwhile: what is yielded is what was there."""
+        lines: list[_Line] = []
+        for entry in _raw_values(self):
+            if type(entry) is tuple:
+                lines.append(entry)
+            else:
+                lines += entry
+        return iter(lines)
+
+    def iterlower(self) -> Iterator[tuple[str, str]]:
+        """Every line as (name, value), the name in lower case."""
+        for name, entry in _raw_items(self):
+            if type(entry) is tuple:
+                yield name, entry[1]
+            else:
+                for _, value in entry:
+                    yield name, value
+
+    def itermerged(self) -> Iterator[tuple[str, str]]:
+        """Every name as it was first spelled, with its values joined by ", " (RFC 9110 section 5.3)."""
+        lines: list[_Line] = []
+        for entry in _raw_values(self):
+            lines.append(entry if type(entry) is tuple else _merged(entry))
+        return iter(lines)
+
+    def compatible_dict(self) -> dict[str, str]:
+        """The pairs of `itermerged` as a dict."""
+        return dict(self.itermerged())
+
+    def keys(self) -> KeysView[str]:  # type: ignore[override]
+        """The names in lower case: a live view, in which names are looked up in any case."""
+        return _Names(self)
+
+    def values(self) -> ValuesView[_Value]:  # type: ignore[override]
+        """What `headers[name]` is for each name: a live view."""
+        return _Values(self)
+
+    def __len__(self) -> int:
+        """The number of lines."""
+        count = 0
+        for entry in _raw_values(self):
+            count += 1 if type(entry) is tuple else len(entry)
+        return count
+
+    def __eq__(self, other: object) -> bool:
+        """Whether `other`, any mapping, has the same names (in any case) with the same values in the same order."""
+        if not isinstance(other, Headers):
+            if not hasattr(other, "keys"):
+                return False
+            try:
+                other = Headers(other)  # type: ignore[arg-type]
+            except (AttributeError, TypeError, ValueError):
+                return False
+        if _raw_equal(self, other):
+            return True
+        if _raw_len(self) != _raw_len(other):
+            return False
+        for name, entry in _raw_items(self):
+            match = _raw_get(other, name)
+            if match is None or _values(entry) != _values(match):
+                return False
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.compatible_dict()})"
+
+    def __str__(self) -> str:
+        return "\n".join([f"{name}: {value}" for name, value in self.items()])
+
+    # Many at once
+
+    def extend(self, other: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **fields: Any) -> None:
+        """Adds the lines of another Headers, of a mapping or of (name, value) pairs, and by keyword, behind those that
+        are there: see `add`."""
+        if isinstance(other, Headers):
+            if not _raw_len(self):
+                _raw_update(self, _entries(other))
+            else:
+                for name, value in other.items():
+                    _add_line(self, name, value)
+        elif other:
+            pairs = _pairs(other)
+            entries = None if _raw_len(self) else _distinct(pairs)
+            if entries is not None:
+                _raw_update(self, entries)
+            else:
+                for name, value in pairs:
+                    self.add(name, value)
+        for name, value in fields.items():
+            self.add(name, value)
+
+    def update(  # type: ignore[override]
+        self, other: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **fields: Any
+    ) -> None:
+        """Sets the names of another Headers, of a mapping or of (name, value) pairs, and by keyword: the lines which
+        these names had are replaced."""
+        if isinstance(other, Headers):
+            _raw_update(self, _entries(other))
+        elif other:
+            pairs = _pairs(other)
+            entries = _distinct(pairs)
+            if entries is not None:
+                _raw_update(self, entries)
+            else:
+                for name, value in pairs:
+                    self[name] = value
+        for name, value in fields.items():
+            self[name] = value
+
+    def copy(self) -> Self:
+        """Another Headers with the same lines."""
+        clone: Self = _raw_new(type(self))
+        _raw_update(clone, _entries(self))
+        return clone
+
+    def __copy__(self) -> Self:
+        clone = self.copy()
+        clone.__dict__.update(self.__dict__)
+        return clone
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A dict's own way would set line after line of a name, and keep the last one.
+        return _restored, (type(self), dict(self), self.__dict__)
+
+    def __or__(self, other: Any) -> Self:  # type: ignore[override]
+        merged = self.copy()
+        merged.update(other)
+        return merged
+
+    def __ror__(self, other: Any) -> Self:  # type: ignore[override]
+        merged = type(self)(other)
+        merged.update(self)
+        return merged
+
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override]
+        self.update(other)
+        return self
+
+
+HeadersDataType = Headers | Mapping[str, _Value]
+"""What a request takes as its headers."""
+
+# RFC 9110 section 5.6.6: parameters, with values that may be quoted strings and so contain ";".
+_PARAMETER = re.compile(r"""\s*([^;=]*)(?:=\s*("(?:[^"\\]|\\.)*"|[^;]*))?[^;]*;?""", re.DOTALL)
+
+_PARAMETER_STARTS = ("", ";")
+_BLANKS_AND_QUOTES = " \t\r\n'\""
+
+
+def parse_content_type_charset(content_type: str) -> str | None:
+    """The charset parameter of a Content-Type, in lower case and without quotes; None where it is missing or empty."""
+    before, found, behind = content_type.lower().partition("charset=")
+    if not found:
+        return None
+    if '"' not in content_type and before.rstrip()[-1:] in _PARAMETER_STARTS:
+        return behind.partition(";")[0].strip(_BLANKS_AND_QUOTES) or None
+    for name, value in _PARAMETER.findall(content_type.lower()):
+        if name == "charset":
+            return value.strip(_BLANKS_AND_QUOTES) or None
+    return None
+
+
+def _value(entry: _Entry) -> _Value:
+    return entry[1] if isinstance(entry, tuple) else [value for _, value in entry]
+
+
+def _values(entry: _Entry) -> list[str]:
+    return [entry[1]] if isinstance(entry, tuple) else [value for _, value in entry]
+
+
+def _merged(entry: list[_Line]) -> _Line:
+    return entry[0][0], ", ".join([str(value) for _, value in entry])
+
+
+def _add_line(headers: Headers, name: str, value: str) -> None:
+    line = (name, value)
+    entry = _raw_setdefault(headers, name.lower(), line)
+    if entry is not line:
+        _lengthen(headers, entry, line)
+
+
+def _lengthen(headers: Headers, entry: _Entry, line: _Line) -> None:
+    if isinstance(entry, list):
+        entry.append(line)
+    else:
+        _raw_set(headers, line[0].lower(), [entry, line])
+
+
+def _entries(headers: Headers) -> dict[str, _Entry]:
+    # Lines are immutable and may be shared, lists of them are not.
+    return {name: entry if type(entry) is tuple else entry.copy() for name, entry in _raw_items(headers)}
+
+
+def _pairs(other: Any) -> Any:
+    """The pairs of a mapping, an iterable of pairs, or an object with `keys()` and items. To be read more than once."""
+    if type(other) is list:
+        return other
+    if type(other) is dict:
+        return other.items()
+    if hasattr(other, "items"):
+        # Not by its keys: of an email.message.Message that would be the first line of a name, again and again.
+        return list(other.items())
+    if hasattr(other, "keys"):
+        return [(name, other[name]) for name in other]
+    return list(other)
+
+
+def _distinct(pairs: Any) -> dict[str, _Line] | None:
+    """The pairs as entries, where that is all there is to do: no name twice, no value that is several lines."""
+    entries: dict[str, _Line] = {}
+    for pair in pairs:
+        name, value = pair
+        if type(value) is not str and isinstance(value, (list, tuple)):
+            return None
+        name = name.lower()
+        if name in entries:
+            return None
+        entries[name] = pair if type(pair) is tuple else (pair[0], value)
+    return entries
+
+
+def _restored(cls: type[Headers], entries: dict[str, _Entry], attributes: dict[str, Any]) -> Headers:
+    headers: Headers = _raw_new(cls)
+    _raw_update(headers, entries)
+    headers.__dict__.update(attributes)
+    return headers
