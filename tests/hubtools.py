@@ -66,7 +66,7 @@ def attempt(call: Callable[[], T]) -> T | BaseException:
 
 def get(client: HTTPClient, target: str, seconds: float = 10) -> bytes:
     """A whole GET that must not take long."""
-    with gevent.Timeout(seconds):
+    with gevent.Timeout(seconds, ref=False):  # not what keeps the loop running
         response = client.get(target)
         assert response.status_code == 200
         return response.read()
@@ -107,6 +107,14 @@ class Outcome:
         return self.out
 
 
+class Hangs(AssertionError):
+    """A program did not end, and was ended."""
+
+    def __init__(self, outcome: Outcome, seconds: float) -> None:
+        super().__init__(f"did not end within {seconds} s\n{outcome.out}\n{outcome.err}")
+        self.outcome = outcome
+
+
 class Program:
     """A running program. `send_line` and `read_line` talk to it; `end` waits for its end, however long it hangs."""
 
@@ -138,7 +146,7 @@ class Program:
         except subprocess.TimeoutExpired:
             self.process.kill()
             out, err = self.process.communicate()
-            raise AssertionError(f"did not end within {seconds} s\n{out}\n{err}") from None
+            raise Hangs(Outcome(self.process.returncode, out, err), seconds) from None
         return Outcome(self.process.returncode, out, err)
 
 
