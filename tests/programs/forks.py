@@ -78,7 +78,8 @@ def in_flight(port: str, way: str) -> None:
 
     def child() -> None:
         fresh = HTTPClient("127.0.0.1", int(port))
-        assert get(fresh, "/child-fresh") == b"/child-fresh"
+        # With nothing but the request itself to keep the loop running.
+        assert fresh.get("/child-fresh").read() == b"/child-fresh"
 
     assert fork(way, child)() == 0
     assert get(HTTPClient("127.0.0.1", int(port)), "/let-go") == b"/let-go"
@@ -105,6 +106,32 @@ def half_read(port: str, way: str) -> None:
         assert response.read() == b"-body"
     assert get(client, "/parent-after") == b"/parent-after"
     print("ok")
+
+
+def ends_in_order(port: str, way: str) -> None:
+    """A child with its parent's waiting greenlets and connections, that ends as programs do."""
+    client = HTTPClient("127.0.0.1", int(port))
+    assert get(client, "/parent-before") == b"/parent-before"
+    others = HTTPClient("127.0.0.1", int(port), concurrency=2)
+    calls = [gevent.spawn(attempt, lambda n=n: get(others, f"/held{n}", 30)) for n in range(4)]
+    assert get(HTTPClient("127.0.0.1", int(port)), "/are-held", 30) == b"/are-held"
+
+    def child() -> None:
+        assert get(HTTPClient("127.0.0.1", int(port)), "/child") == b"/child"
+        print("child", flush=True)
+        if way != "multiprocessing":
+            sys.exit(0)
+
+    if way == "multiprocessing":
+        assert fork(way, child)() == 0
+    else:
+        number = gevent.os.fork() if way == "gevent" else os.fork()
+        if number == 0:
+            child()
+        assert os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]) == 0
+    assert get(client, "/parent-after") == b"/parent-after"
+    gevent.killall(calls)
+    print("ok", flush=True)
 
 
 def lets_go(port: str, way: str) -> None:
