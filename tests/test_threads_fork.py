@@ -198,6 +198,33 @@ def test_closed_by_another_thread_while_a_request_waits() -> None:
         until(lambda: peer.open_now == 0)
 
 
+def test_closed_while_threads_that_have_used_it_end() -> None:
+    """Both close the same connections, at the same moment."""
+    with Peer() as peer:
+        for _ in range(60):
+            client = HTTPClient("127.0.0.1", peer.port, concurrency=8)
+            used = threading.Semaphore(0)
+
+            def work(client: HTTPClient = client, used: threading.Semaphore = used) -> None:
+                gevent.joinall([gevent.spawn(get, client, f"/{n}") for n in range(8)], raise_error=True)
+                used.release()
+
+            threads = [threading.Thread(target=work) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+
+            def close(client: HTTPClient = client, used: threading.Semaphore = used) -> None:
+                assert used.acquire(timeout=10)
+                assert used.acquire(timeout=10)
+                client.close()
+
+            in_thread(close)
+            until(lambda threads=threads: not any(thread.is_alive() for thread in threads))
+            for thread in threads:
+                thread.join()
+        until(lambda: peer.open_now == 0)
+
+
 def test_closed_in_a_thread_without_a_hub() -> None:
     """As by a __del__ that runs there: it needs no hub, and makes none."""
     with Peer() as peer:
