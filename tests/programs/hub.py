@@ -61,6 +61,17 @@ def quiet(port: str) -> None:
     del response
     gc.collect()
 
+    single = HTTPClient("127.0.0.1", int(port), network_timeout=600)
+    response = single.get("/held-body")
+    assert isinstance(attempt(lambda: single.get("/queued")), LoopExit)
+    queued = gevent.spawn(attempt, lambda: single.get("/queued"))
+    assert loop_ends()
+    queued.kill()
+    del response
+    gc.collect()
+    assert single.get("/queued").read() == b"/queued"
+    print("a queue that only this greenlet could serve: ok")
+
     held = gevent.spawn(attempt, lambda: client.get("/held"))
     gevent.wait(timeout=0.2)
     assert not held.dead
