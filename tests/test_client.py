@@ -891,7 +891,7 @@ def test_a_response_that_is_there_to_its_end_frees_its_slot_unread() -> None:
 def test_a_connection_that_the_server_gives_up_is_not_used_again(answer: bytes) -> None:
     with serving(saying(answer, b"never"), serve_ok) as (peer, client):
         assert client.get("/").read() == b"ok"
-        peer.conns[0].wait_closed()
+        peer.conns[0].hung_up.wait()
         assert client.get("/next").read() == b"/next"
         assert len(peer.conns) == 2
 
@@ -984,7 +984,7 @@ def test_closing_a_client_closes_what_is_idle_and_refuses_new_requests() -> None
     with serving() as (peer, client):
         client.get("/").read()
         client.close()
-        peer.conns[0].wait_closed()
+        peer.conns[0].hung_up.wait()
         for _ in range(3):
             with pytest.raises(RuntimeError, match="connection pool closed"):
                 client.get("/")
@@ -1007,7 +1007,7 @@ def test_a_response_in_use_outlives_the_close_of_its_client() -> None:
         client.close()
         more.set()
         assert response.read() == b"half"
-        peer.conns[0].wait_closed()
+        peer.conns[0].hung_up.wait()
         with pytest.raises(RuntimeError, match="connection pool closed"):
             client.get("/")
 
@@ -1116,7 +1116,7 @@ def test_network_timeout_while_waiting_for_the_head(sent: bytes) -> None:
         with pytest.raises(TimeoutError, match="timed out"):
             client.post("/", b"x")
         assert 0.15 <= time.monotonic() - start < 3
-        peer.conns[0].wait_closed()
+        peer.conns[0].hung_up.wait()
         assert client.get("/next").read() == b"/next"
 
 
@@ -1134,7 +1134,7 @@ def test_network_timeout_while_reading_the_body(sent: bytes) -> None:
         response = client.get("/")
         with pytest.raises(TimeoutError, match="timed out"):
             response.read()
-        peer.conns[0].wait_closed()
+        peer.conns[0].hung_up.wait()
         assert client.get("/next").read() == b"/next"
 
 
@@ -1353,7 +1353,7 @@ def test_a_closed_pool_is_usable_with_fresh_connections() -> None:
         first.get("/").read()
         pool.close()
         assert pool.clients == {}
-        peer.conns[0].wait_closed()
+        peer.conns[0].hung_up.wait()
         with pytest.raises(RuntimeError, match="connection pool closed"):
             first.get("/")
         again = pool.get_client(peer.url)
