@@ -17,6 +17,8 @@ import gevent
 import pytest
 from gevent import socket
 from gevent.event import Event
+
+from geventhttpclient import HTTPClient
 from geventhttpclient.header import Headers
 from geventhttpclient.response import (
     HEADER_STATE_DONE,
@@ -30,8 +32,6 @@ from geventhttpclient.response import (
     HTTPSocketResponse,
 )
 from geventhttpclient.response import copy as copy_of
-
-from geventhttpclient import HTTPClient
 from tests.peer import Conn, Peer, Script, serve_ok
 from tests.support import OK, saying, saying_then_closing, serving, settle
 from tests.vectors import RESPONSES, Vector
@@ -460,13 +460,16 @@ def get(client: HTTPClient, vector: Vector) -> HTTPSocketPoolResponse:
     return client.request(vector.method, "/")
 
 
-def answering(vector: Vector, divisions: Iterable[list[bytes]]) -> Script:
-    """Answers its requests with one division after another; at the end it closes, if the vector does."""
+def answering(vector: Vector, divisions: Iterable[list[bytes]], sent: Event) -> Script:
+    """Answers its requests with one division after another, and says when each is out; it closes if the vector does."""
     left = iter(divisions)
 
     def script(conn: Conn) -> None:
         while conn.read_request():
-            conn.send_pieces(next(left))
+            try:
+                conn.send_pieces(next(left))
+            finally:
+                sent.set()
             if vector.eof:
                 conn.finish_sending()
                 break
@@ -482,8 +485,8 @@ def test_vector_of_a_good_response(vector: Vector) -> None:
     """Over a socket, at every division; each request is another one, so that what leaks into the next shows."""
     wanted = vector.response
     assert wanted is not None
-    divisions = list(vector.divisions())
-    with serving(answering(vector, divisions)) as (peer, client):
+    divisions, sent = list(vector.divisions()), Event()
+    with serving(answering(vector, divisions, sent)) as (peer, client):
         for pieces in divisions:
             response = get(client, vector)
             assert (response.status_code, response.read()) == (wanted["status"], vector.body), pieces
@@ -494,6 +497,9 @@ def test_vector_of_a_good_response(vector: Vector) -> None:
                 assert got == sorted((k.lower(), v) for k, v in wanted["headers"])
             assert not {(k.lower(), v) for k, v in wanted.get("trailers", ())} & set(got)
             assert response.message_complete
+            # What comes behind the message must be there before the next request goes out, or it is its answer.
+            sent.wait()
+            sent.clear()
         if wanted["keep_alive"]:
             assert len(peer.conns) == 1
         else:
@@ -507,7 +513,7 @@ def test_vector_of_a_bad_response(vector: Vector) -> None:
     divisions = list(vector.divisions())
     if vector.is_small:
         divisions = divisions[:2] + divisions[2::7]
-    scripts = [answering(vector, [pieces]) for pieces in divisions]
+    scripts = [answering(vector, [pieces], Event()) for pieces in divisions]
     with serving(*scripts, serve_ok) as (peer, client):
         for n, pieces in enumerate(divisions):
             # POST, since a request that may be repeated could meet the next script.
