@@ -63,9 +63,13 @@ class Conn:
     buffer: bytes = b""
     requests: list[Request] = field(default_factory=list)
     raw: bytes = b""
+    # Set once the script has found that the client closed: for the test itself to wait on.
+    hung_up: Event = field(default_factory=Event)
 
     def _more(self) -> bool:
         data = self.sock.recv(65536)
+        if not data:
+            self.hung_up.set()
         self.buffer += data
         self.raw += data
         return bool(data)
@@ -156,7 +160,7 @@ class Conn:
                 while self._more():
                     pass
             except ConnectionResetError:
-                pass
+                self.hung_up.set()
         data, self.buffer = self.buffer, b""
         return data
 
@@ -221,7 +225,7 @@ class Peer:
         try:
             script(conn)
         except OSError:
-            pass  # the client went away: for the test to notice, or to have wanted
+            conn.hung_up.set()  # the client went away: for the test to notice, or to have wanted
         except Exception as e:
             self.errors.append(e)
         finally:
