@@ -19,8 +19,8 @@ from typing import TypeVar
 import gevent
 from gevent import subprocess
 
+from geventhttpclient._parser import HTTPParseError
 from geventhttpclient.client import HTTPClient
-from geventhttpclient.response import HTTPParseError
 
 T = TypeVar("T")
 

@@ -242,6 +242,7 @@ def in_the_hub() -> None:
 
 @check
 def interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which background jobs are started without
     one = client()
     timer = gevent.spawn_later(0.05, os.kill, os.getpid(), signal.SIGINT)
     assert isinstance(failure(lambda: one.get("/held")), KeyboardInterrupt)
