@@ -294,8 +294,8 @@ def test_a_slot_freed_by_another_thread_wakes_the_queue() -> None:
         other = threading.Thread(target=free)
         other.start()
         assert waiter.get(timeout=20) == b"/queued"
+        other.join(20)
         assert freed.is_set()
-        other.join()
 
 
 def test_a_pool_closed_by_another_thread_turns_the_queue_away() -> None:

@@ -228,7 +228,18 @@ class HTTPSocketResponse(Message, HTTPResponse):  # type: ignore[misc]
 
     def _read_headers(self) -> None:
         sock, block_size, method, headers_type, pre_buffered = self._given
-        self._read_head_from(sock, pre_buffered, block_size, method, headers_type)
+        try:
+            self._read_head_from(sock, pre_buffered, block_size, method, headers_type)
+        except BaseException:
+            sock.close()
+            raise
+
+    def release(self) -> None:
+        """Gives the connection back when the body has been read to its end, else closes it; a given socket, too."""
+        unread = self._is_attached()
+        super().release()
+        if unread and "_given" in self.__dict__:
+            self._given[0].close()
 
     def _extra(self, index: int, default: Any) -> Any:
         extras = self._extras()

@@ -71,14 +71,13 @@ impl Pool {
         &self,
         host: String,
         port: u16,
-        size: usize,
+        size: i64,
         connection_timeout: Option<f64>,
         network_timeout: Option<f64>,
         is_tls: bool,
     ) -> PyResult<()> {
-        if size == 0 {
-            return Err(PyValueError::new_err("size must be at least 1: the number of connections"));
-        }
+        let size = usize::try_from(size).ok().filter(|&size| size > 0);
+        let size = size.ok_or_else(|| PyValueError::new_err("size must be at least 1: the number of connections"))?;
         let config = EngineConfig {
             host,
             port,

@@ -43,6 +43,14 @@ struct State {
     extras: Option<Extras>,
 }
 
+impl State {
+    /// What is no longer needed once the connection is no longer held; to be dropped outside of the borrow, since the
+    /// last response of a client may be what keeps its pool open.
+    fn let_go(&mut self) -> (Option<Rc<Runtime>>, Option<Py<PyAny>>) {
+        (self.runtime.take(), self.extras.as_mut().and_then(|extras| extras.pool.take()))
+    }
+}
+
 /// What the client tells its responses.
 struct Extras {
     method: Py<PyString>,
@@ -93,10 +101,18 @@ impl Message {
         state.close = response.body.close_reason().is_some();
         state.head = Some(Rc::new(response.head));
         state.request_head = response.request_head;
-        // Where nothing more has to be waited for, there is no need of a hub.
-        state.runtime = (!response.body.is_detached()).then_some(runtime);
+        let mut extras = extras;
+        // Where nothing more has to be waited for, there is no need of a hub, nor of the pool.
+        let pool = if response.body.is_detached() {
+            extras.pool.take()
+        } else {
+            state.runtime = Some(runtime);
+            None
+        };
         state.body = Body::Here(Box::new(response.body));
         state.extras = Some(extras);
+        drop(state);
+        drop(pool);
     }
 
     fn head(&self, py: Python<'_>) -> Option<Rc<ResponseHead>> {
@@ -137,14 +153,16 @@ impl Message {
         let result = match result {
             Ok(result) => result,
             Err(error) => {
-                self.0.get(py).borrow_mut().body = Body::Lost;
+                let mut state = self.0.get(py).borrow_mut();
+                state.body = Body::Lost;
+                let done = state.let_go();
+                drop(state);
+                drop(done);
                 return Err(error);
             }
         };
         let mut state = self.0.get(py).borrow_mut();
-        if body.is_detached() {
-            state.runtime = None;
-        }
+        let done = if body.is_detached() { state.let_go() } else { (None, None) };
         // release() or another greenlet's doing while we waited has the last word.
         let late = match state.body {
             Body::InUse => {
@@ -154,7 +172,7 @@ impl Message {
             _ => Some(body),
         };
         drop(state);
-        drop(late);
+        drop((late, done));
         result.map_err(|error| to_python(py, error))
     }
 
@@ -459,6 +477,9 @@ impl Message {
     /// Reads into a writable buffer until it is full or the body is at its end; how many bytes that were.
     fn readinto<'py>(&self, py: Python<'py>, buffer: &Bound<'py, PyAny>) -> PyResult<usize> {
         let view = PyMemoryView::from(buffer)?.call_method1(intern!(py, "cast"), ("B",))?;
+        if view.getattr(intern!(py, "readonly"))?.is_truthy()? {
+            return Err(PyTypeError::new_err("readinto() needs a writable buffer"));
+        }
         let data = self.read_some(py, view.len()?)?;
         let length = data.as_bytes().len();
         view.set_item(pyo3::types::PySlice::new(py, 0, length as isize, 1), data)?;
@@ -498,10 +519,10 @@ impl Message {
         };
         if attached {
             let body = std::mem::replace(&mut state.body, Body::Released);
-            let runtime = state.runtime.take();
+            let done = state.let_go();
             // Closing may wake others, which must not find the state borrowed.
             drop(state);
-            drop((body, runtime));
+            drop((body, done));
         }
     }
 }
