@@ -193,7 +193,7 @@ class HTTPClient:
         """Sends a request and returns the response once its head is there; the body is read from the response.
 
         `request_uri` is a path with its query, or an absolute URL of this client's own origin. `headers` go before the
-        client's of the same name; None as a value leaves that line out. `body` is bytes, a bytearray, a memoryview, a
+        client's of the same name; None as a value leaves that field out. `body` is bytes, a bytearray, a memoryview, a
         str (sent as UTF-8), an open file (from its position on), or a file-like or an iterable of pieces, which go out
         chunked unless a Content-Length header says how many bytes they are.
 
