@@ -44,9 +44,7 @@ METHOD_OPTIONS = "OPTIONS"
 METHOD_TRACE = "TRACE"
 
 # RFC 9110 section 9.2.2: sent again when a connection breaks before it has answered. Others never are.
-IDEMPOTENT_METHODS = frozenset(
-    {METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE, METHOD_PUT, METHOD_DELETE}
-)
+IDEMPOTENT_METHODS = frozenset({METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE, METHOD_PUT, METHOD_DELETE})
 
 # What may be sent as a body: bytes-like or text at once, an open file, a file-like or an iterable piece by piece.
 Body = Any
@@ -193,7 +191,7 @@ class HTTPClient:
         """Sends a request and returns the response once its head is there; the body is read from the response.
 
         `request_uri` is a path with its query, or an absolute URL of this client's own origin. `headers` go before the
-        client's of the same name; None as a value leaves that line out. `body` is bytes, a bytearray, a memoryview, a
+        client's of the same name; None as a value leaves that field out. `body` is bytes, a bytearray, a memoryview, a
         str (sent as UTF-8), an open file (from its position on), or a file-like or an iterable of pieces, which go out
         chunked unless a Content-Length header says how many bytes they are.
 
@@ -203,7 +201,7 @@ class HTTPClient:
         HTTPConnectionClosed when the answer is not; OSError and its subclasses (ConnectionRefusedError, TimeoutError,
         socket.gaierror ...) for the network; RuntimeError when the client was closed.
         """
-        return self._connection_pool._exchange(  # type: ignore[return-value]
+        return self._connection_pool._exchange(
             HTTPSocketPoolResponse,
             method,
             request_uri,
@@ -251,15 +249,11 @@ class HTTPClient:
         """`request` with the method OPTIONS."""
         return self.request(METHOD_OPTIONS, request_uri, headers=headers)
 
-    def post(
-        self, request_uri: str, body: Body = "", headers: HeadersDataType | None = None
-    ) -> HTTPSocketPoolResponse:
+    def post(self, request_uri: str, body: Body = "", headers: HeadersDataType | None = None) -> HTTPSocketPoolResponse:
         """`request` with the method POST."""
         return self.request(METHOD_POST, request_uri, body=body, headers=headers)
 
-    def put(
-        self, request_uri: str, body: Body = "", headers: HeadersDataType | None = None
-    ) -> HTTPSocketPoolResponse:
+    def put(self, request_uri: str, body: Body = "", headers: HeadersDataType | None = None) -> HTTPSocketPoolResponse:
         """`request` with the method PUT."""
         return self.request(METHOD_PUT, request_uri, body=body, headers=headers)
 

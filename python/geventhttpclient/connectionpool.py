@@ -63,9 +63,7 @@ class ConnectionPool(_core.ConnectionPool):
         self.network_timeout = network_timeout
         self._use_proxy = use_proxy
         self._proxy_credentials = f"{proxy_user}:{proxy_password or ''}" if use_proxy and proxy_user else None
-        self._configure(
-            self._connection_host, connection_port, size, connection_timeout, network_timeout, self._is_tls
-        )
+        self._configure(self._connection_host, connection_port, size, connection_timeout, network_timeout, self._is_tls)
 
     def _resolve(self) -> list[tuple[Any, ...]]:
         """The addresses to try, in order, as `socket.getaddrinfo` returns them. Asked each time it is connected."""

@@ -205,7 +205,7 @@ class HTTPResponse(HTTPResponseParser):
             self.message_complete = True
 
 
-class HTTPSocketResponse(Message, HTTPResponse):  # type: ignore[misc]
+class HTTPSocketResponse(Message, HTTPResponse):
     """A response that is read as it comes, like a file.
 
     Made from a socket, it reads the head at once, waiting as the socket does. `with response:` releases it at the end.
@@ -246,12 +246,12 @@ class HTTPSocketResponse(Message, HTTPResponse):  # type: ignore[misc]
         return default if extras is None else extras[index]
 
     # Existing programs look at these, and set them.
-    method = _Computed[str](lambda self: self._extra(0, "GET"))  # type: ignore[assignment]
+    method = _Computed[str](lambda self: self._extra(0, "GET"))
     block_size = _Computed[int](lambda self: self._extra(2, self.DEFAULT_BLOCK_SIZE))
-    headers_complete = _Computed[bool](Message._has_head)  # type: ignore[assignment]
-    message_begun = _Computed[bool](Message._has_head)  # type: ignore[assignment]
-    message_complete = _Computed[bool](Message._is_complete)  # type: ignore[assignment]
-    status_message = _Computed["str | None"](Message._reason)  # type: ignore[assignment]
+    headers_complete = _Computed[bool](Message._has_head)
+    message_begun = _Computed[bool](Message._has_head)
+    message_complete = _Computed[bool](Message._is_complete)
+    status_message = _Computed["str | None"](Message._reason)
     _sent_request = _Computed[str](Message._request_head)
 
     @_Computed
@@ -262,7 +262,7 @@ class HTTPSocketResponse(Message, HTTPResponse):  # type: ignore[misc]
         return self._given[0] if "_given" in self.__dict__ else self._extra(1, None)
 
     @_Computed
-    def _headers_index(self) -> Headers:  # type: ignore[override]
+    def _headers_index(self) -> Headers:
         """The header fields, which become Python objects here and now."""
         headers_type = self._extra(3, Headers)
         pairs = self._pairs()
