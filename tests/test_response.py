@@ -1023,3 +1023,17 @@ def test_a_peer_is_served_by_a_connection_made_in_python() -> None:
     with Peer() as peer, closing(socket.create_connection((peer.host, peer.port))) as sock:
         sock.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
         assert HTTPSocketResponse(sock).read() == b"/x"
+
+
+def test_what_has_arrived_can_be_looked_at_and_added_to() -> None:
+    """The buffer of a response is a bytearray that is read before anything else."""
+    with serving(telling(COUNTED)) as (_, client):
+        response = client.get("/")
+        assert response.read(2) == BODY[:2]
+        buffer = response._body_buffer
+        assert isinstance(buffer, bytearray)
+        buffer += b"+"
+        arrived = bytes(buffer)
+        assert response.read(len(arrived)) == arrived
+        assert response.read() == (BODY[2:] + b"+").replace(arrived, b"", 1)
+        assert response._body_buffer == b""

@@ -86,12 +86,13 @@ class HTTPClient:
         proxy_password: str | None = None,
         version: str = HTTP_11,
         headers_type: type[Headers] = Headers,
+        pool_timeout: float | None = None,
     ) -> None:
         """For `host` (a name or an address) and `port` (80, with TLS 443).
 
         `headers` go out with every request. Timeouts are in seconds, None is for ever: `connection_timeout` for
-        connecting to one address, `network_timeout` for each wait for the peer to take or send bytes. `block_size` is
-        what iterating over a response yields. A plain proxy is asked in absolute form (RFC 9112 section 3.2.2).
+        connecting to one address, `network_timeout` for each wait for the peer to take or send bytes,
+        `pool_timeout` for a wait for one of the `concurrency` connections. `block_size` is what iterating over a response yields. A plain proxy is asked in absolute form (RFC 9112 section 3.2.2).
 
         Raises ValueError for a version other than 1.0 and 1.1, a bad port, a `proxy_host` without `proxy_port`, and
         a concurrency below 1. `ssl=True` is accepted, but requests raise NotImplementedError as yet.
@@ -131,6 +132,7 @@ class HTTPClient:
             "disable_ipv6": disable_ipv6,
             "connection_timeout": connection_timeout,
             "network_timeout": network_timeout,
+            "pool_timeout": pool_timeout,
             "use_proxy": self.use_proxy,
             "proxy_user": proxy_user,
             "proxy_password": proxy_password,
@@ -313,7 +315,7 @@ class HTTPClientPool:
             url = URL(url)
         key: tuple[Any, ...] = (url.host, url.port)
         client = self.clients.get(key)
-        if client is not None and client.ssl != (url.scheme == PROTO_HTTPS):
+        if client is not None and client.ssl != self.client_args.get("ssl", url.scheme == PROTO_HTTPS):
             key = (url.host, url.port, url.scheme)
             client = self.clients.get(key)
         if client is None:

@@ -41,6 +41,7 @@ struct EngineConfig {
     port: u16,
     connection_timeout: Option<Duration>,
     network_timeout: Option<Duration>,
+    pool_timeout: Option<Duration>,
 }
 
 impl Pool {
@@ -66,16 +67,17 @@ impl Pool {
         Pool { id, config: OnceLock::new(), closed: AtomicBool::new(false) }
     }
 
-    /// Says where to connect to. Timeouts are in seconds; None is for ever.
+    /// Says where to connect to. The timeouts (for connecting, for the network, for the pool) are in seconds; None is
+    /// for ever.
     fn _configure(
         &self,
         host: String,
         port: u16,
         size: i64,
-        connection_timeout: Option<f64>,
-        network_timeout: Option<f64>,
+        timeouts: (Option<f64>, Option<f64>, Option<f64>),
         is_tls: bool,
     ) -> PyResult<()> {
+        let (connection_timeout, network_timeout, pool_timeout) = timeouts;
         let size = usize::try_from(size).ok().filter(|&size| size > 0);
         let size = size.ok_or_else(|| PyValueError::new_err("size must be at least 1: the number of connections"))?;
         let config = EngineConfig {
@@ -83,6 +85,7 @@ impl Pool {
             port,
             connection_timeout: seconds("connection_timeout", connection_timeout)?,
             network_timeout: seconds("network_timeout", network_timeout)?,
+            pool_timeout: seconds("pool_timeout", pool_timeout)?,
         };
         let already = || PyRuntimeError::new_err("ConnectionPool.__init__() was called twice");
         self.config.set(PoolConfig { config, size, is_tls }).map_err(|_| already())
@@ -175,10 +178,11 @@ impl Drop for Pool {
 
 impl EngineConfig {
     fn of_thread(&self) -> Config {
-        let EngineConfig { host, port, connection_timeout, network_timeout } = self;
+        let EngineConfig { host, port, connection_timeout, network_timeout, pool_timeout } = self;
         Config {
             connection_timeout: *connection_timeout,
             network_timeout: *network_timeout,
+            pool_timeout: *pool_timeout,
             ..Config::new(host, *port)
         }
     }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Instant;
 
 use engine::stream::Stream;
 use engine::timers::Patience;
@@ -10,7 +11,7 @@ use memchr::memmem;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyMemoryView, PyString, PyTuple, PyType};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyMemoryView, PyString, PyTuple, PyType};
 use wire::framing::Asked;
 use wire::{HeaderMap, Limits, ResponseHead};
 
@@ -41,6 +42,10 @@ struct State {
     runtime: Option<Rc<Runtime>>,
     close: bool,
     extras: Option<Extras>,
+    /// When the request was made.
+    started: Option<Instant>,
+    /// A bytearray that was given out as what has arrived and not been read: its owner may have changed it.
+    buffer: Option<Py<PyByteArray>>,
 }
 
 impl State {
@@ -101,6 +106,7 @@ impl Message {
         state.close = response.body.close_reason().is_some();
         state.head = Some(Rc::new(response.head));
         state.request_head = response.request_head;
+        state.started = Some(response.started);
         let mut extras = extras;
         // Where nothing more has to be waited for, there is no need of a hub, nor of the pool.
         let pool = if response.body.is_detached() {
@@ -162,6 +168,7 @@ impl Message {
             }
         };
         let mut state = self.0.get(py).borrow_mut();
+        let started = state.started;
         let done = if body.is_detached() { state.let_go() } else { (None, None) };
         // release() or another greenlet's doing while we waited has the last word.
         let late = match state.body {
@@ -173,7 +180,10 @@ impl Message {
         };
         drop(state);
         drop((late, done));
-        result.map_err(|error| to_python(py, error))
+        result.map_err(|error| match started {
+            Some(started) => to_python(py, error.after(started.elapsed())),
+            None => to_python(py, error),
+        })
     }
 
     /// `Some` when what is asked for is there already, and can be had without waiting.
@@ -183,7 +193,11 @@ impl Message {
         enough: impl FnOnce(&mut Incoming) -> Option<usize>,
     ) -> Option<Bound<'py, PyBytes>> {
         let mut state = self.0.get(py).borrow_mut();
+        let state = &mut *state;
         let Body::Here(body) = &mut state.body else { return None };
+        if state.buffer.is_some() {
+            take_back(py, &mut state.buffer, body);
+        }
         let length = enough(body)?;
         let ready = body.ready();
         let bytes = PyBytes::new(py, ready.get(..length)?);
@@ -221,6 +235,21 @@ impl Message {
             None if length <= DIRECT_READ => read_into_bytes(py, runtime, body, length),
             None => read_growing(py, runtime, body, length),
         })
+    }
+}
+
+/// What was given out as a bytearray is read first.
+#[cold]
+fn take_back(py: Python<'_>, slot: &mut Option<Py<PyByteArray>>, body: &mut Incoming) {
+    let Some(buffer) = slot.as_ref().map(|buffer| buffer.bind(py)) else { return };
+    if buffer.len() > 0 {
+        let mut ready = ::bytes::BytesMut::from(buffer.to_vec().as_slice());
+        ready.extend_from_slice(body.ready());
+        *body.ready() = ready;
+        // While somebody has a view of it, it cannot be emptied; then it is his.
+        if buffer.resize(0).is_err() {
+            *slot = None;
+        }
     }
 }
 
@@ -413,6 +442,33 @@ impl Message {
         let Some(extras) = &state.extras else { return Ok(None) };
         let Extras { method, pool, block_size, headers_type } = extras;
         (method, pool, *block_size, headers_type).into_pyobject(py).map(Some)
+    }
+
+    /// What has arrived and not been read, as a bytearray that is read first, whatever is added to it.
+    #[getter]
+    fn _body_buffer<'py>(&self, py: Python<'py>) -> Bound<'py, PyByteArray> {
+        let mut state = self.0.get(py).borrow_mut();
+        let state = &mut *state;
+        if let Body::Here(body) = &mut state.body {
+            take_back(py, &mut state.buffer, body);
+        }
+        let buffer = match &mut state.body {
+            Body::Here(body) => PyByteArray::new(py, &body.ready().split()),
+            _ => PyByteArray::new(py, b""),
+        };
+        state.buffer = Some(buffer.clone().unbind());
+        buffer
+    }
+
+    #[setter(_body_buffer)]
+    fn set_body_buffer(&self, py: Python<'_>, buffer: Bound<'_, PyByteArray>) {
+        let mut state = self.0.get(py).borrow_mut();
+        if let Body::Here(body) = &mut state.body {
+            body.ready().clear();
+        }
+        let replaced = state.buffer.replace(buffer.unbind());
+        drop(state);
+        drop(replaced);
     }
 
     /// Reads exactly `length` bytes, or all that is left when that is less, not given or negative. `b""` at the end.
