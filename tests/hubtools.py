@@ -19,8 +19,8 @@ from typing import TypeVar
 import gevent
 from gevent import subprocess
 
+from geventhttpclient._parser import HTTPParseError
 from geventhttpclient.client import HTTPClient
-from geventhttpclient.response import HTTPParseError
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ def attempt(call: Callable[[], T]) -> T | BaseException:
 
 def get(client: HTTPClient, target: str, seconds: float = 10) -> bytes:
     """A whole GET that must not take long."""
-    with gevent.Timeout(seconds):
+    with gevent.Timeout(seconds, ref=False):  # not what keeps the loop running
         response = client.get(target)
         assert response.status_code == 200
         return response.read()
@@ -74,15 +74,22 @@ def get(client: HTTPClient, target: str, seconds: float = 10) -> bytes:
 
 def in_thread(call: Callable[[], T]) -> T:
     """Runs the call in a native thread; this hub goes on meanwhile. Returns or raises what the call does."""
-    outcome: list[T | BaseException] = []
-    thread = threading.Thread(target=lambda: outcome.append(attempt(call)))
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(call())
+        except BaseException as e:
+            errors.append(e)
+
+    thread = threading.Thread(target=work)
     thread.start()
     until(lambda: not thread.is_alive(), 60)
     thread.join()
-    result = outcome[0]
-    if isinstance(result, BaseException):
-        raise result
-    return result
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
 @dataclass
@@ -98,6 +105,14 @@ class Outcome:
         assert self.code == 0, f"ended with {self.code}\n{self.out}\n{self.err}"
         assert not self.err, self.err
         return self.out
+
+
+class Hangs(AssertionError):
+    """A program did not end, and was ended."""
+
+    def __init__(self, outcome: Outcome, seconds: float) -> None:
+        super().__init__(f"did not end within {seconds} s\n{outcome.out}\n{outcome.err}")
+        self.outcome = outcome
 
 
 class Program:
@@ -131,7 +146,7 @@ class Program:
         except subprocess.TimeoutExpired:
             self.process.kill()
             out, err = self.process.communicate()
-            raise AssertionError(f"did not end within {seconds} s\n{out}\n{err}") from None
+            raise Hangs(Outcome(self.process.returncode, out, err), seconds) from None
         return Outcome(self.process.returncode, out, err)
 
 

@@ -40,6 +40,8 @@ class Phase:
     # The client's timeouts that bound the wait.
     bounds: ClassVar[tuple[str, ...]] = ("network_timeout",)
     expected: ClassVar[bytes] = b"done"
+    # Whether it is the client that switches to the hub, and not somebody whom it has called.
+    is_ours: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self.held = Event()  # the peer has come to where it stops
@@ -129,6 +131,7 @@ class Resolve(Phase):
     """The resolver does not answer."""
 
     host = "origin.test"
+    is_ours = False
     faults = ()
     bounds = ()
     expected = b"/waits"
@@ -270,6 +273,46 @@ class SendChunks(SendBody):
         self.hold(conn, answer)
 
 
+class Produce(Phase):
+    """The request's own body is not there yet: the caller's iterator waits for something else."""
+
+    is_ours = False
+    faults = ()
+    bounds = ()
+
+    def call(self, client: HTTPClient) -> bytes:
+        more = self.more = Event()
+        self.closed = False
+
+        def blocks() -> Iterator[bytes]:
+            try:
+                yield b"y"
+                self.entered.set()
+                more.wait()
+                yield b"x"
+            finally:
+                self.closed = True
+
+        try:
+            return client.post("/waits", body=blocks()).read()
+        finally:
+            assert self.closed
+
+    def act(self, action: str, peer: Peer) -> None:
+        super().act(action, peer)
+        if action == "answer":
+            self.more.set()
+
+    def script(self, conn: Conn) -> None:
+        conn.read_head()
+
+        def answer() -> None:
+            discard(conn, until_last=b"\r\n0\r\n\r\n")
+            conn.respond(b"done")
+
+        self.hold(conn, answer)
+
+
 class Continue(Phase):
     """The client has sent its head and waits to be told to go on."""
 
@@ -377,6 +420,7 @@ PHASES: list[type[Phase]] = [
     SendHead,
     SendBody,
     SendChunks,
+    Produce,
     Continue,
     ReadHead,
     ReadHeadRest,

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import gc
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import gevent
 import greenlet
 import pytest
 from gevent.event import AsyncResult, Event
-from gevent.exceptions import BlockingSwitchOutError
+from gevent.exceptions import BlockingSwitchOutError, ConcurrentObjectUseError
 
 from geventhttpclient.client import HTTPClient
 from tests.hubtools import FAILURES, attempt, descriptors, get, in_thread, run, running, turn, until
 from tests.peer import Conn, Peer, serve_ok
-from tests.phases import PHASES, Connect, Phase, Resolve, staged
+from tests.phases import PHASES, Connect, Phase, staged
 
 
 class Gate:
@@ -79,6 +79,7 @@ def test_the_loop_runs_on_while_a_request_waits_and_no_longer() -> None:
         "an idle connection: ok",
         "three requests and three idle connections: ok",
         "a response in hand, its body to come: ok",
+        "a queue that only this greenlet could serve: ok",
         "a request that was killed: ok",
         "a request that timed out: ok",
         "requests killed in the queue: ok",
@@ -105,7 +106,7 @@ def test_an_idle_connection_closed_by_the_peer_does_not_keep_the_loop_alive() ->
 # Foreign switches.
 
 
-@pytest.mark.parametrize("kind", [kind for kind in PHASES if kind is not Resolve])
+@pytest.mark.parametrize("kind", [kind for kind in PHASES if kind.is_ours])
 def test_a_spurious_switch_into_a_waiting_call_changes_nothing(kind: type[Phase]) -> None:
     with staged(kind) as stage:
         call = stage.spawn()
@@ -222,7 +223,108 @@ def test_called_in_the_hub_itself() -> None:
         client.close()
 
 
+def test_two_greenlets_read_one_response() -> None:
+    """The second is told so, and the first reads on."""
+    gate = Gate()
+    with Peer(gate) as peer:
+        client = HTTPClient("127.0.0.1", peer.port)
+        response = client.get("/held-body")
+        first = gevent.spawn(attempt, response.read)
+        turn()
+        assert isinstance(attempt(response.read), ConcurrentObjectUseError)
+        assert isinstance(attempt(response.readline), ConcurrentObjectUseError)
+        gate.opened.set()
+        assert first.get(timeout=10) == b"/held-body"
+        assert get(client, "/after") == b"/after"
+        client.close()
+
+
+def test_released_while_another_greenlet_reads() -> None:
+    gate = Gate()
+    with Peer(gate) as peer:
+        client = HTTPClient("127.0.0.1", peer.port)
+        response = client.get("/held-body")
+        first = gevent.spawn(attempt, response.read)
+        turn()
+        response.release()
+        gate.opened.set()
+        assert isinstance(first.get(timeout=10), (bytes, *FAILURES))
+        del response
+        assert get(client, "/after") == b"/after"
+        client.close()
+
+
+def test_closed_while_one_waits_for_its_response_and_others_in_the_queue() -> None:
+    gate = Gate()
+    with Peer(gate) as peer:
+        client = HTTPClient("127.0.0.1", peer.port)
+        owner = gevent.spawn(attempt, lambda: get(client, "/held"))
+        until(lambda: peer.requests)
+        queued = [gevent.spawn(attempt, lambda: client.get("/queued")) for _ in range(3)]
+        turn()
+        client.close()
+        gevent.joinall(queued, timeout=10)
+        assert [type(call.value) for call in queued] == [RuntimeError] * 3
+        assert not owner.dead
+        gate.opened.set()
+        assert owner.get(timeout=10) == b"/held"
+        until(lambda: peer.open_now == 0)
+        assert isinstance(attempt(lambda: client.get("/late")), RuntimeError)
+
+
+def test_a_request_from_within_the_body_of_another() -> None:
+    """An iterator that makes requests itself, on the same client."""
+    with Peer() as peer:
+        client = HTTPClient("127.0.0.1", peer.port, concurrency=2)
+
+        def blocks() -> Iterator[bytes]:
+            for n in range(20):
+                gevent.sleep(0)
+                yield get(client, f"/{n}")
+
+        with gevent.Timeout(10):
+            assert client.post("/outer", body=blocks()).read() == b"/outer"
+        outer = next(request for request in peer.requests if request.target == "/outer")
+        assert outer.body == b"".join(f"/{n}".encode() for n in range(20))
+        client.close()
+
+
+def test_timeouts_come_in_their_order() -> None:
+    """Whatever the order in which they were asked for, and whoever has gone meanwhile."""
+    ended: list[int] = []
+    with Peer(Gate()) as peer:
+
+        def wait(n: int) -> None:
+            client = HTTPClient("127.0.0.1", peer.port, network_timeout=0.1 + n * 0.02)
+            with pytest.raises(TimeoutError):
+                client.get("/held")
+            ended.append(n)
+
+        calls = [gevent.spawn(wait, n) for n in (7, 2, 9, 0, 4, 1, 8, 3, 6, 5)]
+        until(lambda: len(peer.requests) == 10)
+        calls[2].kill()
+        gevent.joinall(calls, timeout=10, raise_error=True)
+        assert ended == [0, 1, 2, 3, 4, 5, 6, 7, 8]
+
+
 # Greenlets that die.
+
+
+@pytest.mark.parametrize("error", [gevent.GreenletExit, ZeroDivisionError])
+def test_something_is_thrown_into_a_raw_greenlet(error: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = gevent.get_hub()
+    reported: list[type[BaseException]] = []
+    monkeypatch.setattr(hub, "print_exception", lambda context, kind, error, traceback: reported.append(kind))
+    with Peer(Gate()) as peer:
+        client = HTTPClient("127.0.0.1", peer.port)
+        raw = greenlet.greenlet(lambda: client.get("/held"), parent=hub)
+        hub.loop.run_callback(raw.switch)
+        until(lambda: peer.requests)
+        hub.loop.run_callback(raw.throw, error)
+        until(lambda: raw.dead)
+        assert reported == ([] if error is gevent.GreenletExit else [error])
+        assert get(client, "/after") == b"/after"
+        client.close()
 
 
 def test_a_raw_greenlet_that_dies_after_its_response_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,9 +446,10 @@ def test_everybody_in_the_queue_is_killed_and_the_owner_lives() -> None:
         client.close()
 
 
-def test_a_waiter_killed_right_after_the_slot_became_its_own_passes_it_on() -> None:
+@pytest.mark.parametrize("ending", ["whole", "dropped"])
+def test_a_waiter_killed_right_after_the_slot_became_its_own_passes_it_on(ending: str) -> None:
+    """With the connection or without; it has not run since, and will not any more."""
     gate = Gate()
-    hub = gevent.get_hub()
     with Peer(gate) as peer:
         client = HTTPClient("127.0.0.1", peer.port)
         first = client.get("/held-body")
@@ -354,12 +457,17 @@ def test_a_waiter_killed_right_after_the_slot_became_its_own_passes_it_on() -> N
         third = gevent.spawn(attempt, lambda: get(client, "/third"))
         turn()
         gate.opened.set()
-        until(lambda: peer.conns[0].sock.fileno() >= 0 and gate.opened.is_set())
-        hub.loop.run_callback(second.throw, gevent.GreenletExit)  # before anything that the next line brings about
-        assert first.read() == b"/held-body"
-        assert third.get(timeout=10) == b"/third"
+        if ending == "whole":
+            assert first.read() == b"/held-body"
+        else:
+            first.release()
+        gevent.get_hub().loop.run_callback(gevent.getcurrent().switch)  # or nobody would come back here
+        second.throw(gevent.GreenletExit())
         assert isinstance(second.value, gevent.GreenletExit)
+        assert third.get(timeout=10) == b"/third"
         assert get(client, "/after") == b"/after"
+        assert [request.target for request in peer.requests] == ["/held-body", "/third", "/after"]
+        assert len(peer.conns) == (1 if ending == "whole" else 2)
         client.close()
 
 

@@ -7,12 +7,12 @@ from http.client import HTTPException
 from typing import Any
 
 import pytest
-from geventhttpclient._parser import HTTPParseError, HTTPResponseParser
-from geventhttpclient.header import Headers
-from geventhttpclient.response import HTTPConnectionClosed, HTTPProtocolViolationError, HTTPResponse
 
 import geventhttpclient
 from geventhttpclient import _parser
+from geventhttpclient._parser import HTTPParseError, HTTPResponseParser
+from geventhttpclient.header import Headers
+from geventhttpclient.response import HTTPConnectionClosed, HTTPProtocolViolationError, HTTPResponse
 from tests.vectors import RESPONSES, Vector
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"

@@ -78,12 +78,15 @@ def then_without_hub(call: Callable[[], T]) -> Callable[[], T]:
 
 # Threads.
 
+# Of the last thread's hub, for which nobody has come yet to clear up.
+FDS_OF_A_HUB = 4
+
 
 def test_threads_share_one_client() -> None:
-    before = len(descriptors())
     with Peer() as peer:
         client = HTTPClient("127.0.0.1", peer.port, concurrency=2)
         assert get(client, "/main") == b"/main"
+        before = len(descriptors())
 
         def work(me: int) -> list[bytes]:
             def loop(strand: int) -> list[bytes]:
@@ -109,9 +112,11 @@ def test_threads_share_one_client() -> None:
             assert results[me] == [f"/{me}/{s}/{n}".encode() for s in range(3) for n in range(20)]
         assert get(client, "/main-again") == b"/main-again"
         assert targets(peer.conns[0]) == ["/main", "/main-again"]
+        # What is left of the threads that have ended goes with the first use of another.
+        assert in_thread(then_without_hub(lambda: get(client, "/last"))) == b"/last"
+        until(lambda: len(descriptors()) <= before + FDS_OF_A_HUB)
         client.close()
         until(lambda: peer.open_now == 0)
-    until(lambda: len(descriptors()) <= before)
 
 
 def test_made_in_one_thread_and_used_in_others() -> None:
@@ -193,6 +198,33 @@ def test_closed_by_another_thread_while_a_request_waits() -> None:
         until(lambda: peer.open_now == 0)
 
 
+def test_closed_while_threads_that_have_used_it_end() -> None:
+    """Both close the same connections, at the same moment."""
+    with Peer() as peer:
+        for _ in range(60):
+            client = HTTPClient("127.0.0.1", peer.port, concurrency=8)
+            used = threading.Semaphore(0)
+
+            def work(client: HTTPClient = client, used: threading.Semaphore = used) -> None:
+                gevent.joinall([gevent.spawn(get, client, f"/{n}") for n in range(8)], raise_error=True)
+                used.release()
+
+            threads = [threading.Thread(target=work) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+
+            def close(client: HTTPClient = client, used: threading.Semaphore = used) -> None:
+                assert used.acquire(timeout=10)
+                assert used.acquire(timeout=10)
+                client.close()
+
+            in_thread(close)
+            until(lambda threads=threads: not any(thread.is_alive() for thread in threads))
+            for thread in threads:
+                thread.join()
+        until(lambda: peer.open_now == 0)
+
+
 def test_closed_in_a_thread_without_a_hub() -> None:
     """As by a __del__ that runs there: it needs no hub, and makes none."""
     with Peer() as peer:
@@ -236,6 +268,63 @@ def test_a_response_dropped_in_another_thread_frees_its_slot() -> None:
         assert get(client, "/after") == b"/after"
         assert len(peer.conns) == 2
         client.close()
+
+
+def test_a_slot_freed_by_another_thread_wakes_the_queue() -> None:
+    """The hub of the one that waits sleeps, and has to be told."""
+    box: list[object] = []
+    held, freed = threading.Event(), threading.Event()
+
+    def work() -> bytes:
+        client = HTTPClient("127.0.0.1", peer.port)
+        box.append(client.get("/held-body"))
+        queued = gevent.spawn(get, client, "/queued", 20)
+        gevent.spawn_later(0.05, held.set)
+        gevent.spawn(gevent.sleep, 3600)  # so that the loop sleeps, and does not end
+        return bytes(queued.get(timeout=10))
+
+    def free() -> None:
+        held.wait(10)
+        box.clear()
+        gc.collect()
+        freed.set()
+
+    with Peer(Gate()) as peer:
+        waiter = gevent.spawn(in_thread, then_without_hub(work))
+        other = threading.Thread(target=free)
+        other.start()
+        assert waiter.get(timeout=20) == b"/queued"
+        other.join(20)
+        assert freed.is_set()
+
+
+def test_a_pool_closed_by_another_thread_turns_the_queue_away() -> None:
+    held = threading.Event()
+
+    def work() -> tuple[object, object]:
+        response = client.get("/held-body")
+        queued = gevent.spawn(attempt, lambda: client.get("/queued"))
+        gevent.spawn_later(0.05, held.set)
+        gevent.spawn(gevent.sleep, 3600)
+        return queued.get(timeout=10), attempt(response.read)
+
+    gate = Gate()
+    with Peer(gate) as peer:
+        client = HTTPClient("127.0.0.1", peer.port)
+        waiter = gevent.spawn(in_thread, then_without_hub(work))
+
+        def close() -> None:
+            held.wait(10)
+            client.close()
+
+        other = threading.Thread(target=close)
+        other.start()
+        until(lambda: not other.is_alive())
+        other.join()
+        gate.opened.set()
+        queued, body = waiter.get(timeout=20)
+        assert isinstance(queued, RuntimeError), repr(queued)
+        assert body == b"/held-body"
 
 
 def test_a_response_read_in_another_thread() -> None:
@@ -344,8 +433,17 @@ forks = pytest.mark.parametrize(("way", "loop"), WAYS)
 
 
 def run_fork(name: str, peer: Peer, way: str, loop: str) -> str:
-    # Python complains of forks where there are threads, and the resolver has some.
-    return run(f"forks.{name}", peer.port, way, PYTHONWARNINGS="ignore", **choose(loop)).clean()
+    return run(f"forks.{name}", peer.port, way, **fork_environment(way, loop)).clean()
+
+
+def fork_environment(way: str, loop: str) -> dict[str, str]:
+    environment = choose(loop)
+    # Python complains of forks where there are threads, as in some of these programs.
+    environment["PYTHONWARNINGS"] = "ignore"
+    if way != "gevent":
+        # After a fork that gevent does not know of, its thread pool waits for threads that are not there any more.
+        environment["GEVENT_RESOLVER"] = "block"
+    return environment
 
 
 @forks
@@ -387,7 +485,7 @@ def test_a_fork_while_a_body_is_half_read(way: str, loop: str) -> None:
 def test_a_child_holds_no_connection_of_its_parent_open(way: str, loop: str) -> None:
     with (
         Peer() as peer,
-        running("forks.lets_go", peer.port, way, PYTHONWARNINGS="ignore", **choose(loop)) as program,
+        running("forks.lets_go", peer.port, way, **fork_environment(way, loop)) as program,
     ):
         assert program.read_line() == "closed"
         until(lambda: peer.open_now == 0)
@@ -403,6 +501,15 @@ def test_a_fork_while_another_thread_has_connections(way: str, loop: str) -> Non
 
 
 @forks
+def test_a_child_that_ends_as_programs_do(way: str, loop: str) -> None:
+    with Peer(Gate(2)) as peer:
+        outcome = run("forks.ends_in_order", peer.port, way, **fork_environment(way, loop))
+        check_end(outcome, 0)
+        assert outcome.out.split() == ["child", "ok"]
+        assert targets(peer.conns[0]) == ["/parent-before", "/parent-after"]
+
+
+@pytest.mark.parametrize(("way", "loop"), WAYS[:-1])  # the libuv loop itself does not survive this
 def test_children_of_children(way: str, loop: str) -> None:
     with Peer() as peer:
         assert run_fork("again_and_again", peer, way, loop).split() == ["ok"]

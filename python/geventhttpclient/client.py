@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-
+import re
 from typing import TYPE_CHECKING, Any
 
 from geventhttpclient import _core
@@ -44,9 +44,7 @@ METHOD_OPTIONS = "OPTIONS"
 METHOD_TRACE = "TRACE"
 
 # RFC 9110 section 9.2.2: sent again when a connection breaks before it has answered. Others never are.
-IDEMPOTENT_METHODS = frozenset(
-    {METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE, METHOD_PUT, METHOD_DELETE}
-)
+IDEMPOTENT_METHODS = frozenset({METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE, METHOD_PUT, METHOD_DELETE})
 
 # What may be sent as a body: bytes-like or text at once, an open file, a file-like or an iterable piece by piece.
 Body = Any
@@ -101,11 +99,14 @@ class HTTPClient:
         use_tls = ssl or ssl_options is not None
         if port is None:
             port = 443 if use_tls else 80
+        check_host("host", host)
         check_port("port", port)
         if version not in (self.HTTP_11, self.HTTP_10):
             raise ValueError(f"version must be {self.HTTP_11!r} or {self.HTTP_10!r}, not {version!r}")
+        if not isinstance(concurrency, int):
+            raise TypeError(f"concurrency must be an int, not {concurrency!r}")
         if concurrency < 1:
-            raise ValueError(f"concurrency must be at least 1, not {concurrency!r}")
+            raise ValueError(f"concurrency must be at least 1, not {concurrency}")
         self.host = host
         self.port = port
         self.ssl = use_tls
@@ -122,6 +123,7 @@ class HTTPClient:
         if proxy_host:
             if proxy_port is None:
                 raise ValueError("proxy_host needs a proxy_port")
+            check_host("proxy_host", proxy_host)
             check_port("proxy_port", proxy_port)
             connection_host, connection_port = proxy_host, proxy_port
         common: dict[str, Any] = {
@@ -189,7 +191,7 @@ class HTTPClient:
         """Sends a request and returns the response once its head is there; the body is read from the response.
 
         `request_uri` is a path with its query, or an absolute URL of this client's own origin. `headers` go before the
-        client's of the same name; None as a value leaves that line out. `body` is bytes, a bytearray, a memoryview, a
+        client's of the same name; None as a value leaves that field out. `body` is bytes, a bytearray, a memoryview, a
         str (sent as UTF-8), an open file (from its position on), or a file-like or an iterable of pieces, which go out
         chunked unless a Content-Length header says how many bytes they are.
 
@@ -199,7 +201,7 @@ class HTTPClient:
         HTTPConnectionClosed when the answer is not; OSError and its subclasses (ConnectionRefusedError, TimeoutError,
         socket.gaierror ...) for the network; RuntimeError when the client was closed.
         """
-        return self._connection_pool._exchange(  # type: ignore[return-value]
+        return self._connection_pool._exchange(
             HTTPSocketPoolResponse,
             method,
             request_uri,
@@ -247,15 +249,11 @@ class HTTPClient:
         """`request` with the method OPTIONS."""
         return self.request(METHOD_OPTIONS, request_uri, headers=headers)
 
-    def post(
-        self, request_uri: str, body: Body = "", headers: HeadersDataType | None = None
-    ) -> HTTPSocketPoolResponse:
+    def post(self, request_uri: str, body: Body = "", headers: HeadersDataType | None = None) -> HTTPSocketPoolResponse:
         """`request` with the method POST."""
         return self.request(METHOD_POST, request_uri, body=body, headers=headers)
 
-    def put(
-        self, request_uri: str, body: Body = "", headers: HeadersDataType | None = None
-    ) -> HTTPSocketPoolResponse:
+    def put(self, request_uri: str, body: Body = "", headers: HeadersDataType | None = None) -> HTTPSocketPoolResponse:
         """`request` with the method PUT."""
         return self.request(METHOD_PUT, request_uri, body=body, headers=headers)
 
@@ -276,6 +274,18 @@ class HTTPClient:
     ) -> HTTPSocketPoolResponse:
         """`request` with the method TRACE."""
         return self.request(METHOD_TRACE, request_uri, body=body, headers=headers)
+
+
+# RFC 3986 section 3.2.2, and what names hold in practice; brackets are for IPv6.
+_HOST = re.compile(r"[^\x00-\x20\x7f/?#@\\<>\[\]]+|\[[0-9A-Fa-f:.]+(%[^\x00-\x20\x7f/?#@\[\]]+)?\]")
+
+
+def check_host(name: str, host: Any) -> None:
+    """ValueError or TypeError unless it may be a name or an address, and nothing more."""
+    if not isinstance(host, str):
+        raise TypeError(f"{name} must be a str, not {host!r}")
+    if not _HOST.fullmatch(host):
+        raise ValueError(f"{name} must be a name or an address, not {host!r}")
 
 
 def check_port(name: str, port: Any) -> None:

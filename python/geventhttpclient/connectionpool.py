@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import base64
 import os
+import socket
 from typing import Any, ClassVar
 
 import gevent.socket
@@ -62,24 +63,33 @@ class ConnectionPool(_core.ConnectionPool):
         self.network_timeout = network_timeout
         self._use_proxy = use_proxy
         self._proxy_credentials = f"{proxy_user}:{proxy_password or ''}" if use_proxy and proxy_user else None
-        self._configure(
-            self._connection_host, connection_port, size, connection_timeout, network_timeout, self._is_tls
-        )
+        self._configure(self._connection_host, connection_port, size, connection_timeout, network_timeout, self._is_tls)
 
     def _resolve(self) -> list[tuple[Any, ...]]:
         """The addresses to try, in order, as `socket.getaddrinfo` returns them. Asked each time it is connected."""
-        family = gevent.socket.AF_INET if self.disable_ipv6 else gevent.socket.AF_UNSPEC
-        return list(
-            gevent.socket.getaddrinfo(
-                self._connection_host, self._connection_port, family, gevent.socket.SOCK_STREAM
-            )
-        )
+        host, port = self._connection_host, self._connection_port
+        literal = _literal_address(host, port)
+        if literal is not None:
+            return [literal]
+        family = socket.AF_INET if self.disable_ipv6 else socket.AF_UNSPEC
+        return list(gevent.socket.getaddrinfo(host, port, family, socket.SOCK_STREAM))
 
     def _proxy_authorization(self) -> str | None:
         """The value of Proxy-Authorization (RFC 7617), if there are credentials."""
         if self._proxy_credentials is None:
             return None
         return "Basic " + base64.b64encode(self._proxy_credentials.encode()).decode()
+
+
+def _literal_address(host: str, port: int) -> tuple[Any, ...] | None:
+    """What getaddrinfo would say of an address in numbers, which no resolver need be asked for."""
+    for family, address in ((socket.AF_INET, (host, port)), (socket.AF_INET6, (host, port, 0, 0))):
+        try:
+            socket.inet_pton(family, host)
+        except OSError:
+            continue
+        return (family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address)
+    return None
 
 
 class SSLConnectionPool(ConnectionPool):

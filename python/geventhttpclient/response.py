@@ -148,8 +148,8 @@ class HTTPResponse(HTTPResponseParser):
         return f"<{type(self).__name__} status={self.status_code} headers={dict(self.headers)}>"
 
     def should_close(self) -> bool:
-        """Whether the connection cannot be used again."""
-        return self._trailing_data_dropped or not self.should_keep_alive()
+        """Whether the connection cannot be used again, or not yet: the rest of the message is still on it."""
+        return not self.message_complete or self._trailing_data_dropped or not self.should_keep_alive()
 
     # ----------------------------------------------------------------------------------------------- what it is fed
 
@@ -158,10 +158,12 @@ class HTTPResponse(HTTPResponseParser):
 
         Bytes behind a response to HEAD are dropped, and the connection they came on is not to be used again.
         """
-        if self.message_complete and self.method == "HEAD" and data:
+        try:
+            super().feed(data)
+        except HTTPProtocolViolationError:
+            if not self.message_complete or self.method != "HEAD":
+                raise
             self._trailing_data_dropped = True
-            return
-        super().feed(data)
 
     def _on_message_begin(self) -> None:
         if self.message_begun:
@@ -203,7 +205,7 @@ class HTTPResponse(HTTPResponseParser):
             self.message_complete = True
 
 
-class HTTPSocketResponse(Message, HTTPResponse):  # type: ignore[misc]
+class HTTPSocketResponse(Message, HTTPResponse):
     """A response that is read as it comes, like a file.
 
     Made from a socket, it reads the head at once, waiting as the socket does. `with response:` releases it at the end.
@@ -226,19 +228,30 @@ class HTTPSocketResponse(Message, HTTPResponse):  # type: ignore[misc]
 
     def _read_headers(self) -> None:
         sock, block_size, method, headers_type, pre_buffered = self._given
-        self._read_head_from(sock, pre_buffered, block_size, method, headers_type)
+        try:
+            self._read_head_from(sock, pre_buffered, block_size, method, headers_type)
+        except BaseException:
+            sock.close()
+            raise
+
+    def release(self) -> None:
+        """Gives the connection back when the body has been read to its end, else closes it; a given socket, too."""
+        unread = self._is_attached()
+        super().release()
+        if unread and "_given" in self.__dict__:
+            self._given[0].close()
 
     def _extra(self, index: int, default: Any) -> Any:
         extras = self._extras()
         return default if extras is None else extras[index]
 
     # Existing programs look at these, and set them.
-    method = _Computed[str](lambda self: self._extra(0, "GET"))  # type: ignore[assignment]
+    method = _Computed[str](lambda self: self._extra(0, "GET"))
     block_size = _Computed[int](lambda self: self._extra(2, self.DEFAULT_BLOCK_SIZE))
-    headers_complete = _Computed[bool](Message._has_head)  # type: ignore[assignment]
-    message_begun = _Computed[bool](Message._has_head)  # type: ignore[assignment]
-    message_complete = _Computed[bool](Message._is_complete)  # type: ignore[assignment]
-    status_message = _Computed["str | None"](Message._reason)  # type: ignore[assignment]
+    headers_complete = _Computed[bool](Message._has_head)
+    message_begun = _Computed[bool](Message._has_head)
+    message_complete = _Computed[bool](Message._is_complete)
+    status_message = _Computed["str | None"](Message._reason)
     _sent_request = _Computed[str](Message._request_head)
 
     @_Computed
@@ -249,7 +262,7 @@ class HTTPSocketResponse(Message, HTTPResponse):  # type: ignore[misc]
         return self._given[0] if "_given" in self.__dict__ else self._extra(1, None)
 
     @_Computed
-    def _headers_index(self) -> Headers:  # type: ignore[override]
+    def _headers_index(self) -> Headers:
         """The header fields, which become Python objects here and now."""
         headers_type = self._extra(3, Headers)
         pairs = self._pairs()
@@ -272,8 +285,8 @@ class HTTPSocketResponse(Message, HTTPResponse):  # type: ignore[misc]
         raise TypeError(f"{type(self).__name__} reads from its connection and cannot be fed")
 
     def should_close(self) -> bool:
-        """Whether the connection cannot be used again once the body has been read."""
-        return not self.should_keep_alive()
+        """Whether the connection cannot be used again, or not yet: the rest of the body is still on it."""
+        return not self.message_complete or not self.should_keep_alive()
 
     def __iter__(self) -> Self:
         return self

@@ -13,7 +13,7 @@ import gevent.os
 
 from geventhttpclient.client import HTTPClient
 from geventhttpclient.response import HTTPResponse
-from tests.hubtools import FAILURES, attempt, descriptors, get
+from tests.hubtools import attempt, descriptors, get
 
 
 def fork(way: str, child: Callable[[], None]) -> Callable[[], int]:
@@ -78,7 +78,8 @@ def in_flight(port: str, way: str) -> None:
 
     def child() -> None:
         fresh = HTTPClient("127.0.0.1", int(port))
-        assert get(fresh, "/child-fresh") == b"/child-fresh"
+        # With nothing but the request itself to keep the loop running.
+        assert fresh.get("/child-fresh").read() == b"/child-fresh"
 
     assert fork(way, child)() == 0
     assert get(HTTPClient("127.0.0.1", int(port)), "/let-go") == b"/let-go"
@@ -94,10 +95,9 @@ def half_read(port: str, way: str) -> None:
     assert response.read(5) == b"/held"
 
     def child() -> None:
-        outcome = None
-        with gevent.Timeout(0.5, False):
+        with gevent.Timeout(5):
             outcome = attempt(lambda: response.read(5))
-        assert isinstance(outcome, FAILURES) or outcome is None, outcome
+        assert isinstance(outcome, Exception), outcome  # not a byte, and not for ever
         assert get(HTTPClient("127.0.0.1", int(port)), "/child") == b"/child"
 
     assert fork(way, child)() == 0
@@ -106,6 +106,32 @@ def half_read(port: str, way: str) -> None:
         assert response.read() == b"-body"
     assert get(client, "/parent-after") == b"/parent-after"
     print("ok")
+
+
+def ends_in_order(port: str, way: str) -> None:
+    """A child with its parent's waiting greenlets and connections, that ends as programs do."""
+    client = HTTPClient("127.0.0.1", int(port))
+    assert get(client, "/parent-before") == b"/parent-before"
+    others = HTTPClient("127.0.0.1", int(port), concurrency=2)
+    calls = [gevent.spawn(attempt, lambda n=n: get(others, f"/held{n}", 30)) for n in range(4)]
+    assert get(HTTPClient("127.0.0.1", int(port)), "/are-held", 30) == b"/are-held"
+
+    def child() -> None:
+        assert get(HTTPClient("127.0.0.1", int(port)), "/child") == b"/child"
+        print("child", flush=True)
+        if way != "multiprocessing":
+            sys.exit(0)
+
+    if way == "multiprocessing":
+        assert fork(way, child)() == 0
+    else:
+        number = gevent.os.fork() if way == "gevent" else os.fork()
+        if number == 0:
+            child()
+        assert os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]) == 0
+    assert get(client, "/parent-after") == b"/parent-after"
+    gevent.killall(calls)
+    print("ok", flush=True)
 
 
 def lets_go(port: str, way: str) -> None:
@@ -159,14 +185,18 @@ def with_threads(port: str, way: str) -> None:
 
 
 def again_and_again(port: str, way: str) -> None:
-    """Children of children, each with connections; descriptors do not pile up."""
+    """Children of children, each with a connection; they do not pile up."""
     client = HTTPClient("127.0.0.1", int(port))
     assert get(client, "/0") == b"/0"
-    before = len(descriptors())
+
+    def sockets() -> int:
+        return sum(target.startswith("socket:") for target in descriptors().values())
+
+    before = sockets()
 
     def child(depth: int) -> None:
         assert get(client, f"/{depth}") == f"/{depth}".encode()
-        assert len(descriptors()) <= before + 4, descriptors()
+        assert sockets() <= before, descriptors()
         if depth < 5:
             assert fork(way, lambda: child(depth + 1))() == 0
         assert get(client, f"/{depth}-after") == f"/{depth}-after".encode()

@@ -61,6 +61,17 @@ def quiet(port: str) -> None:
     del response
     gc.collect()
 
+    single = HTTPClient("127.0.0.1", int(port), network_timeout=600)
+    response = single.get("/held-body")
+    assert isinstance(attempt(lambda: single.get("/queued")), LoopExit)
+    queued = gevent.spawn(attempt, lambda: single.get("/queued"))
+    assert loop_ends()
+    queued.kill()
+    del response
+    gc.collect()
+    assert single.get("/queued").read() == b"/queued"
+    print("a queue that only this greenlet could serve: ok")
+
     held = gevent.spawn(attempt, lambda: client.get("/held"))
     gevent.wait(timeout=0.2)
     assert not held.dead
@@ -100,6 +111,7 @@ def closed_by_peer(port: str) -> None:
 
 def interrupted_main(port: str) -> None:
     """SIGINT while the main greenlet waits for a response."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which background jobs are started without
     client = HTTPClient("127.0.0.1", int(port))
     try:
         client.get("/held")
@@ -112,6 +124,7 @@ def interrupted_main(port: str) -> None:
 
 def interrupted_spawned(port: str) -> None:
     """SIGINT while a spawned greenlet waits for a response and the main one for it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     client = HTTPClient("127.0.0.1", int(port), concurrency=2)
     call = gevent.spawn(attempt, lambda: client.get("/held").read())
     try:

@@ -140,10 +140,15 @@ impl Connection {
         self.stream.is_quiet(idled.is_none_or(|idled| idled >= TRUST_MILLIS))
     }
 
-    /// Makes it ready to wait in the pool.
-    pub(crate) fn rest(&mut self) {
+    /// Nobody waits for its peer any more.
+    pub(crate) fn stop_waiting(&mut self) {
         self.patience.reset();
         self.stream.forget_waiters();
+    }
+
+    /// Makes it ready to wait in the pool.
+    pub(crate) fn rest(&mut self) {
+        self.stop_waiting();
         self.buffer = BytesMut::new();
         self.head = HeadReader::default();
         self.idle_since = Some(Instant::now());

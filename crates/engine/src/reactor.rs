@@ -50,6 +50,7 @@ pub struct Reactor {
     scratch: Cell<Option<Box<[u8]>>>,
     pub(crate) timers: Timers,
     passive: Cell<usize>,
+    epoch: Cell<u32>,
     closed: Cell<bool>,
 }
 
@@ -67,6 +68,7 @@ impl Reactor {
             scratch: Cell::default(),
             timers: Timers::default(),
             passive: Cell::new(0),
+            epoch: Cell::new(0),
             closed: Cell::new(false),
         }))
     }
@@ -159,6 +161,10 @@ impl Reactor {
         if sys::replace_poll(self.descriptor).is_err() {
             self.closed.set(true);
         }
+        // The parent's tasks have copies here, which nobody will wake: they do not count, now or when they are dropped.
+        self.timers.forget();
+        self.passive.set(0);
+        self.epoch.set(self.epoch.get().wrapping_add(1));
         self.drop_sockets();
     }
 
@@ -225,18 +231,28 @@ impl Reactor {
         self.scratch.set(Some(scratch));
     }
 
+    /// How many forks there are between this process and the reactor's making.
+    pub fn epoch(&self) -> u32 {
+        self.epoch.get()
+    }
+
     /// Counts one more passive wait until dropped.
     pub(crate) fn passive_wait(self: &Rc<Self>) -> PassiveWait {
         self.passive.set(self.passive.get() + 1);
-        PassiveWait(self.clone())
+        PassiveWait { reactor: self.clone(), epoch: self.epoch() }
     }
 }
 
-pub(crate) struct PassiveWait(Rc<Reactor>);
+pub(crate) struct PassiveWait {
+    reactor: Rc<Reactor>,
+    epoch: u32,
+}
 
 impl Drop for PassiveWait {
     fn drop(&mut self) {
-        self.0.passive.set(self.0.passive.get() - 1);
+        if self.epoch == self.reactor.epoch() {
+            self.reactor.passive.set(self.reactor.passive.get() - 1);
+        }
     }
 }
 

@@ -93,7 +93,8 @@ impl Incoming {
         self.framing.trailers()
     }
 
-    /// Reads into `out` what there is: nothing only at the end, unless `out` is full.
+    /// Reads into `out` what there is: nothing only at the end, unless `out` is full. Who gives up waiting and comes
+    /// back has waited all the time; with [`read`](Incoming::read), each wait is one of its own.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         if out.remaining() == 0 {
             return Poll::Ready(Ok(()));
@@ -119,11 +120,17 @@ impl Incoming {
         }
     }
 
+    /// Reads into `out` what there is, once there is something: nothing only at the end, unless `out` is full.
+    pub async fn read(&mut self, out: &mut ReadBuf<'_>) -> Result<()> {
+        let wait = Wait(self);
+        poll_fn(|cx| wait.0.poll_read(cx, out)).await
+    }
+
     /// Reads until `out` is full or the body is at its end.
     pub async fn read_fully(&mut self, out: &mut ReadBuf<'_>) -> Result<()> {
         loop {
             let before = out.remaining();
-            poll_fn(|cx| self.poll_read(cx, out)).await?;
+            self.read(out).await?;
             if out.remaining() == 0 || out.remaining() == before {
                 return Ok(());
             }
@@ -132,7 +139,8 @@ impl Incoming {
 
     /// Waits for more bytes to be [`ready`](Incoming::ready): `false` when there are none.
     pub async fn fetch(&mut self) -> Result<bool> {
-        poll_fn(|cx| self.poll_fetch(cx)).await
+        let wait = Wait(self);
+        poll_fn(|cx| wait.0.poll_fetch(cx)).await
     }
 
     fn poll_fetch(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool>> {
@@ -279,6 +287,18 @@ impl Incoming {
                 let error = ResponseError::EarlyEnd("its body failed before");
                 Err(Error::new(Kind::Response(error), Phase::Body))
             }
+        }
+    }
+}
+
+/// One wait for the body. At its end, and where its task gives up as well, nothing of it stays behind: the next wait has
+/// all the patience again, and nobody is woken for this one.
+struct Wait<'a>(&'a mut Incoming);
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.lease.as_mut().and_then(Lease::connection) {
+            connection.stop_waiting();
         }
     }
 }

@@ -145,8 +145,12 @@ impl Sender<'_> {
     async fn write(&mut self, parts: [&[u8]; 3]) -> Result<Option<ResponseHead>> {
         let mut parts = parts.map(IoSlice::new);
         let mut parts = parts.as_mut_slice();
-        // Skips empty parts in front, which a write would count as nothing written.
+        // Empty parts in front would be counted as nothing written, those behind would cost a vectored write.
         IoSlice::advance_slices(&mut parts, 0);
+        while parts.last().is_some_and(|part| part.is_empty()) {
+            let length = parts.len() - 1;
+            parts = parts.split_at_mut(length).0;
+        }
         poll_fn(|cx| {
             while !parts.is_empty() {
                 match self.connection.stream.poll_send(cx, parts) {

@@ -42,9 +42,11 @@ impl Stream {
     }
 
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        match self {
-            Stream::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
-            Stream::Layer(layer) => Pin::new(layer).poll_write_vectored(cx, bufs),
+        match (self, bufs) {
+            // send(2) is cheaper than writev(2).
+            (Stream::Tcp(tcp), [only]) => Pin::new(tcp).poll_write(cx, only),
+            (Stream::Tcp(tcp), _) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            (Stream::Layer(layer), _) => Pin::new(layer).poll_write_vectored(cx, bufs),
         }
     }
 

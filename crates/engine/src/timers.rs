@@ -49,6 +49,14 @@ impl Timers {
         due.into_iter().for_each(Waker::wake);
     }
 
+    /// Wakes none of those that wait now, ever. Their wakers are not dropped either: that might end the tasks.
+    pub(crate) fn forget(&self) {
+        self.next.set(None);
+        for (_, entry) in self.entries.borrow_mut().iter_mut() {
+            std::mem::forget(entry.waker.take());
+        }
+    }
+
     fn insert(&self, deadline: Instant, waker: Waker) -> usize {
         if self.next.get().is_none_or(|next| deadline < next) {
             self.next.set(Some(deadline));

@@ -3,11 +3,13 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::net::SocketAddr;
 
 use bytes::Bytes;
+use engine::dial::Resolution;
 use engine::response::Incoming;
-use engine::{FileBody, Kind, Phase, RequestBody, SystemResolver};
+use engine::{FileBody, Kind, Phase, RequestBody, Resolver, SystemResolver};
 use support::*;
 use wire::framing::CloseReason;
 
@@ -304,12 +306,38 @@ fn a_peer_that_speaks_something_else_is_refused() {
 
 #[test]
 fn nobody_listens() {
-    let peer = Peer::new([]);
-    let address = peer.address;
-    peer.finish();
+    let (address, _taken) = refusing_address();
     let (reactor, client) = client_with(address, 1, |_| ());
     let refused = run(&reactor, answer(&client, get())).expect_err("nobody listens");
-    assert!(matches!(refused.kind(), Kind::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused));
+    assert!(matches!(refused.kind(), Kind::Io(error) if error.kind() == ErrorKind::ConnectionRefused));
     assert_eq!(refused.phase(), Phase::Connect);
     assert_eq!(client.pool().statistics().in_use, 0);
+}
+
+/// Knows these addresses.
+struct Known(Vec<SocketAddr>);
+
+impl Resolver for Known {
+    fn resolve(&self, _: &str, _: u16) -> Resolution {
+        let addresses = self.0.clone();
+        Box::pin(async move { Ok(addresses) })
+    }
+}
+
+#[test]
+fn addresses_are_tried_in_their_order() {
+    let (nobody, _taken) = refusing_address();
+    let peer = Peer::new([vec![Step::Head, send(OK), Step::Closed]]);
+    let (reactor, client) = client(&peer, 1);
+    run(&reactor, async {
+        let known = Known(vec![nobody, peer.address, nobody]);
+        assert_eq!(client.send(get(), &known).await.expect("an answer").head.status, 200);
+        client.pool().close_idle();
+        let refused = client.send(get(), &Known(vec![nobody, nobody])).await.map(drop).expect_err("nobody listens");
+        assert_eq!(refused.phase(), Phase::Connect);
+        let unknown = client.send(get(), &Known(Vec::new())).await.map(drop).expect_err("no address");
+        assert!(matches!(unknown.kind(), Kind::Io(error) if error.kind() == ErrorKind::NotFound), "{unknown}");
+    });
+    assert_eq!(client.pool().statistics().in_use, 0);
+    peer.finish();
 }

@@ -3,6 +3,10 @@
 
 mod support;
 
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use engine::timers::sleep;
@@ -10,7 +14,7 @@ use engine::{Client, Error, Kind, Phase, SystemResolver};
 use support::*;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-const LIMIT: Duration = Duration::from_millis(50);
+const LIMIT: Duration = Duration::from_millis(100);
 
 fn assert_timeout(error: &Error, phase: Phase) {
     assert!(matches!(error.kind(), Kind::Timeout(limit) if *limit == LIMIT), "{error}");
@@ -142,4 +146,55 @@ fn a_limit_of_nothing_fails_at_the_first_wait() {
     assert!(matches!(failed.kind(), Kind::Timeout(Duration::ZERO)), "{failed}");
     assert_free(&client);
     peer.finish();
+}
+
+#[test]
+fn a_read_that_was_given_up_does_not_count_against_the_next() {
+    let (closed, open) = gate();
+    let peer = Peer::new([vec![Step::Head, send(&OK[..OK.len() - 1]), closed, send("k"), Step::Closed]]);
+    let (reactor, client) = client_with(peer.address, 1, |config| config.network_timeout = Some(LIMIT));
+    run(&reactor, async {
+        let mut response = client.send(get(), &SystemResolver).await.expect("a head");
+        response.body.ready().clear();
+        assert!(poll_once(pin!(response.body.fetch())).is_pending());
+        sleep(&reactor, LIMIT * 2).await;
+        assert!(poll_once(pin!(response.body.fetch())).is_pending(), "a wait of its own");
+        sleep(&reactor, LIMIT * 2).await;
+        let (fetched, ()) = join(response.body.fetch(), async { open.send(()).expect("a peer that waits") }).await;
+        assert!(fetched.expect("the last byte"));
+        assert_eq!(&response.body.ready()[..], b"k");
+    });
+    drop(client);
+    peer.finish();
+}
+
+#[test]
+fn who_gave_up_is_not_woken() {
+    let (closed, open) = gate();
+    let (sent, was_sent) = tell();
+    let peer = Peer::new([vec![Step::Head, send(&OK[..OK.len() - 1]), closed, send("k"), sent, Step::Gone]]);
+    let (reactor, client) = client_with(peer.address, 1, |config| config.network_timeout = Some(LIMIT));
+    let mut response = run(&reactor, client.send(get(), &SystemResolver)).expect("a head");
+    response.body.ready().clear();
+    let witness = Arc::new(Witness::default());
+    let waker = Waker::from(witness.clone());
+    assert!(pin!(response.body.fetch()).poll(&mut Context::from_waker(&waker)).is_pending());
+    drop(waker);
+    assert_eq!(Arc::strong_count(&witness), 1, "nobody keeps the waker");
+    open.send(()).expect("a peer that waits");
+    was_sent.wait();
+    run(&reactor, sleep(&reactor, LIMIT * 2));
+    assert_eq!(witness.0.load(Ordering::SeqCst), 0);
+    drop(response);
+    peer.finish();
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Witness(AtomicUsize);
+
+impl Wake for Witness {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
 }

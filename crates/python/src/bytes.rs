@@ -30,6 +30,7 @@ pub(crate) fn filled_by<'py>(
         let start = ffi::PyBytes_AsString(object.as_ptr()).cast::<MaybeUninit<u8>>();
         std::slice::from_raw_parts_mut(start, length)
     };
+    prefer_huge_pages(room);
     let mut buffer = ReadBuf::uninit(room);
     fill(&mut buffer)?;
     let filled = buffer.filled();
@@ -38,6 +39,24 @@ pub(crate) fn filled_by<'py>(
     }
     Ok(PyBytes::new(py, filled))
 }
+
+/// Memory that is fresh from the kernel is cleared at its first touch, page by page: for a large body that takes longer
+/// than copying it from the socket. With pages of 2 MiB there are 512 times fewer such faults.
+#[cfg(target_os = "linux")]
+fn prefer_huge_pages(room: &mut [MaybeUninit<u8>]) {
+    const HUGE_PAGE: usize = 2 * 1024 * 1024;
+    let start = room.as_mut_ptr().align_offset(HUGE_PAGE);
+    let whole = room.len().saturating_sub(start) / HUGE_PAGE * HUGE_PAGE;
+    if let Some(part) = room.get_mut(start..start + whole).filter(|part| !part.is_empty()) {
+        // SAFETY: the range is ours, aligned to pages, and the advice changes nothing of what it holds. A kernel without
+        // such pages refuses, and no harm is done.
+        let _ = unsafe { libc::madvise(part.as_mut_ptr().cast(), part.len(), libc::MADV_HUGEPAGE) };
+    }
+}
+
+/// Elsewhere the system decides.
+#[cfg(not(target_os = "linux"))]
+fn prefer_huge_pages(_room: &mut [MaybeUninit<u8>]) {}
 
 /// A descriptor of our own for the file of a Python object that is open.
 pub(crate) fn duplicate(number: i32) -> io::Result<OwnedFd> {

@@ -71,14 +71,13 @@ impl Pool {
         &self,
         host: String,
         port: u16,
-        size: usize,
+        size: i64,
         connection_timeout: Option<f64>,
         network_timeout: Option<f64>,
         is_tls: bool,
     ) -> PyResult<()> {
-        if size == 0 {
-            return Err(PyValueError::new_err("size must be at least 1: the number of connections"));
-        }
+        let size = usize::try_from(size).ok().filter(|&size| size > 0);
+        let size = size.ok_or_else(|| PyValueError::new_err("size must be at least 1: the number of connections"))?;
         let config = EngineConfig {
             host,
             port,
@@ -137,7 +136,8 @@ impl Pool {
             return Err(PyNotImplementedError::new_err("https is not supported yet: TLS comes with a later version"));
         }
         let body = Body::new(body)?;
-        let name = method.to_str()?;
+        let name = method.to_str()?.to_ascii_uppercase();
+        let name = name.as_str();
         let proxied = ProxyForm::new(proxy.as_ref())?;
         let origin = Origin {
             host: host_field.map(|host| host.to_str()).transpose()?,

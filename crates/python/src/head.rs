@@ -64,16 +64,19 @@ pub(crate) fn encode(
     let mut writer = Writer { text: Vec::with_capacity(256), ..Writer::default() };
     writer.request_line(origin, method, target)?;
     match fields {
-        None => each_line(defaults, &mut |name, value| writer.field(name, value))?,
+        None => each_line(defaults, &mut |name, value| match value {
+            Some(value) => writer.field(name, value),
+            None => Ok(()),
+        })?,
         Some(fields) => {
             let mut given = Lines::default();
             each_line(fields, &mut |name, value| {
                 given.push(name, value);
                 Ok(())
             })?;
-            each_line(defaults, &mut |name, value| match given.take(name) {
-                lines if lines.is_empty() => writer.field(name, value),
-                lines => lines.into_iter().try_for_each(|line| given.write(line, &mut writer)),
+            each_line(defaults, &mut |name, value| match (given.take(name), value) {
+                (lines, Some(value)) if lines.is_empty() => writer.field(name, value),
+                (lines, _) => lines.into_iter().try_for_each(|line| given.write(line, &mut writer)),
             })?;
             given.rest().try_for_each(|line| given.write(line, &mut writer))?;
         }
@@ -88,6 +91,8 @@ pub(crate) fn encode(
     let outgoing = writer.framing(method, origin.version, extent)?;
     writer.text.extend_from_slice(b"\r\n");
     let Writer { text, closes, expects_continue, .. } = writer;
+    // RFC 9110 section 10.1.1: HTTP/1.0 knows no 100.
+    let expects_continue = expects_continue && origin.version == "HTTP/1.1";
     Ok(Head { text, outgoing, closes, expects_continue })
 }
 
@@ -227,15 +232,18 @@ struct Line {
     start: usize,
     name_end: usize,
     end: usize,
+    /// None was given: the line stands for the absence of any of its name.
+    absent: bool,
     written: bool,
 }
 
 impl Lines {
-    fn push(&mut self, name: &[u8], value: &[u8]) {
+    fn push(&mut self, name: &[u8], value: Option<&[u8]>) {
         let start = self.text.len();
         self.text.extend_from_slice(name);
-        self.text.extend_from_slice(value);
-        self.lines.push(Line { start, name_end: start + name.len(), end: self.text.len(), written: false });
+        self.text.extend_from_slice(value.unwrap_or_default());
+        let (name_end, end) = (start + name.len(), self.text.len());
+        self.lines.push(Line { start, name_end, end, absent: value.is_none(), written: false });
     }
 
     fn part(&self, start: usize, end: usize) -> &[u8] {
@@ -262,13 +270,18 @@ impl Lines {
     }
 
     fn write(&self, line: Line, writer: &mut Writer) -> PyResult<()> {
+        if line.absent {
+            return Ok(());
+        }
         writer.field(self.part(line.start, line.name_end), self.part(line.name_end, line.end))
     }
 }
 
-type Sink<'a> = dyn FnMut(&[u8], &[u8]) -> PyResult<()> + 'a;
+/// Takes the name and the value of a line; no value for a name that is to have no line.
+type Sink<'a> = dyn FnMut(&[u8], Option<&[u8]>) -> PyResult<()> + 'a;
 
-/// Calls `sink` for each line of a Headers, another mapping, or an iterable of pairs. A value of None is no line, a list
+/// Calls `sink` for each line of a Headers, another mapping, or an iterable of pairs. A value of None is no line, nor
+/// one of the defaults of that name, a list
 /// or tuple one for each item.
 fn each_line(fields: &Bound<'_, PyAny>, sink: &mut Sink<'_>) -> PyResult<()> {
     let py = fields.py();
@@ -303,7 +316,7 @@ fn each_line(fields: &Bound<'_, PyAny>, sink: &mut Sink<'_>) -> PyResult<()> {
 
 fn lines_of(name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, sink: &mut Sink<'_>) -> PyResult<()> {
     if value.is_none() {
-        return Ok(());
+        return with_text("header name", name, &mut |name| sink(name, None));
     }
     if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
         return value.try_iter()?.try_for_each(|item| lines_of(name, &item?, sink));
@@ -311,12 +324,12 @@ fn lines_of(name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, sink: &mut Sink<'
     with_text("header name", name, &mut |name| {
         let label = String::from_utf8_lossy(name);
         if let Ok(text) = value.cast::<PyString>() {
-            return sink(name, &latin1(&label, text.to_str()?)?);
+            return sink(name, Some(&latin1(&label, text.to_str()?)?));
         }
         if let Ok(bytes) = value.cast::<PyBytes>() {
-            return sink(name, bytes.as_bytes());
+            return sink(name, Some(bytes.as_bytes()));
         }
-        sink(name, &latin1(&label, value.str()?.to_str()?)?)
+        sink(name, Some(&latin1(&label, value.str()?.to_str()?)?))
     })
 }
 

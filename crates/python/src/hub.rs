@@ -16,6 +16,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::c_void;
+use std::mem::ManuallyDrop;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -37,8 +38,8 @@ use crate::types;
 pub(crate) struct GilBound<T>(T);
 
 // SAFETY: all access goes through `get`, which needs an attached thread, or through drop, which happens in destructors
-// of Python objects (attached) or on the thread that owns the value. The GIL orders these accesses. No code of this
-// crate releases it while such a value is borrowed.
+// of Python objects and in functions that hold the GIL. That orders these accesses: no code of this crate releases the
+// GIL while such a value is borrowed.
 unsafe impl<T> Send for GilBound<T> {}
 // SAFETY: as above.
 unsafe impl<T> Sync for GilBound<T> {}
@@ -185,6 +186,8 @@ pub(crate) struct Runtime {
     on_io: Py<Callback>,
     /// libuv's io watchers share one handle whose `ref` cannot be changed: they are stopped and started instead.
     is_libuv: bool,
+    /// Whether the watcher was started, and not stopped by gevent since.
+    started: Cell<bool>,
     /// Whether the watcher counts for the loop.
     counted: Cell<bool>,
     /// Greenlets in [`block_on`].
@@ -195,25 +198,40 @@ pub(crate) struct Runtime {
     clients: RefCell<HashMap<u64, Rc<engine::Client>>>,
 }
 
-struct Slot(RefCell<Option<Rc<Runtime>>>);
-
 thread_local! {
-    static CURRENT: Slot = const { Slot(RefCell::new(None)) };
+    /// Emptied by [`ThreadEnd`], while the GIL is held: what is left here when Rust's own destructors run is leaked,
+    /// since they run without it, beside other threads that hold it.
+    static CURRENT: ManuallyDrop<RefCell<Option<Rc<Runtime>>>> = const { ManuallyDrop::new(RefCell::new(None)) };
 }
 
-/// Runtimes of threads that have ended, to be dropped by somebody who holds the GIL.
+/// Runtimes of threads that have ended. They are dropped by another thread, later: their greenlets were never unwound,
+/// and this is no time to do so.
 static GRAVEYARD: Mutex<Vec<GilBound<Rc<Runtime>>>> = Mutex::new(Vec::new());
 
 /// All runtimes that may still be alive.
 static REGISTRY: Mutex<Vec<GilBound<Weak<Runtime>>>> = Mutex::new(Vec::new());
 
-impl Drop for Slot {
-    /// The thread ends, and its Python state is gone already: sockets are closed, and no Python object is touched.
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.borrow_mut().take() {
-            runtime.reactor.close_quietly();
-            GRAVEYARD.lock().unwrap_or_else(PoisonError::into_inner).push(GilBound(runtime));
+/// Lies in the dictionary that Python keeps for each thread, and goes when that does: as the thread ends, but with the
+/// GIL still held.
+#[pyclass(frozen, module = "geventhttpclient._core")]
+struct ThreadEnd;
+
+impl ThreadEnd {
+    fn await_it(py: Python<'_>) -> PyResult<()> {
+        // SAFETY: attached; a borrowed reference, or null where the thread has no dictionary.
+        let locals = unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PyThreadState_GetDict()) };
+        match locals {
+            Some(locals) => locals.set_item(intern!(py, "geventhttpclient._core.ThreadEnd"), ThreadEnd),
+            None => Err(PyRuntimeError::new_err("this thread is ending: no more requests can be made in it")),
         }
+    }
+}
+
+impl Drop for ThreadEnd {
+    fn drop(&mut self) {
+        let Ok(Some(runtime)) = CURRENT.try_with(|current| current.borrow_mut().take()) else { return };
+        runtime.reactor.close_quietly();
+        GRAVEYARD.lock().unwrap_or_else(PoisonError::into_inner).push(GilBound(runtime));
     }
 }
 
@@ -221,7 +239,7 @@ impl Runtime {
     /// The runtime of this thread's hub; a new one when the hub is another than before.
     pub(crate) fn current(py: Python<'_>) -> PyResult<Rc<Runtime>> {
         let gone = |_| PyRuntimeError::new_err("this thread is ending: no more requests can be made in it");
-        let cached = CURRENT.try_with(|slot| slot.0.borrow().clone()).map_err(gone)?;
+        let cached = CURRENT.try_with(|current| current.borrow().clone()).map_err(gone)?;
         match cached {
             Some(runtime) if runtime.hub_is_alive(py)? => Ok(runtime),
             _ => Runtime::create(py),
@@ -237,7 +255,7 @@ impl Runtime {
     fn create(py: Python<'_>) -> PyResult<Rc<Runtime>> {
         let buried = std::mem::take(&mut *GRAVEYARD.lock().unwrap_or_else(PoisonError::into_inner));
         drop(buried);
-        let outdated = CURRENT.with(|slot| slot.0.borrow_mut().take());
+        let outdated = CURRENT.with(|current| current.borrow_mut().take());
         if let Some(outdated) = outdated {
             outdated.retire(py);
         }
@@ -268,6 +286,7 @@ impl Runtime {
             on_timer: on_timer.clone_ref(py),
             on_io: on_io.clone_ref(py),
             is_libuv,
+            started: Cell::new(false),
             counted: Cell::new(false),
             parked: Cell::new(0),
             armed: Cell::new(None),
@@ -278,16 +297,12 @@ impl Runtime {
             callback.get().runtime.get(py).replace(Rc::downgrade(&runtime));
         }
         runtime.ready.get(py).callback.replace(Some(on_ready));
-        if !is_libuv {
-            // Started once and for all; whether it counts is what changes.
-            runtime.watcher.bind(py).setattr("ref", false)?;
-            runtime.watcher.call_method1(py, "start", (&on_io,))?;
-        }
         let mut registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
         registry.retain(|known| known.get(py).strong_count() > 0);
         registry.push(GilBound(Rc::downgrade(&runtime)));
         drop(registry);
-        CURRENT.with(|slot| slot.0.replace(Some(runtime.clone())));
+        ThreadEnd::await_it(py)?;
+        CURRENT.with(|current| current.replace(Some(runtime.clone())));
         Ok(runtime)
     }
 
@@ -319,10 +334,15 @@ impl Runtime {
     /// Makes the watcher count for the loop if, and only if, some greenlet waits for the kernel.
     fn settle(&self, py: Python<'_>) -> PyResult<()> {
         let wanted = self.parked.get() > self.reactor.passive_waits();
-        if wanted == self.counted.get() {
+        if wanted == self.counted.get() && (self.started.get() || self.is_libuv) {
             return Ok(());
         }
         let watcher = self.watcher.bind(py);
+        if !self.started.replace(true) && !self.is_libuv {
+            // Started once and for all; whether it counts is what changes.
+            watcher.setattr(intern!(py, "ref"), false)?;
+            watcher.call_method1(intern!(py, "start"), (&self.on_io,))?;
+        }
         match (self.is_libuv, wanted) {
             (false, _) => watcher.setattr(intern!(py, "ref"), wanted)?,
             (true, true) => drop(watcher.call_method1(intern!(py, "start"), (&self.on_io,))?),
@@ -355,10 +375,14 @@ impl Runtime {
         let task = waker.0.get(py);
         task.parked.set(true);
         self.parked.set(self.parked.get() + 1);
+        let epoch = self.reactor.epoch();
         let switched = self.prepare(py, waker).and_then(|()| switch(py, &self.hub));
         // Whatever came out of the switch: from here on a late entry of the ready list means nothing.
         task.parked.set(false);
-        self.parked.set(self.parked.get().saturating_sub(1));
+        // A fork's child starts to count anew.
+        if epoch == self.reactor.epoch() {
+            self.parked.set(self.parked.get() - 1);
+        }
         if let Ok(true) = switched {
             return Ok(());
         }
@@ -411,6 +435,13 @@ impl Runtime {
         ready.in_callback.set(false);
         // The loop may be gone by now; then there is nothing to tell it.
         let _ = self.settle(py).and_then(|()| self.arm(py));
+        if result.is_err() {
+            // gevent stops a watcher whose callback fails. The hub may yet live on (`destroy()` in a greenlet that we
+            // woke is not carried to its end): whoever waits next starts the watcher again.
+            let _ = self.watcher.call_method0(py, intern!(py, "stop"));
+            self.started.set(false);
+            self.counted.set(false);
+        }
         result
     }
 

@@ -227,6 +227,9 @@ impl Feeding<'_, '_> {
     /// Nothing more will come.
     fn end(&self) -> Result<(), Stop> {
         match self.state(|feed| mem::replace(&mut feed.stage, Stage::Busy)) {
+            Stage::Start if self.state(|feed| feed.interim > 0) => {
+                Err(ResponseError::EarlyEnd("only interim responses have come").into())
+            }
             Stage::Start => {
                 self.state(|feed| feed.stage = Stage::Start);
                 Ok(())

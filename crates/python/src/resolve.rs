@@ -22,7 +22,14 @@ impl Resolver for PoolResolver {
 /// From what getaddrinfo returns: (family, type, protocol, name, address) each, of which the address counts.
 fn addresses(pool: &Bound<'_, PyAny>) -> PyResult<Vec<SocketAddr>> {
     let found = pool.call_method0(intern!(pool.py(), "_resolve"))?;
-    found.try_iter()?.map(|entry| address(&entry?.get_item(4)?)).collect()
+    found.try_iter()?.map(|entry| of_entry(&entry?)).collect()
+}
+
+fn of_entry(entry: &Bound<'_, PyAny>) -> PyResult<SocketAddr> {
+    entry.get_item(4).and_then(|found| address(&found)).map_err(|error| {
+        let message = format!("_resolve() returned {entry:?}, which is no entry of getaddrinfo's: {error}");
+        PyValueError::new_err(message)
+    })
 }
 
 fn address(entry: &Bound<'_, PyAny>) -> PyResult<SocketAddr> {

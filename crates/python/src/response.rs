@@ -1,7 +1,6 @@
 //! A response as Python reads it. Header fields become Python objects when they are asked for.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
 use std::rc::Rc;
 
 use engine::stream::Stream;
@@ -42,6 +41,14 @@ struct State {
     runtime: Option<Rc<Runtime>>,
     close: bool,
     extras: Option<Extras>,
+}
+
+impl State {
+    /// What is no longer needed once the connection is no longer held; to be dropped outside of the borrow, since the
+    /// last response of a client may be what keeps its pool open.
+    fn let_go(&mut self) -> (Option<Rc<Runtime>>, Option<Py<PyAny>>) {
+        (self.runtime.take(), self.extras.as_mut().and_then(|extras| extras.pool.take()))
+    }
 }
 
 /// What the client tells its responses.
@@ -94,10 +101,18 @@ impl Message {
         state.close = response.body.close_reason().is_some();
         state.head = Some(Rc::new(response.head));
         state.request_head = response.request_head;
-        // Where nothing more has to be waited for, there is no need of a hub.
-        state.runtime = (!response.body.is_detached()).then_some(runtime);
+        let mut extras = extras;
+        // Where nothing more has to be waited for, there is no need of a hub, nor of the pool.
+        let pool = if response.body.is_detached() {
+            extras.pool.take()
+        } else {
+            state.runtime = Some(runtime);
+            None
+        };
         state.body = Body::Here(Box::new(response.body));
         state.extras = Some(extras);
+        drop(state);
+        drop(pool);
     }
 
     fn head(&self, py: Python<'_>) -> Option<Rc<ResponseHead>> {
@@ -112,10 +127,17 @@ impl Message {
         nothing: T,
         work: impl FnOnce(&Runtime, &mut Incoming) -> PyResult<engine::Result<T>>,
     ) -> PyResult<T> {
-        let (mut body, runtime) = {
+        let current = Runtime::current(py)?;
+        let mut body = {
             let mut state = self.0.get(py).borrow_mut();
+            let is_elsewhere = state.runtime.as_ref().is_some_and(|runtime| !Rc::ptr_eq(&current, runtime));
             match std::mem::replace(&mut state.body, Body::InUse) {
-                Body::Here(body) => (body, state.runtime.clone()),
+                Body::Here(body) if is_elsewhere && !body.is_detached() => {
+                    state.body = Body::Here(body);
+                    let message = "the response belongs to another thread, or to a hub that was destroyed";
+                    return Err(PyRuntimeError::new_err(message));
+                }
+                Body::Here(body) => body,
                 Body::InUse => return Err(read_by_another(py)),
                 other @ (Body::Absent | Body::Released) => {
                     state.body = other;
@@ -127,27 +149,20 @@ impl Message {
                 }
             }
         };
-        let result = match runtime {
-            Some(runtime) => Runtime::current(py).and_then(|current| {
-                if !Rc::ptr_eq(&current, &runtime) && !body.is_detached() {
-                    let message = "the response belongs to another thread, or to a hub that was destroyed";
-                    return Err(PyRuntimeError::new_err(message));
-                }
-                work(&runtime, &mut body)
-            }),
-            None => Runtime::current(py).and_then(|runtime| work(&runtime, &mut body)),
-        };
+        let result = work(&current, &mut body);
         let result = match result {
             Ok(result) => result,
             Err(error) => {
-                self.0.get(py).borrow_mut().body = Body::Lost;
+                let mut state = self.0.get(py).borrow_mut();
+                state.body = Body::Lost;
+                let done = state.let_go();
+                drop(state);
+                drop(done);
                 return Err(error);
             }
         };
         let mut state = self.0.get(py).borrow_mut();
-        if body.is_detached() {
-            state.runtime = None;
-        }
+        let done = if body.is_detached() { state.let_go() } else { (None, None) };
         // release() or another greenlet's doing while we waited has the last word.
         let late = match state.body {
             Body::InUse => {
@@ -157,7 +172,7 @@ impl Message {
             _ => Some(body),
         };
         drop(state);
-        drop(late);
+        drop((late, done));
         result.map_err(|error| to_python(py, error))
     }
 
@@ -462,6 +477,9 @@ impl Message {
     /// Reads into a writable buffer until it is full or the body is at its end; how many bytes that were.
     fn readinto<'py>(&self, py: Python<'py>, buffer: &Bound<'py, PyAny>) -> PyResult<usize> {
         let view = PyMemoryView::from(buffer)?.call_method1(intern!(py, "cast"), ("B",))?;
+        if view.getattr(intern!(py, "readonly"))?.is_truthy()? {
+            return Err(PyTypeError::new_err("readinto() needs a writable buffer"));
+        }
         let data = self.read_some(py, view.len()?)?;
         let length = data.as_bytes().len();
         view.set_item(pyo3::types::PySlice::new(py, 0, length as isize, 1), data)?;
@@ -483,7 +501,7 @@ impl Message {
         self.with_body(py, PyBytes::new(py, b""), |runtime, body| {
             let mut outcome = Ok(());
             let bytes = filled_by(py, length.min(DIRECT_READ), |room| {
-                outcome = block_on(py, runtime, poll_fn(|cx| body.poll_read(cx, room)))?;
+                outcome = block_on(py, runtime, body.read(room))?;
                 Ok(())
             })?;
             Ok(outcome.map(|()| bytes))
@@ -501,10 +519,10 @@ impl Message {
         };
         if attached {
             let body = std::mem::replace(&mut state.body, Body::Released);
-            let runtime = state.runtime.take();
+            let done = state.let_go();
             // Closing may wake others, which must not find the state borrowed.
             drop(state);
-            drop((body, runtime));
+            drop((body, done));
         }
     }
 }

@@ -54,6 +54,8 @@ impl ResponseHead {
 /// Finds the end of a head in a buffer that grows, looking at each byte once, and parses it when it is all there.
 #[derive(Clone, Debug, Default)]
 pub struct HeadReader {
+    /// Empty lines before the status line.
+    blank: usize,
     scanned: usize,
 }
 
@@ -64,7 +66,9 @@ impl HeadReader {
     /// Read leniently where RFC 9112 says so: empty lines before the status line (section 2.2), a bare LF as a line's
     /// end (section 2.2), obs-fold (section 5.2), no reason phrase (section 4).
     pub fn read(&mut self, input: &[u8], limits: &Limits) -> Result<Option<(ResponseHead, usize)>, ResponseError> {
-        let blank = input.iter().take_while(|&&byte| byte == b'\r' || byte == b'\n').count();
+        let unseen = input.get(self.blank..).unwrap_or_default();
+        self.blank += unseen.iter().take_while(|&&byte| byte == b'\r' || byte == b'\n').count();
+        let blank = self.blank;
         if let Some(start) = input.get(blank..) {
             check_start(start)?;
         }
@@ -78,7 +82,7 @@ impl HeadReader {
         if length > limits.head_bytes {
             return Err(ResponseError::HeadTooLarge(limits.head_bytes));
         }
-        self.scanned = 0;
+        *self = HeadReader::default();
         let text = input.get(blank..length).unwrap_or_default();
         parse(text, limits).map(|head| Some((head, length)))
     }
@@ -114,8 +118,9 @@ pub(crate) fn end_of_lines(input: &[u8], from: usize) -> Option<usize> {
 fn parse(text: &[u8], limits: &Limits) -> Result<ResponseHead, ResponseError> {
     // Most heads fit in 32 lines; the rest are parsed again into as many as the limit allows.
     let mut few = [const { MaybeUninit::uninit() }; 32];
-    match parse_into(text, &mut few) {
-        Err(httparse::Error::TooManyHeaders) => {
+    let at_most = few.len().min(limits.header_count);
+    match parse_into(text, &mut few[..at_most]) {
+        Err(httparse::Error::TooManyHeaders) if limits.header_count > at_most => {
             let mut many = vec![const { MaybeUninit::uninit() }; limits.header_count];
             parse_into(text, &mut many).map_err(|error| refusal(error, limits))
         }

@@ -260,6 +260,14 @@ fn read_to_close(stream: &mut TcpStream, rest: &mut Vec<u8>) {
     }
 }
 
+/// An address at which connections are refused: the port is taken, and nobody listens. Kept up by what comes with it.
+pub fn refusing_address() -> (SocketAddr, impl Sized) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+    let address = socket.local_addr().ok().and_then(|address| address.as_socket()).expect("bound");
+    (address, socket)
+}
+
 /// An address at which nobody answers a connection attempt: its queue is full. Kept up by what comes with it.
 pub fn deaf_address() -> (SocketAddr, impl Sized) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
