@@ -40,7 +40,9 @@ def check(function: Callable[[], None]) -> Callable[[], None]:
 
 
 def client(concurrency: int = 1, network_timeout: float = 20) -> HTTPClient:
-    return HTTPClient("127.0.0.1", port, concurrency=concurrency, network_timeout=network_timeout)
+    return HTTPClient(
+        "127.0.0.1", port, concurrency=concurrency, network_timeout=network_timeout, connection_timeout=20
+    )
 
 
 def fetch(source: HTTPClient, target: str) -> bytes:

@@ -90,7 +90,7 @@ def in_flight(port: str, way: str) -> None:
 
 def half_read(port: str, way: str) -> None:
     """A body half read: the child cannot read on, the parent can."""
-    client = HTTPClient("127.0.0.1", int(port))
+    client = HTTPClient("127.0.0.1", int(port), network_timeout=60)
     response: HTTPResponse = client.get("/held-body")
     assert response.read(5) == b"/held"
 
