@@ -1,5 +1,6 @@
 //! A request from Python: checked, encoded, and run as the calling greenlet.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,8 +9,7 @@ use engine::{Client, Config, Request};
 use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedStr;
-use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 use wire::framing::Asked;
 
 use crate::body::Body;
@@ -126,7 +126,7 @@ impl Pool {
         headers: Option<&Bound<'py, PyAny>>,
         default_headers: &Bound<'py, PyAny>,
         host_field: Option<&Bound<'py, PyString>>,
-        bases: Vec<PyBackedStr>,
+        bases: &Bound<'py, PyList>,
         version: &Bound<'py, PyString>,
         proxy: Option<(bool, Option<Bound<'py, PyString>>)>,
         shape: (usize, Bound<'py, PyType>),
@@ -139,12 +139,12 @@ impl Pool {
             return Err(PyNotImplementedError::new_err("https is not supported yet: TLS comes with a later version"));
         }
         let body = Body::new(body)?;
-        let name = method.to_str()?.to_ascii_uppercase();
-        let name = name.as_str();
+        let name = in_upper_case(method.to_str()?);
+        let name = name.as_ref();
         let proxied = ProxyForm::new(proxy.as_ref())?;
         let origin = Origin {
             host: host_field.map(|host| host.to_str()).transpose()?,
-            bases: &bases,
+            bases,
             absolute: proxied.absolute,
             version: version.to_str()?,
             proxy_authorization: proxied.authorization,
@@ -199,6 +199,14 @@ fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
     }
 }
 
+/// Methods are case-sensitive (RFC 9110 section 9.1), and existing programs write them as they like.
+fn in_upper_case(method: &str) -> Cow<'_, str> {
+    if method.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        return method.to_ascii_uppercase().into();
+    }
+    method.into()
+}
+
 /// How a plain proxy is asked: in absolute form, with credentials.
 struct ProxyForm<'a> {
     absolute: bool,
@@ -225,7 +233,7 @@ pub(crate) fn encode_head<'py>(
     headers: Option<&Bound<'py, PyAny>>,
     default_headers: &Bound<'py, PyAny>,
     host_field: Option<&Bound<'py, PyString>>,
-    bases: Vec<PyBackedStr>,
+    bases: &Bound<'py, PyList>,
     version: &Bound<'py, PyString>,
     proxy: Option<(bool, Option<Bound<'py, PyString>>)>,
     chunked: Option<bool>,
@@ -234,7 +242,7 @@ pub(crate) fn encode_head<'py>(
     let proxied = ProxyForm::new(proxy.as_ref())?;
     let origin = Origin {
         host: host_field.map(|host| host.to_str()).transpose()?,
-        bases: &bases,
+        bases,
         absolute: proxied.absolute,
         version: version.to_str()?,
         proxy_authorization: proxied.authorization,
