@@ -128,7 +128,7 @@ impl Pool {
         host_field: Option<&Bound<'py, PyString>>,
         bases: &Bound<'py, PyList>,
         version: &Bound<'py, PyString>,
-        proxy: Option<(bool, Option<Bound<'py, PyString>>)>,
+        proxy: Option<Proxy<'py>>,
         shape: (usize, Bound<'py, PyType>),
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
@@ -141,14 +141,7 @@ impl Pool {
         let body = Body::new(body)?;
         let name = in_upper_case(method.to_str()?);
         let name = name.as_ref();
-        let proxied = ProxyForm::new(proxy.as_ref())?;
-        let origin = Origin {
-            host: host_field.map(|host| host.to_str()).transpose()?,
-            bases,
-            absolute: proxied.absolute,
-            version: version.to_str()?,
-            proxy_authorization: proxied.authorization,
-        };
+        let origin = origin(host_field, bases, version, proxy.as_ref())?;
         let Head { text, outgoing, closes, expects_continue } =
             encode(&origin, name, target.to_str()?, default_headers, headers, body.extent())?;
         let (body, file) = body.framed(outgoing);
@@ -207,20 +200,23 @@ fn in_upper_case(method: &str) -> Cow<'_, str> {
     method.into()
 }
 
-/// How a plain proxy is asked: in absolute form, with credentials.
-struct ProxyForm<'a> {
-    absolute: bool,
-    authorization: Option<&'a str>,
-}
+/// Whether the target goes out in absolute form, and the value of Proxy-Authorization; None without a plain proxy.
+type Proxy<'py> = (bool, Option<Bound<'py, PyString>>);
 
-impl<'a> ProxyForm<'a> {
-    fn new(proxy: Option<&'a (bool, Option<Bound<'_, PyString>>)>) -> PyResult<Self> {
-        let Some((absolute, authorization)) = proxy else {
-            return Ok(ProxyForm { absolute: false, authorization: None });
-        };
-        let authorization = authorization.as_ref().map(|value| value.to_str()).transpose()?;
-        Ok(ProxyForm { absolute: *absolute, authorization })
-    }
+fn origin<'a>(
+    host_field: Option<&'a Bound<'_, PyString>>,
+    bases: &'a Bound<'a, PyList>,
+    version: &'a Bound<'_, PyString>,
+    proxy: Option<&'a Proxy<'_>>,
+) -> PyResult<Origin<'a>> {
+    let credentials = proxy.and_then(|(_, credentials)| credentials.as_ref());
+    Ok(Origin {
+        host: host_field.map(|host| host.to_str()).transpose()?,
+        bases,
+        absolute: proxy.is_some_and(|(absolute, _)| *absolute),
+        version: version.to_str()?,
+        proxy_authorization: credentials.map(|value| value.to_str()).transpose()?,
+    })
 }
 
 /// The head of a request as text: what would be sent. `chunked` overrides what the body says of its framing.
@@ -235,18 +231,11 @@ pub(crate) fn encode_head<'py>(
     host_field: Option<&Bound<'py, PyString>>,
     bases: &Bound<'py, PyList>,
     version: &Bound<'py, PyString>,
-    proxy: Option<(bool, Option<Bound<'py, PyString>>)>,
+    proxy: Option<Proxy<'py>>,
     chunked: Option<bool>,
 ) -> PyResult<Bound<'py, PyString>> {
     let py = method.py();
-    let proxied = ProxyForm::new(proxy.as_ref())?;
-    let origin = Origin {
-        host: host_field.map(|host| host.to_str()).transpose()?,
-        bases,
-        absolute: proxied.absolute,
-        version: version.to_str()?,
-        proxy_authorization: proxied.authorization,
-    };
+    let origin = origin(host_field, bases, version, proxy.as_ref())?;
     let extent = match chunked {
         Some(true) => Extent::Unknown,
         _ => Body::new(body)?.extent(),
