@@ -254,6 +254,25 @@ def test_released_while_another_greenlet_reads() -> None:
         client.close()
 
 
+def test_dropped_while_an_exception_is_on_its_way_and_another_waits_for_the_slot() -> None:
+    """The response goes, the waiter is woken, and the exception is still the same."""
+    gate = Gate()
+    error = ValueError("mine")
+
+    def raising() -> None:
+        turn()
+        raise error
+
+    with Peer(gate) as peer:
+        client = HTTPClient("127.0.0.1", peer.port)
+        owner = gevent.spawn(attempt, lambda: [client.get("/held-body"), raising()])
+        turn()
+        waiter = gevent.spawn(attempt, lambda: client.get("/after").read())
+        assert owner.get(timeout=10) is error
+        assert waiter.get(timeout=10) == b"/after"
+        client.close()
+
+
 def test_closed_while_one_waits_for_its_response_and_others_in_the_queue() -> None:
     gate = Gate()
     with Peer(gate) as peer:

@@ -164,10 +164,31 @@ impl Ready {
         self.scheduled.set(true);
         let home = self.thread == thread::current().id();
         let run = if home { &self.run_callback } else { &self.run_callback_threadsafe };
+        let pending = PendingError::set_aside(py);
         if run.call1(py, (callback,)).is_err() {
             // The loop is being destroyed, and with it whoever waits on it.
             self.scheduled.set(false);
         }
+        pending.put_back(py);
+    }
+}
+
+/// An exception that is on its way while we are called: what is dropped as a frame is left (a response, say, whose
+/// place in the pool somebody waits for) is dropped with it set. Python must not be called then.
+struct PendingError([*mut ffi::PyObject; 3]);
+
+impl PendingError {
+    fn set_aside(_py: Python<'_>) -> Self {
+        let [mut kind, mut value, mut traceback] = [std::ptr::null_mut(); 3];
+        // SAFETY: attached; the three pointers are valid, and each result is a new reference or null.
+        unsafe { ffi::PyErr_Fetch(&mut kind, &mut value, &mut traceback) };
+        PendingError([kind, value, traceback])
+    }
+
+    fn put_back(self, _py: Python<'_>) {
+        let [kind, value, traceback] = self.0;
+        // SAFETY: attached; gives back the references that were taken, each once.
+        unsafe { ffi::PyErr_Restore(kind, value, traceback) };
     }
 }
 
