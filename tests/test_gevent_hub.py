@@ -13,7 +13,7 @@ from gevent.event import AsyncResult, Event
 from gevent.exceptions import BlockingSwitchOutError, ConcurrentObjectUseError
 
 from geventhttpclient.client import HTTPClient
-from tests.hubtools import FAILURES, attempt, descriptors, get, in_thread, run, running, turn, until
+from tests.hubtools import FAILURES, attempt, choose, descriptors, get, in_thread, run, running, turn, until
 from tests.peer import Conn, Peer, serve_ok
 from tests.phases import PHASES, Connect, Phase, staged
 
@@ -85,6 +85,16 @@ def test_the_loop_runs_on_while_a_request_waits_and_no_longer() -> None:
         "requests killed in the queue: ok",
         "closed: ok",
     ]
+
+
+@pytest.mark.parametrize("loop", ["libev-cext", "libuv-cffi"])
+def test_the_loop_runs_on_for_the_owner_when_a_waiter_is_killed(loop: str) -> None:
+    gate = Gate()
+    with Peer(gate) as peer, running("hub.quiet_but_for_one", peer.port, **choose(loop)) as program:
+        assert program.read_line() == "killed"
+        gevent.sleep(0.2)  # in which its loop may find that it has nothing to wait for
+        gate.opened.set()
+        assert program.end().clean().split() == ["b'/held'"]
 
 
 def test_an_idle_connection_closed_by_the_peer_does_not_keep_the_loop_alive() -> None:

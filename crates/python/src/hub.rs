@@ -407,23 +407,23 @@ impl Runtime {
         if let Ok(true) = switched {
             return Ok(());
         }
-        let error = switched.err().unwrap_or_else(|| PyErr::fetch(py));
-        if !self.ready.get(py).in_callback.get() {
-            // Nobody else would tell the loop that there is nothing to wait for. A loop that is gone needs no telling.
-            let _ = self.settle(py);
-        }
-        Err(error)
+        Err(switched.err().unwrap_or_else(|| PyErr::fetch(py)))
     }
 
     fn prepare(&self, py: Python<'_>, waker: &Arc<TaskWaker>) -> PyResult<()> {
         let ready = self.ready.get(py);
+        self.arm(py)?;
+        if !ready.in_callback.get() {
+            // In the callback this is left to its end: most greenlets park again before that.
+            self.settle(py)?;
+        }
+        // Last, since what was called above may run code of the program's (a signal handler, a `__del__`) that waits
+        // in this greenlet, and so takes its switches.
         if waker.0.get(py).notified.get() {
             // Woken while it was being polled, perhaps by itself, to let others have their turn.
             ready.push(py, waker.clone());
         }
-        self.arm(py)?;
-        // In the callback this is left to its end: most greenlets park again before that.
-        if ready.in_callback.get() { Ok(()) } else { self.settle(py) }
+        Ok(())
     }
 
     /// What the loop calls. Never fails but with what the hub itself raises when it is told of an error.
@@ -504,6 +504,17 @@ fn discard(py: Python<'_>, watcher: Option<&Py<PyAny>>) {
 /// Runs a future as the current greenlet, letting others run while it waits. An exception that is thrown into the
 /// greenlet (kill, Timeout, KeyboardInterrupt) drops the future and comes out as it is.
 pub(crate) fn block_on<F: Future>(py: Python<'_>, runtime: &Runtime, future: F) -> PyResult<F::Output> {
+    let result = drive(py, runtime, future);
+    if result.is_err() && !runtime.ready.get(py).in_callback.get() {
+        // Nobody else would tell the loop that there is nothing to wait for: only now, since the future counted as
+        // long as it was there. A loop that is gone needs no telling.
+        let _ = runtime.settle(py);
+    }
+    result
+}
+
+#[inline(always)]
+fn drive<F: Future>(py: Python<'_>, runtime: &Runtime, future: F) -> PyResult<F::Output> {
     let greenlet = current_greenlet(py)?;
     if greenlet.is(&runtime.hub) {
         return Err(would_block_the_hub(py));
