@@ -493,6 +493,12 @@ def test_a_fork_while_another_thread_has_connections(way: str, loop: str) -> Non
 
 
 @forks
+def test_a_fork_while_a_request_waits_and_another_thread_has_a_hub(way: str, loop: str) -> None:
+    with Peer(Gate()) as peer:
+        assert run_fork("in_flight_with_threads", peer, way, loop).split() == ["ok"]
+
+
+@forks
 def test_a_child_that_ends_as_programs_do(way: str, loop: str) -> None:
     with Peer(Gate(2)) as peer:
         outcome = run("forks.ends_in_order", peer.port, way, **fork_environment(way, loop))

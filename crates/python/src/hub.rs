@@ -235,14 +235,15 @@ static REGISTRY: Mutex<Vec<GilBound<Weak<Runtime>>>> = Mutex::new(Vec::new());
 /// Lies in the dictionary that Python keeps for each thread, and goes when that does: as the thread ends, but with the
 /// GIL still held.
 #[pyclass(frozen, module = "geventhttpclient._core")]
-struct ThreadEnd;
+struct ThreadEnd(GilBound<Weak<Runtime>>);
 
 impl ThreadEnd {
-    fn await_it(py: Python<'_>) -> PyResult<()> {
+    fn await_it(py: Python<'_>, runtime: &Rc<Runtime>) -> PyResult<()> {
+        let end = ThreadEnd(GilBound::new(py, Rc::downgrade(runtime)));
         // SAFETY: attached; a borrowed reference, or null where the thread has no dictionary.
         let locals = unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PyThreadState_GetDict()) };
         match locals {
-            Some(locals) => locals.set_item(intern!(py, "geventhttpclient._core.ThreadEnd"), ThreadEnd),
+            Some(locals) => locals.set_item(intern!(py, "geventhttpclient._core.ThreadEnd"), end),
             None => Err(PyRuntimeError::new_err("this thread is ending: no more requests can be made in it")),
         }
     }
@@ -250,7 +251,12 @@ impl ThreadEnd {
 
 impl Drop for ThreadEnd {
     fn drop(&mut self) {
-        let Ok(Some(runtime)) = CURRENT.try_with(|current| current.borrow_mut().take()) else { return };
+        // The child of a fork, and the interpreter's end, clear the dictionaries of other threads in this one: its own
+        // runtime is to live on, and its polling instance may still be the parent's.
+        let own = self.0.0.as_ptr();
+        let taken =
+            CURRENT.try_with(|current| current.borrow_mut().take_if(|runtime| std::ptr::eq(Rc::as_ptr(runtime), own)));
+        let Ok(Some(runtime)) = taken else { return };
         runtime.reactor.close_quietly();
         GRAVEYARD.lock().unwrap_or_else(PoisonError::into_inner).push(GilBound(runtime));
     }
@@ -322,7 +328,7 @@ impl Runtime {
         registry.retain(|known| known.get(py).strong_count() > 0);
         registry.push(GilBound(Rc::downgrade(&runtime)));
         drop(registry);
-        ThreadEnd::await_it(py)?;
+        ThreadEnd::await_it(py, &runtime)?;
         CURRENT.with(|current| current.replace(Some(runtime.clone())));
         Ok(runtime)
     }
