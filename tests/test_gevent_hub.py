@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
+import sys
 from collections.abc import Callable, Iterator
 
 import gevent
@@ -13,9 +14,11 @@ from gevent.event import AsyncResult, Event
 from gevent.exceptions import BlockingSwitchOutError, ConcurrentObjectUseError
 
 from geventhttpclient.client import HTTPClient
+from geventhttpclient.response import HTTPSocketResponse
 from tests.hubtools import FAILURES, attempt, choose, descriptors, get, in_thread, run, running, turn, until
 from tests.peer import Conn, Peer, serve_ok
 from tests.phases import PHASES, Connect, Phase, staged
+from tests.support import saying, serving
 
 
 class Gate:
@@ -281,6 +284,40 @@ def test_dropped_while_an_exception_is_on_its_way_and_another_waits_for_the_slot
         assert owner.get(timeout=10) is error
         assert waiter.get(timeout=10) == b"/after"
         client.close()
+
+
+class Releasing:
+    """Garbage of a kind that only the collector finds, and that calls `release` when it does."""
+
+    def __init__(self, response: HTTPSocketResponse) -> None:
+        self.itself, self.response = self, response
+
+    def __del__(self) -> None:
+        self.response.release()
+
+
+@pytest.mark.parametrize("name", ["trailers", "method", "_headers_index", "_sent_request"])
+def test_the_collector_runs_code_that_comes_back_to_the_response(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    unraisable: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    fields = b"".join(b"X-%d: y\r\n" % n for n in range(100))
+    raw = b"HTTP/1.1 200 OK\r\n" + fields + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + fields + b"\r\n"
+    thresholds = gc.get_threshold()
+    with serving(saying(raw)) as (_, client):
+        response = client.get("/")
+        assert response.read() == b""
+        try:
+            for allocations in range(1, 300):
+                gc.disable()
+                gc.collect()
+                Releasing(response)
+                gc.set_threshold(allocations)
+                gc.enable()
+                getattr(response, name)
+        finally:
+            gc.set_threshold(*thresholds)
+        gc.collect()
+    assert not unraisable
 
 
 def test_closed_while_one_waits_for_its_response_and_others_in_the_queue() -> None:

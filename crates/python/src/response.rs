@@ -96,23 +96,20 @@ impl Message {
         Ok(object)
     }
 
-    fn fill(&self, py: Python<'_>, runtime: Rc<Runtime>, response: Response, extras: Extras) {
-        let mut state = self.0.get(py).borrow_mut();
-        state.close = response.body.close_reason().is_some();
-        state.head = Some(Rc::new(response.head));
-        state.request_head = response.request_head;
-        let mut extras = extras;
+    fn fill(&self, py: Python<'_>, runtime: Rc<Runtime>, response: Response, mut extras: Extras) {
+        let Response { head, body, request_head, .. } = response;
         // Where nothing more has to be waited for, there is no need of a hub, nor of the pool.
-        let pool = if response.body.is_detached() {
-            extras.pool.take()
-        } else {
-            state.runtime = Some(runtime);
-            None
+        let (runtime, pool) = if body.is_detached() { (None, extras.pool.take()) } else { (Some(runtime), None) };
+        let filled = State {
+            close: body.close_reason().is_some(),
+            head: Some(Rc::new(head)),
+            body: Body::Here(Box::new(body)),
+            request_head,
+            runtime,
+            extras: Some(extras),
         };
-        state.body = Body::Here(Box::new(response.body));
-        state.extras = Some(extras);
-        drop(state);
-        drop(pool);
+        let before = self.0.get(py).replace(filled);
+        drop((before, pool));
     }
 
     fn head(&self, py: Python<'_>) -> Option<Rc<ResponseHead>> {
@@ -393,13 +390,12 @@ impl Message {
 
     /// Every line behind a chunked body as (name, value), once the body has been read.
     fn _trailers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        match &self.0.get(py).borrow().body {
-            Body::Here(body) => match body.trailers() {
-                Some(trailers) => pairs(py, trailers),
-                None => Ok(PyList::empty(py)),
-            },
-            _ => Ok(PyList::empty(py)),
-        }
+        // A copy, since making Python objects may run the garbage collector, and with it code that comes back here.
+        let trailers = match &self.0.get(py).borrow().body {
+            Body::Here(body) => body.trailers().cloned(),
+            _ => None,
+        };
+        trailers.map_or_else(|| Ok(PyList::empty(py)), |trailers| pairs(py, &trailers))
     }
 
     /// The request's head as text.
@@ -409,10 +405,12 @@ impl Message {
 
     /// (method, pool, block_size, headers_type), or None without a head.
     fn _extras<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        let state = self.0.get(py).borrow();
-        let Some(extras) = &state.extras else { return Ok(None) };
-        let Extras { method, pool, block_size, headers_type } = extras;
-        (method, pool, *block_size, headers_type).into_pyobject(py).map(Some)
+        // Taken out of the borrow, as above.
+        let extras = self.0.get(py).borrow().extras.as_ref().map(|extras| {
+            let pool = extras.pool.as_ref().map(|pool| pool.clone_ref(py));
+            (extras.method.clone_ref(py), pool, extras.block_size, extras.headers_type.clone_ref(py))
+        });
+        extras.map(|extras| extras.into_pyobject(py)).transpose()
     }
 
     /// Reads exactly `length` bytes, or all that is left when that is less, not given or negative. `b""` at the end.
