@@ -7,7 +7,7 @@ use engine::stream::Stream;
 use engine::timers::Patience;
 use engine::{Connection, Incoming, Response};
 use memchr::memmem;
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyMemoryView, PyString, PyTuple, PyType};
@@ -422,9 +422,12 @@ impl Message {
         match length {
             None => self.read_all(py),
             Some(length) => {
-                let wanted: isize = length
-                    .extract()
-                    .map_err(|_| PyTypeError::new_err(format!("length must be an int or None, not {length:?}")))?;
+                let wanted: isize = length.extract().or_else(|error: PyErr| {
+                    // More than can be counted is all, on either side of 0.
+                    let is_huge = error.is_instance_of::<PyOverflowError>(py);
+                    let refused = || PyTypeError::new_err(format!("length must be an int or None, not {length:?}"));
+                    is_huge.then_some(-1).ok_or_else(refused)
+                })?;
                 match usize::try_from(wanted) {
                     Ok(wanted) => self.read_some(py, wanted),
                     Err(_) => self.read_all(py),
@@ -435,7 +438,9 @@ impl Message {
 
     /// Reads up to and including `sep`. The last line may lack it; `b""` at the end.
     #[pyo3(signature = (sep=None))]
-    fn readline<'py>(&self, py: Python<'py>, sep: Option<&Bound<'py, PyBytes>>) -> PyResult<Bound<'py, PyBytes>> {
+    fn readline<'py>(&self, py: Python<'py>, sep: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyBytes>> {
+        let not_bytes = |sep| PyTypeError::new_err(format!("sep must be bytes, not {sep:?}"));
+        let sep = sep.map(|sep| sep.cast::<PyBytes>().map_err(|_| not_bytes(sep))).transpose()?;
         let sep = sep.map_or(b"\r\n".as_slice(), |sep| sep.as_bytes());
         if sep.is_empty() {
             return Err(PyValueError::new_err("sep must not be empty"));
