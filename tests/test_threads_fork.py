@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -15,8 +14,7 @@ from gevent.event import Event
 from gevent.pool import Pool
 
 from geventhttpclient.client import HTTPClient
-from tests.conftest import missing
-from tests.hubtools import Outcome, attempt, descriptors, get, in_thread, run, running, until
+from tests.hubtools import Outcome, attempt, choose, descriptors, get, in_thread, run, running, until
 from tests.peer import Conn, Peer
 
 T = TypeVar("T")
@@ -370,12 +368,6 @@ def check_end(outcome: Outcome, code: int) -> None:
 LOOPS = ["libev-cext", "libuv-cffi"]
 
 
-def choose(loop: str) -> dict[str, str]:
-    if loop == "libuv-cffi" and importlib.util.find_spec("_cffi_backend") is None:
-        missing("cffi, which gevent's libuv loop is made with,")
-    return {"GEVENT_LOOP": loop}
-
-
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize(
     ("name", "code"),
@@ -496,6 +488,12 @@ def test_a_fork_while_another_thread_has_connections(way: str, loop: str) -> Non
     with Peer() as peer:
         assert run_fork("with_threads", peer, way, loop).split() == ["ok"]
         assert ["/thread-before", "/thread-after"] in [targets(conn) for conn in peer.conns]
+
+
+@forks
+def test_a_fork_while_a_request_waits_and_another_thread_has_a_hub(way: str, loop: str) -> None:
+    with Peer(Gate()) as peer:
+        assert run_fork("in_flight_with_threads", peer, way, loop).split() == ["ok"]
 
 
 @forks

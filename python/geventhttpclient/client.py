@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 from geventhttpclient import _core
@@ -105,10 +106,8 @@ class HTTPClient:
         check_port("port", port)
         if version not in (self.HTTP_11, self.HTTP_10):
             raise ValueError(f"version must be {self.HTTP_11!r} or {self.HTTP_10!r}, not {version!r}")
-        if not isinstance(concurrency, int):
-            raise TypeError(f"concurrency must be an int, not {concurrency!r}")
-        if concurrency < 1:
-            raise ValueError(f"concurrency must be at least 1, not {concurrency}")
+        check_count("block_size", block_size)
+        check_count("concurrency", concurrency)
         self.host = host
         self.port = port
         self.ssl = use_tls
@@ -289,6 +288,14 @@ def check_host(name: str, host: Any) -> None:
         raise TypeError(f"{name} must be a str, not {host!r}")
     if not _HOST.fullmatch(host):
         raise ValueError(f"{name} must be a name or an address, not {host!r}")
+
+
+def check_count(name: str, count: Any) -> None:
+    """ValueError or TypeError unless it is a number from 1 to what can be counted."""
+    if not isinstance(count, int):
+        raise TypeError(f"{name} must be an int, not {count!r}")
+    if not 1 <= count <= sys.maxsize:
+        raise ValueError(f"{name} must be at least 1 and at most {sys.maxsize}, not {count}")
 
 
 def check_port(name: str, port: Any) -> None:

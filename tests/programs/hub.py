@@ -97,6 +97,20 @@ def quiet(port: str) -> None:
     print("closed: ok")
 
 
+def quiet_but_for_one(port: str) -> None:
+    """Who leaves a pool's queue takes nothing away from who waits for the peer."""
+    client = HTTPClient("127.0.0.1", int(port), network_timeout=600)
+    owner = gevent.spawn(attempt, lambda: client.get("/held").read())
+    queued = gevent.spawn(attempt, lambda: client.get("/queued"))
+    gevent.sleep(0.01)
+    queued.kill()
+    assert not owner.dead
+    # The one answer comes from outside of this hub, for which the loop has to look at the socket.
+    print("killed", flush=True)
+    owner.join()
+    print(owner.value)
+
+
 def closed_by_peer(port: str) -> None:
     """An idle connection that the peer closes wakes nobody, and is not used again."""
     client = HTTPClient("127.0.0.1", int(port))

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use engine::{Client, Config, Request};
-use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
@@ -14,7 +14,7 @@ use wire::framing::Asked;
 
 use crate::body::Body;
 use crate::error::to_python;
-use crate::head::{Extent, Head, Origin, encode, from_latin1};
+use crate::head::{Extent, Head, Origin, characters, encode, from_latin1};
 use crate::hub::{Runtime, block_on, close_everywhere};
 use crate::resolve::PoolResolver;
 use crate::response::Message;
@@ -120,8 +120,8 @@ impl Pool {
     fn _exchange<'py>(
         slf: &Bound<'py, Self>,
         response_class: &Bound<'py, PyType>,
-        method: &Bound<'py, PyString>,
-        target: &Bound<'py, PyString>,
+        method: &Bound<'py, PyAny>,
+        target: &Bound<'py, PyAny>,
         body: Option<&Bound<'py, PyAny>>,
         headers: Option<&Bound<'py, PyAny>>,
         default_headers: &Bound<'py, PyAny>,
@@ -138,12 +138,14 @@ impl Pool {
         if config.is_tls {
             return Err(PyNotImplementedError::new_err("https is not supported yet: TLS comes with a later version"));
         }
+        let (method, target) = (text_of("method", method)?, text_of("request_uri", target)?);
+        let target = characters("request_uri", target)?;
         let body = Body::new(body)?;
-        let name = in_upper_case(method.to_str()?);
+        let name = in_upper_case(characters("method", method)?);
         let name = name.as_ref();
         let origin = origin(host_field, bases, version, proxy.as_ref())?;
         let Head { text, outgoing, closes, expects_continue } =
-            encode(&origin, name, target.to_str()?, default_headers, headers, body.extent())?;
+            encode(&origin, name, target, default_headers, headers, body.extent())?;
         let (body, file) = body.framed(outgoing);
         let asked = Asked::by(name.as_bytes());
         let idempotent = wire::request::is_idempotent(name.as_bytes());
@@ -198,6 +200,10 @@ fn in_upper_case(method: &str) -> Cow<'_, str> {
         return method.to_ascii_uppercase().into();
     }
     method.into()
+}
+
+fn text_of<'a, 'py>(name: &str, value: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyString>> {
+    value.cast().map_err(|_| PyTypeError::new_err(format!("{name} must be a str, not {value:?}")))
 }
 
 /// Whether the target goes out in absolute form, and the value of Proxy-Authorization; None without a plain proxy.

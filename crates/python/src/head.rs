@@ -326,7 +326,7 @@ fn lines_of(name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, sink: &mut Sink<'
     with_text("header name", name, &mut |name| {
         let label = String::from_utf8_lossy(name);
         if let Ok(text) = value.cast::<PyString>() {
-            return sink(name, Some(&latin1(&label, text.to_str()?)?));
+            return sink(name, Some(&latin1(&label, characters(&label, text)?)?));
         }
         if let Ok(bytes) = value.cast::<PyBytes>() {
             return sink(name, Some(bytes.as_bytes()));
@@ -337,12 +337,17 @@ fn lines_of(name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, sink: &mut Sink<'
 
 fn with_text(what: &str, text: &Bound<'_, PyAny>, then: &mut dyn FnMut(&[u8]) -> PyResult<()>) -> PyResult<()> {
     if let Ok(text) = text.cast::<PyString>() {
-        return then(&latin1(what, text.to_str()?)?);
+        return then(&latin1(what, characters(what, text)?)?);
     }
     match text.cast::<PyBytes>() {
         Ok(bytes) => then(bytes.as_bytes()),
         Err(_) => Err(PyTypeError::new_err(format!("{what} must be a str or bytes, not {}", text.get_type().name()?))),
     }
+}
+
+/// The text of a str. ValueError when it has surrogates, which stand for no character.
+pub(crate) fn characters<'a>(what: &str, text: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
+    text.to_str().map_err(|_| PyValueError::new_err(format!("Invalid value of {what}: {text:?} has lone surrogates")))
 }
 
 /// The bytes of a text in ISO-8859-1, which is what a head is made of.

@@ -8,7 +8,8 @@ use engine::stream::Stream;
 use engine::timers::Patience;
 use engine::{Connection, Incoming, Response};
 use memchr::memmem;
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyMemoryView, PyString, PyTuple, PyType};
@@ -101,24 +102,22 @@ impl Message {
         Ok(object)
     }
 
-    fn fill(&self, py: Python<'_>, runtime: Rc<Runtime>, response: Response, extras: Extras) {
-        let mut state = self.0.get(py).borrow_mut();
-        state.close = response.body.close_reason().is_some();
-        state.head = Some(Rc::new(response.head));
-        state.request_head = response.request_head;
-        state.started = Some(response.started);
-        let mut extras = extras;
+    fn fill(&self, py: Python<'_>, runtime: Rc<Runtime>, response: Response, mut extras: Extras) {
+        let Response { head, body, started, request_head, .. } = response;
         // Where nothing more has to be waited for, there is no need of a hub, nor of the pool.
-        let pool = if response.body.is_detached() {
-            extras.pool.take()
-        } else {
-            state.runtime = Some(runtime);
-            None
+        let (runtime, pool) = if body.is_detached() { (None, extras.pool.take()) } else { (Some(runtime), None) };
+        let filled = State {
+            close: body.close_reason().is_some(),
+            head: Some(Rc::new(head)),
+            body: Body::Here(Box::new(body)),
+            request_head,
+            runtime,
+            extras: Some(extras),
+            started: Some(started),
+            buffer: None,
         };
-        state.body = Body::Here(Box::new(response.body));
-        state.extras = Some(extras);
-        drop(state);
-        drop(pool);
+        let before = self.0.get(py).replace(filled);
+        drop((before, pool));
     }
 
     fn head(&self, py: Python<'_>) -> Option<Rc<ResponseHead>> {
@@ -134,6 +133,8 @@ impl Message {
         work: impl FnOnce(&Runtime, &mut Incoming) -> PyResult<engine::Result<T>>,
     ) -> PyResult<T> {
         let current = Runtime::current(py)?;
+        // Before the body is taken: a call that can only fail does it no harm.
+        current.check_may_wait(py)?;
         let mut body = {
             let mut state = self.0.get(py).borrow_mut();
             let is_elsewhere = state.runtime.as_ref().is_some_and(|runtime| !Rc::ptr_eq(&current, runtime));
@@ -314,6 +315,21 @@ impl Message {
             .add_subclass(Message(GilBound::new(py, RefCell::new(State::default()))))
     }
 
+    /// A response may lie where its pool leads to, with the pool where it leads to.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Ok(state) = self.0.while_collecting().try_borrow() else { return Ok(()) };
+        if let Some(extras) = &state.extras {
+            visit.call(&extras.pool)?;
+            visit.call(&extras.headers_type)?;
+        }
+        visit.call(&state.buffer)
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        let state = self.0.get(py).take();
+        drop(state);
+    }
+
     /// Reads a response from a Python socket, on which its request has been sent. Without a head, raises as a
     /// request does. Bytes of `read_before` come first.
     fn _read_head_from<'py>(
@@ -422,13 +438,12 @@ impl Message {
 
     /// Every line behind a chunked body as (name, value), once the body has been read.
     fn _trailers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        match &self.0.get(py).borrow().body {
-            Body::Here(body) => match body.trailers() {
-                Some(trailers) => pairs(py, trailers),
-                None => Ok(PyList::empty(py)),
-            },
-            _ => Ok(PyList::empty(py)),
-        }
+        // A copy, since making Python objects may run the garbage collector, and with it code that comes back here.
+        let trailers = match &self.0.get(py).borrow().body {
+            Body::Here(body) => body.trailers().cloned(),
+            _ => None,
+        };
+        trailers.map_or_else(|| Ok(PyList::empty(py)), |trailers| pairs(py, &trailers))
     }
 
     /// The request's head as text.
@@ -438,17 +453,19 @@ impl Message {
 
     /// (method, pool, block_size, headers_type), or None without a head.
     fn _extras<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        let state = self.0.get(py).borrow();
-        let Some(extras) = &state.extras else { return Ok(None) };
-        let Extras { method, pool, block_size, headers_type } = extras;
-        (method, pool, *block_size, headers_type).into_pyobject(py).map(Some)
+        // Taken out of the borrow, as above.
+        let extras = self.0.get(py).borrow().extras.as_ref().map(|extras| {
+            let pool = extras.pool.as_ref().map(|pool| pool.clone_ref(py));
+            (extras.method.clone_ref(py), pool, extras.block_size, extras.headers_type.clone_ref(py))
+        });
+        extras.map(|extras| extras.into_pyobject(py)).transpose()
     }
 
     /// What has arrived and not been read, as a bytearray that is read first, whatever is added to it.
     #[getter]
     fn _body_buffer<'py>(&self, py: Python<'py>) -> Bound<'py, PyByteArray> {
-        let mut state = self.0.get(py).borrow_mut();
-        let state = &mut *state;
+        let mut guard = self.0.get(py).borrow_mut();
+        let state = &mut *guard;
         if let Body::Here(body) = &mut state.body {
             take_back(py, &mut state.buffer, body);
         }
@@ -456,7 +473,9 @@ impl Message {
             Body::Here(body) => PyByteArray::new(py, &body.ready().split()),
             _ => PyByteArray::new(py, b""),
         };
-        state.buffer = Some(buffer.clone().unbind());
+        let replaced = state.buffer.replace(buffer.clone().unbind());
+        drop(guard);
+        drop(replaced);
         buffer
     }
 
@@ -480,9 +499,12 @@ impl Message {
         match length {
             None => self.read_all(py),
             Some(length) => {
-                let wanted: isize = length
-                    .extract()
-                    .map_err(|_| PyTypeError::new_err(format!("length must be an int or None, not {length:?}")))?;
+                let wanted: isize = length.extract().or_else(|error: PyErr| {
+                    // More than can be counted is all, on either side of 0.
+                    let is_huge = error.is_instance_of::<PyOverflowError>(py);
+                    let refused = || PyTypeError::new_err(format!("length must be an int or None, not {length:?}"));
+                    is_huge.then_some(-1).ok_or_else(refused)
+                })?;
                 match usize::try_from(wanted) {
                     Ok(wanted) => self.read_some(py, wanted),
                     Err(_) => self.read_all(py),
@@ -493,7 +515,9 @@ impl Message {
 
     /// Reads up to and including `sep`. The last line may lack it; `b""` at the end.
     #[pyo3(signature = (sep=None))]
-    fn readline<'py>(&self, py: Python<'py>, sep: Option<&Bound<'py, PyBytes>>) -> PyResult<Bound<'py, PyBytes>> {
+    fn readline<'py>(&self, py: Python<'py>, sep: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyBytes>> {
+        let not_bytes = |sep| PyTypeError::new_err(format!("sep must be bytes, not {sep:?}"));
+        let sep = sep.map(|sep| sep.cast::<PyBytes>().map_err(|_| not_bytes(sep))).transpose()?;
         let sep = sep.map_or(b"\r\n".as_slice(), |sep| sep.as_bytes());
         if sep.is_empty() {
             return Err(PyValueError::new_err("sep must not be empty"));
