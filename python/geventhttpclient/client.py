@@ -91,8 +91,9 @@ class HTTPClient:
         """For `host` (a name or an address) and `port` (80, with TLS 443).
 
         `headers` go out with every request. Timeouts are in seconds, None is for ever: `connection_timeout` for
-        connecting to one address, `network_timeout` for each wait for the peer to take or send bytes,
-        `pool_timeout` for a wait for one of the `concurrency` connections. `block_size` is what iterating over a response yields. A plain proxy is asked in absolute form (RFC 9112 section 3.2.2).
+        connecting to one address, `network_timeout` for each wait for the peer to take or send bytes, `pool_timeout`
+        for a wait for one of the `concurrency` connections. `block_size` is what iterating over a response yields. A
+        plain proxy is asked in absolute form (RFC 9112 section 3.2.2).
 
         Raises ValueError for a version other than 1.0 and 1.1, a bad port, a `proxy_host` without `proxy_port`, and
         a concurrency below 1. `ssl=True` is accepted, but requests raise NotImplementedError as yet.

@@ -1,5 +1,6 @@
 //! A request from Python: checked, encoded, and run as the calling greenlet.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,8 +9,7 @@ use engine::{Client, Config, Request};
 use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedStr;
-use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 use wire::framing::Asked;
 
 use crate::body::Body;
@@ -126,9 +126,9 @@ impl Pool {
         headers: Option<&Bound<'py, PyAny>>,
         default_headers: &Bound<'py, PyAny>,
         host_field: Option<&Bound<'py, PyString>>,
-        bases: Vec<PyBackedStr>,
+        bases: &Bound<'py, PyList>,
         version: &Bound<'py, PyString>,
-        proxy: Option<(bool, Option<Bound<'py, PyString>>)>,
+        proxy: Option<Proxy<'py>>,
         shape: (usize, Bound<'py, PyType>),
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
@@ -139,16 +139,9 @@ impl Pool {
             return Err(PyNotImplementedError::new_err("https is not supported yet: TLS comes with a later version"));
         }
         let body = Body::new(body)?;
-        let name = method.to_str()?.to_ascii_uppercase();
-        let name = name.as_str();
-        let proxied = ProxyForm::new(proxy.as_ref())?;
-        let origin = Origin {
-            host: host_field.map(|host| host.to_str()).transpose()?,
-            bases: &bases,
-            absolute: proxied.absolute,
-            version: version.to_str()?,
-            proxy_authorization: proxied.authorization,
-        };
+        let name = in_upper_case(method.to_str()?);
+        let name = name.as_ref();
+        let origin = origin(host_field, bases, version, proxy.as_ref())?;
         let Head { text, outgoing, closes, expects_continue } =
             encode(&origin, name, target.to_str()?, default_headers, headers, body.extent())?;
         let (body, file) = body.framed(outgoing);
@@ -199,20 +192,31 @@ fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
     }
 }
 
-/// How a plain proxy is asked: in absolute form, with credentials.
-struct ProxyForm<'a> {
-    absolute: bool,
-    authorization: Option<&'a str>,
+/// Methods are case-sensitive (RFC 9110 section 9.1), and existing programs write them as they like.
+fn in_upper_case(method: &str) -> Cow<'_, str> {
+    if method.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        return method.to_ascii_uppercase().into();
+    }
+    method.into()
 }
 
-impl<'a> ProxyForm<'a> {
-    fn new(proxy: Option<&'a (bool, Option<Bound<'_, PyString>>)>) -> PyResult<Self> {
-        let Some((absolute, authorization)) = proxy else {
-            return Ok(ProxyForm { absolute: false, authorization: None });
-        };
-        let authorization = authorization.as_ref().map(|value| value.to_str()).transpose()?;
-        Ok(ProxyForm { absolute: *absolute, authorization })
-    }
+/// Whether the target goes out in absolute form, and the value of Proxy-Authorization; None without a plain proxy.
+type Proxy<'py> = (bool, Option<Bound<'py, PyString>>);
+
+fn origin<'a>(
+    host_field: Option<&'a Bound<'_, PyString>>,
+    bases: &'a Bound<'a, PyList>,
+    version: &'a Bound<'_, PyString>,
+    proxy: Option<&'a Proxy<'_>>,
+) -> PyResult<Origin<'a>> {
+    let credentials = proxy.and_then(|(_, credentials)| credentials.as_ref());
+    Ok(Origin {
+        host: host_field.map(|host| host.to_str()).transpose()?,
+        bases,
+        absolute: proxy.is_some_and(|(absolute, _)| *absolute),
+        version: version.to_str()?,
+        proxy_authorization: credentials.map(|value| value.to_str()).transpose()?,
+    })
 }
 
 /// The head of a request as text: what would be sent. `chunked` overrides what the body says of its framing.
@@ -225,20 +229,13 @@ pub(crate) fn encode_head<'py>(
     headers: Option<&Bound<'py, PyAny>>,
     default_headers: &Bound<'py, PyAny>,
     host_field: Option<&Bound<'py, PyString>>,
-    bases: Vec<PyBackedStr>,
+    bases: &Bound<'py, PyList>,
     version: &Bound<'py, PyString>,
-    proxy: Option<(bool, Option<Bound<'py, PyString>>)>,
+    proxy: Option<Proxy<'py>>,
     chunked: Option<bool>,
 ) -> PyResult<Bound<'py, PyString>> {
     let py = method.py();
-    let proxied = ProxyForm::new(proxy.as_ref())?;
-    let origin = Origin {
-        host: host_field.map(|host| host.to_str()).transpose()?,
-        bases: &bases,
-        absolute: proxied.absolute,
-        version: version.to_str()?,
-        proxy_authorization: proxied.authorization,
-    };
+    let origin = origin(host_field, bases, version, proxy.as_ref())?;
     let extent = match chunked {
         Some(true) => Extent::Unknown,
         _ => Body::new(body)?.extent(),
