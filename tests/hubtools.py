@@ -46,7 +46,7 @@ def turn(times: int = 5) -> None:
     (`gevent.sleep(0)` alone does not look at sockets, for as long as 5 ms.)
     """
     for _ in range(times):
-        gevent.sleep(0.0001)
+        gevent.sleep(0.001)
 
 
 def descriptors() -> dict[int, str]:

@@ -318,7 +318,7 @@ def fairness(port: str) -> None:
     def tick() -> None:
         seen = 0
         while not done.is_set():
-            gevent.sleep(0.0001)
+            gevent.sleep(0.001)
             bursts.append(responses - seen)
             seen = responses
 
