@@ -840,13 +840,15 @@ def test_an_early_answer_of_a_server_that_reads_on() -> None:
     """Whether the rest is sent and the connection kept, or neither: the next request is apart from it."""
 
     def script(conn: Conn) -> None:
-        request = conn.read_head()
-        assert request is not None
+        conn.read_head()
         conn.send(OK)
-        conn.read_body(request)
+        left = HUGE - len(conn.buffer)
+        while left and (data := conn.sock.recv(min(left, 1 << 20))):
+            left -= len(data)
+        conn.buffer = b""
         serve_ok(conn)
 
-    with serving(script, serve_ok) as (_, client):
+    with serving(script, serve_ok, network_timeout=15) as (_, client):
         assert client.post("/", bytes(HUGE)).read() == b"ok"
         assert client.get("/next").read() == b"/next"
 
