@@ -129,6 +129,11 @@ class Conn:
             self.sock.sendall(data[i : i + 1])
             gevent.sleep(0)
 
+    def send_at_once(self, data: bytes) -> None:
+        """A packet that lies in the client's socket when this returns; no other greenlet has run in between."""
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        assert self.sock.send(data) == len(data)
+
     def send_pieces(self, pieces: Iterable[bytes]) -> None:
         """Each piece in a packet of its own, the loop running idle in between: whoever reads sees them one by one."""
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -840,13 +840,15 @@ def test_an_early_answer_of_a_server_that_reads_on() -> None:
     """Whether the rest is sent and the connection kept, or neither: the next request is apart from it."""
 
     def script(conn: Conn) -> None:
-        request = conn.read_head()
-        assert request is not None
+        conn.read_head()
         conn.send(OK)
-        conn.read_body(request)
+        left = HUGE - len(conn.buffer)
+        while left and (data := conn.sock.recv(min(left, 1 << 20))):
+            left -= len(data)
+        conn.buffer = b""
         serve_ok(conn)
 
-    with serving(script, serve_ok) as (_, client):
+    with serving(script, serve_ok, network_timeout=15) as (_, client):
         assert client.post("/", bytes(HUGE)).read() == b"ok"
         assert client.get("/next").read() == b"/next"
 
@@ -1296,6 +1298,63 @@ def test_a_word_on_an_idle_connection_is_nobodys_answer() -> None:
         response = client.post("/second")
         assert (response.status_code, response.read()) == (200, b"/second")
         assert [r.target for r in peer.requests] == ["/first", "/second"]
+
+
+EVIL = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL"
+
+
+@pytest.mark.parametrize("verb", ["get", "post"])
+@pytest.mark.parametrize("requests_before", [1, 4])
+@pytest.mark.parametrize("strays", [EVIL, b"\r\n", b"\0"])
+def test_a_word_said_just_before_the_next_request_is_nobodys_answer(
+    verb: str, requests_before: int, strays: bytes
+) -> None:
+    """It lies in the kernel before the next request is made, though the loop has had no turn to notice it."""
+    with serving() as (peer, client):
+        for _ in range(requests_before):
+            client.get("/first").read()
+        peer.conns[0].send_at_once(strays)
+        response = getattr(client, verb)("/second")
+        assert (response.status_code, response.read()) == (200, b"/second")
+        assert [r.target for r in peer.requests] == ["/first"] * requests_before + ["/second"]
+
+
+@pytest.mark.parametrize("requests_before", [1, 4])
+def test_a_close_just_before_the_next_request_is_found_before_use(requests_before: int) -> None:
+    """A POST must not be lost to a connection that was known to be closed before it was made."""
+    with serving() as (peer, client):
+        for _ in range(requests_before):
+            client.get("/first").read()
+        peer.conns[0].finish_sending()
+        assert client.post("/second").read() == b"/second"
+        assert [r.target for r in peer.requests] == ["/first"] * requests_before + ["/second"]
+
+
+@pytest.mark.parametrize("size", [0, 100, 5_000, 70_000, 300_000, 5_000_000])
+@pytest.mark.parametrize("read", [lambda r: r.read(), lambda r: list(r), lambda r: r.read(10_000_000)])
+def test_a_response_behind_a_body_of_any_size_is_nobodys_answer(size: int, read: Callable[[Any], Any]) -> None:
+    """However the end of the body falls into the reads: what lies behind it is not left for the next request, be it
+    one that waits in the queue or one that comes later."""
+
+    def script(conn: Conn) -> None:
+        request = conn.read_request()
+        assert request is not None
+        if request.target == "/first":
+            whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size)
+            conn.send(whole[:-10])
+            conn.send_at_once(whole[-10:] + EVIL)  # in one packet: who has seen the end can see the rest
+            conn.wait_closed()
+        else:
+            conn.respond(request.target.encode())
+            serve_ok(conn)
+
+    with serving(script) as (_, client):
+        response = client.get("/first")
+        queued = gevent.spawn(lambda: client.get("/queued").read())
+        settle()
+        read(response)
+        assert client.get("/later").read() == b"/later"
+        assert queued.get() == b"/queued"
 
 
 def test_a_server_that_closes_without_a_word() -> None:
