@@ -397,6 +397,8 @@ impl Runtime {
         }
         // libev's and libuv's clocks end long before an Instant's does: a far deadline is looked at again in a day.
         let wait = deadline.saturating_duration_since(Instant::now()).min(Duration::from_secs(86_400));
+        // libuv counts in milliseconds, and gevent warns of a timer below one: where warnings are errors there would be none.
+        let wait = wait.max(Duration::from_millis(1));
         // A gevent timer keeps the time that it was made with.
         let timer = self.event_loop.bind(py).call_method1(intern!(py, "timer"), (wait.as_secs_f64(),))?;
         timer.setattr(intern!(py, "ref"), false)?;
