@@ -3,7 +3,6 @@
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::ReadBuf;
@@ -24,8 +23,6 @@ pub struct Connection {
     peer: Rc<str>,
     head: HeadReader,
     interim: usize,
-    /// Since when nobody uses it.
-    pub(crate) idle_since: Option<Instant>,
 }
 
 impl Connection {
@@ -39,7 +36,6 @@ impl Connection {
             peer,
             head: HeadReader::default(),
             interim: 0,
-            idle_since: None,
         }
     }
 
@@ -132,12 +128,10 @@ impl Connection {
         self.fail(Kind::Response(error), Phase::Head)
     }
 
-    /// Whether it can carry another request; `idle_for_long` when the kernel is worth a question.
-    pub(crate) fn is_fit(&self, now: Option<Instant>) -> bool {
-        // What has idled less than this was seen to be well a moment ago, and asking costs a system call.
-        const TRUST_MILLIS: u128 = 5;
-        let idled = now.zip(self.idle_since).map(|(now, since)| now.saturating_duration_since(since).as_millis());
-        self.stream.is_quiet(idled.is_none_or(|idled| idled >= TRUST_MILLIS))
+    /// Whether it can carry another request. Asked before each, though it costs a system call: bytes that came unasked
+    /// must not be taken for the answer to it (RFC 9112 section 9.2), and the loop may not have had a turn to see them.
+    pub(crate) fn is_fit(&self) -> bool {
+        self.stream.is_quiet()
     }
 
     /// Nobody waits for its peer any more.
@@ -151,6 +145,5 @@ impl Connection {
         self.stop_waiting();
         self.buffer = BytesMut::new();
         self.head = HeadReader::default();
-        self.idle_since = Some(Instant::now());
     }
 }

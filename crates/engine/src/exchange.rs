@@ -76,11 +76,6 @@ impl Client {
 
     async fn exchange(&self, request: &mut Request, resolver: &dyn Resolver, started: Instant) -> Result<Response> {
         let mut lease = self.pool.lease().await?;
-        // What cannot be sent a second time is worth asking the kernel whether the peer is still there, however short
-        // a time ago it was.
-        if !request.can_be_repeated() && lease.connection().is_some_and(|connection| !connection.is_fit(None)) {
-            lease.replace(None);
-        }
         loop {
             let reused = lease.is_connected();
             if !reused {

@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::mem;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::timers::Patience;
 use crate::{Connection, Error, Kind, Phase, Reactor, Result};
@@ -89,10 +89,19 @@ impl Pool {
         if self.closed.get() {
             return Err(Error::new(Kind::PoolClosed, Phase::Pool));
         }
-        match self.lease_now() {
-            Some(lease) => Ok(lease),
-            None => self.queue().await,
-        }
+        let lease = match self.lease_now() {
+            Some(lease) => lease,
+            None => {
+                // Handed on by another task, and looked at as one that was idle is.
+                let mut lease = self.queue().await?;
+                if lease.connection().is_some_and(|connection| !connection.is_fit()) {
+                    lease.replace(None);
+                }
+                lease
+            }
+        };
+        self.reused.set(self.reused.get() + u64::from(lease.is_connected()));
+        Ok(lease)
     }
 
     fn lease_now(self: &Rc<Self>) -> Option<Lease> {
@@ -104,12 +113,9 @@ impl Pool {
             state.in_use += 1;
         }
         let mut lease = Lease { pool: Some(self.clone()), connection: None };
-        let mut now = None;
         loop {
             let Some(connection) = self.state.borrow_mut().idle.pop() else { return Some(lease) };
-            let now = *now.get_or_insert_with(Instant::now);
-            if connection.is_fit(Some(now)) {
-                self.reused.set(self.reused.get() + 1);
+            if connection.is_fit() {
                 lease.connection = Some(Box::new(connection));
                 return Some(lease);
             }
@@ -141,7 +147,6 @@ impl Pool {
                 state.in_use -= 1;
                 (connection, None)
             } else if let Some(ticket) = state.queue.pop_front() {
-                self.reused.set(self.reused.get() + u64::from(connection.is_some()));
                 let unclaimed = ticket.granted.replace(Some(Grant(connection)));
                 debug_assert!(unclaimed.is_none(), "a ticket leaves the queue when it is granted");
                 (None, ticket.waker.take())

@@ -50,9 +50,9 @@ impl Stream {
         }
     }
 
-    pub(crate) fn is_quiet(&self, probe: bool) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         match self {
-            Stream::Tcp(tcp) => tcp.is_quiet(probe),
+            Stream::Tcp(tcp) => tcp.is_quiet(),
             Stream::Layer(_) => false,
         }
     }

@@ -76,19 +76,14 @@ impl TcpStream {
     }
 
     /// Whether an idle connection has nothing to say, as it must: bytes or an end that come unasked make it useless.
-    /// With `probe` the kernel is asked in any case, else only where the events seen so far leave a doubt.
-    pub(crate) fn is_quiet(&self, probe: bool) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         if self.source.closing.get() {
             return false;
-        }
-        // The flag alone says little: a read that filled all of its room, or one that took the bytes of two events,
-        // leaves it set with nothing behind it.
-        if !probe && !self.source.readable.get() {
-            return true;
         }
         let peeked = self.with_socket(|socket| socket.peek(&mut [0; 1]));
         let quiet = matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
         if quiet {
+            // A read that filled all of its room leaves the flag set with nothing behind it.
             self.source.readable.set(false);
         }
         quiet
