@@ -6,6 +6,7 @@ the test run's own hub or process down with it. The caller's hub goes on meanwhi
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import threading
@@ -21,6 +22,7 @@ from gevent import subprocess
 
 from geventhttpclient._parser import HTTPParseError
 from geventhttpclient.client import HTTPClient
+from tests.conftest import missing
 
 T = TypeVar("T")
 
@@ -44,7 +46,7 @@ def turn(times: int = 5) -> None:
     (`gevent.sleep(0)` alone does not look at sockets, for as long as 5 ms.)
     """
     for _ in range(times):
-        gevent.sleep(0.0001)
+        gevent.sleep(0.001)
 
 
 def descriptors() -> dict[int, str]:
@@ -169,3 +171,10 @@ def run(name: str, *arguments: object, **environment: str) -> Outcome:
     """Runs the program `module.function` of tests/programs to its end."""
     with running(name, *arguments, **environment) as program:
         return program.end()
+
+
+def choose(loop: str) -> dict[str, str]:
+    """The environment in which a program runs on that loop of gevent's."""
+    if loop == "libuv-cffi" and importlib.util.find_spec("_cffi_backend") is None:
+        missing("cffi, which gevent's libuv loop is made with,")
+    return {"GEVENT_LOOP": loop}

@@ -20,7 +20,7 @@ from gevent import socket
 from gevent.event import AsyncResult, Event
 
 from geventhttpclient.client import HTTPClient
-from tests.hubtools import attempt, descriptors
+from tests.hubtools import attempt, descriptors, until
 from tests.peer import Conn, Peer, serve_ok
 
 # More than the buffers of two sockets take when the peer does not read.
@@ -102,7 +102,7 @@ class Phase:
 class PoolWait(Phase):
     """Somebody else has the only connection."""
 
-    bounds = ()
+    bounds = ("pool_timeout",)
     expected = b"/waits"
 
     def prepare(self, client: HTTPClient) -> None:
@@ -202,13 +202,18 @@ class Connect(Phase):
             peer.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             peer.listener.bind(self.address)
             peer.listener.listen(16)
+            while len(self.fillers) > 1:  # their queue went with the old one
+                self.fillers.pop().close()
         self.accept(peer)
 
     def accept(self, peer: Peer) -> None:
-        while self.fillers:
-            self.fillers.pop().close()
         if peer._acceptor is None:
             peer.__enter__()
+        # All but the last, who waits in SYN-SENT, are in the queue; a SYN that comes before they are out is dropped.
+        queued = len(self.fillers) - 1
+        until(lambda: len(peer.conns) >= queued)
+        while self.fillers:
+            self.fillers.pop().close()
 
     def close(self, peer: Peer) -> None:
         self.heal(peer)

@@ -20,6 +20,7 @@ import signal
 import socket
 import threading
 import traceback
+import warnings
 from collections.abc import Callable
 
 import gevent
@@ -40,7 +41,9 @@ def check(function: Callable[[], None]) -> Callable[[], None]:
 
 
 def client(concurrency: int = 1, network_timeout: float = 20) -> HTTPClient:
-    return HTTPClient("127.0.0.1", port, concurrency=concurrency, network_timeout=network_timeout)
+    return HTTPClient(
+        "127.0.0.1", port, concurrency=concurrency, network_timeout=network_timeout, connection_timeout=20
+    )
 
 
 def fetch(source: HTTPClient, target: str) -> bytes:
@@ -160,6 +163,18 @@ def network_timeout() -> None:
         assert isinstance(failure(lambda target=target: one.get(target).read()), TimeoutError)
         assert fetch(one, "/after") == b"/after"
     one.close()
+
+
+@check
+def short_timeouts() -> None:
+    """Also on a loop that warns of timers below a millisecond, in a program that takes warnings for errors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for n in range(10):
+            one = client(network_timeout=0.0004 + n * 0.0003)
+            with gevent.Timeout(3):
+                assert isinstance(failure(lambda one=one: one.get("/held")), TimeoutError)
+            one.close()
 
 
 @check

@@ -1522,3 +1522,37 @@ def test_nginx_expect_continue(real: HTTPClient) -> None:
     assert real.post("/echo-length", b"x" * 100_000, headers=EXPECT).read() == b"100000"
     assert real.post("/small", b"x" * 100_000, headers=EXPECT).status_code == 413
     assert time.monotonic() - start < 0.9
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("block_size", None, TypeError),
+        ("block_size", "x", TypeError),
+        ("block_size", -1, ValueError),
+        ("block_size", 0, ValueError),
+        ("concurrency", 10**30, ValueError),
+    ],
+)
+def test_an_option_that_counts_is_checked_by_name(name: str, value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=name):
+        HTTPClient("127.0.0.1", 80, **{name: value})
+
+
+@pytest.mark.parametrize("value", [None, 5, b"/x", "/\udc80"])
+@pytest.mark.parametrize("name", ["method", "request_uri"])
+def test_what_is_no_text_is_refused_by_name(name: str, value: Any) -> None:
+    arguments = {"method": "GET", "request_uri": "/", name: value}
+    with pytest.raises(ValueError if isinstance(value, str) else TypeError, match=name):
+        HTTPClient("127.0.0.1", 80).request(**arguments)
+    with pytest.raises(ValueError, match="X-Name"):
+        HTTPClient("127.0.0.1", 80).get("/", headers={"X-Name": "\udc80"})
+
+
+def test_lengths_beyond_what_can_be_counted_are_all_there_is() -> None:
+    with serving() as (_, client):
+        for length in (2**70, -(2**70)):
+            response = client.get("/")
+            with pytest.raises(TypeError, match="sep"):
+                response.readline("x")  # type: ignore[arg-type]
+            assert response.read(length) == client.get("/").read()

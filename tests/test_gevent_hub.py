@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
+import sys
 from collections.abc import Callable, Iterator
 
 import gevent
@@ -13,9 +14,11 @@ from gevent.event import AsyncResult, Event
 from gevent.exceptions import BlockingSwitchOutError, ConcurrentObjectUseError
 
 from geventhttpclient.client import HTTPClient
-from tests.hubtools import FAILURES, attempt, descriptors, get, in_thread, run, running, turn, until
+from geventhttpclient.response import HTTPSocketResponse
+from tests.hubtools import FAILURES, attempt, choose, descriptors, get, in_thread, run, running, turn, until
 from tests.peer import Conn, Peer, serve_ok
 from tests.phases import PHASES, Connect, Phase, staged
+from tests.support import saying, serving
 
 
 class Gate:
@@ -85,6 +88,16 @@ def test_the_loop_runs_on_while_a_request_waits_and_no_longer() -> None:
         "requests killed in the queue: ok",
         "closed: ok",
     ]
+
+
+@pytest.mark.parametrize("loop", ["libev-cext", "libuv-cffi"])
+def test_the_loop_runs_on_for_the_owner_when_a_waiter_is_killed(loop: str) -> None:
+    gate = Gate()
+    with Peer(gate) as peer, running("hub.quiet_but_for_one", peer.port, **choose(loop)) as program:
+        assert program.read_line() == "killed"
+        gevent.sleep(0.2)  # in which its loop may find that it has nothing to wait for
+        gate.opened.set()
+        assert program.end().clean().split() == ["b'/held'"]
 
 
 def test_an_idle_connection_closed_by_the_peer_does_not_keep_the_loop_alive() -> None:
@@ -216,9 +229,8 @@ def test_called_in_the_hub_itself() -> None:
         response = client.get("/held-body")
         assert isinstance(in_hub(lambda: client.get("/queued")), BlockingSwitchOutError)  # no slot
         assert isinstance(in_hub(response.read), BlockingSwitchOutError)
-        del response
-        gc.collect()
         gate.opened.set()
+        assert response.read() == b"/held-body"
         assert get(client, "/last") == b"/last"
         client.close()
 
@@ -252,6 +264,59 @@ def test_released_while_another_greenlet_reads() -> None:
         del response
         assert get(client, "/after") == b"/after"
         client.close()
+
+
+def test_dropped_while_an_exception_is_on_its_way_and_another_waits_for_the_slot() -> None:
+    """The response goes, the waiter is woken, and the exception is still the same."""
+    gate = Gate()
+    error = ValueError("mine")
+
+    def raising() -> None:
+        turn()
+        raise error
+
+    with Peer(gate) as peer:
+        client = HTTPClient("127.0.0.1", peer.port)
+        owner = gevent.spawn(attempt, lambda: [client.get("/held-body"), raising()])
+        turn()
+        waiter = gevent.spawn(attempt, lambda: client.get("/after").read())
+        assert owner.get(timeout=10) is error
+        assert waiter.get(timeout=10) == b"/after"
+        client.close()
+
+
+class Releasing:
+    """Garbage of a kind that only the collector finds, and that calls `release` when it does."""
+
+    def __init__(self, response: HTTPSocketResponse) -> None:
+        self.itself, self.response = self, response
+
+    def __del__(self) -> None:
+        self.response.release()
+
+
+@pytest.mark.parametrize("name", ["trailers", "method", "_headers_index", "_sent_request"])
+def test_the_collector_runs_code_that_comes_back_to_the_response(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    unraisable: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    fields = b"".join(b"X-%d: y\r\n" % n for n in range(100))
+    raw = b"HTTP/1.1 200 OK\r\n" + fields + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + fields + b"\r\n"
+    thresholds = gc.get_threshold()
+    with serving(saying(raw)) as (_, client):
+        response = client.get("/")
+        assert response.read() == b""
+        try:
+            for allocations in range(1, 300):
+                gc.disable()
+                gc.collect()
+                Releasing(response)
+                gc.set_threshold(allocations)
+                gc.enable()
+                getattr(response, name)
+        finally:
+            gc.set_threshold(*thresholds)
+        gc.collect()
+    assert not unraisable
 
 
 def test_closed_while_one_waits_for_its_response_and_others_in_the_queue() -> None:

@@ -139,9 +139,7 @@ def test_a_gevent_timeout_with_an_exception_of_its_own(kind: type[Phase]) -> Non
 
 @pytest.mark.parametrize(("kind", "bound"), [(kind, bound) for kind in PHASES for bound in kind.bounds])
 def test_own_timeout(kind: type[Phase], bound: str, bystander: Bystander) -> None:
-    # A SYN that the full listener dropped is sent again after a second: the request behind this one needs that long.
-    limit = 1.5 if bound == "connection_timeout" else 0.3
-    with staged(kind, **{bound: limit}) as stage:
+    with staged(kind, **{bound: 0.3}) as stage:
         before = descriptors()
         outcome = stage.spawn().get(timeout=15)
         assert isinstance(outcome, TimeoutError), repr(outcome)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -66,7 +67,8 @@ def test_default_timeouts() -> None:
 
 def test_the_constructor_keeps_its_parameters_in_order() -> None:
     parameters = inspect.signature(ConnectionPool).parameters
-    assert list(parameters) == ["connection_host", "connection_port", "request_host", "request_port", *PARAMETERS]
+    known = ["connection_host", "connection_port", "request_host", "request_port", *PARAMETERS]
+    assert list(parameters)[: len(known)] == known  # what is new comes behind
     assert {name: parameters[name].default for name in PARAMETERS} == PARAMETERS
 
 
@@ -405,3 +407,35 @@ def test_a_connection_that_dies_in_the_pool_gives_its_place_to_another() -> None
             while peer.open_now:
                 settle()
             assert len(peer.conns) == n
+
+
+def test_a_wait_for_a_connection_can_be_bounded() -> None:
+    """The error says that it was the pool; whoever comes later is served."""
+    with Peer() as peer, closing(HTTPClient(peer.host, peer.port, pool_timeout=0.05)) as client:
+        gone_on = Event()
+        held = gevent.spawn(holding, client, gone_on)
+        peer.accepted.wait()
+        with pytest.raises(TimeoutError, match="connection") as caught:
+            client.get("/late")
+        assert caught.value.phase == "pool"  # type: ignore[attr-defined]
+        gone_on.set()
+        assert held.get(timeout=10) == b"/held"
+        assert client.get("/after").read() == b"/after"
+        assert [request.target for request in peer.requests] == ["/held", "/after"]
+
+
+def holding(client: HTTPClient, gone_on: Event) -> bytes:
+    """Sends a request whose body does not end before `gone_on`."""
+
+    def body() -> Iterator[bytes]:
+        yield b"first"
+        gone_on.wait()
+
+    return client.post("/held", body()).read()
+
+
+@pytest.mark.parametrize(("url", "ssl"), [("http://a:1/", True), ("https://a:1/", False)])
+def test_a_pool_of_clients_told_to_use_tls_or_not_makes_one_for_an_origin(url: str, ssl: bool) -> None:
+    with HTTPClientPool(ssl=ssl) as pool:
+        assert pool.get_client(url) is pool.get_client(url)
+        assert list(pool.clients) == [("a", 1)]

@@ -17,6 +17,7 @@ import gevent
 import pytest
 from gevent import socket
 from gevent.event import Event
+from gevent.exceptions import BlockingSwitchOutError
 
 from geventhttpclient import HTTPClient
 from geventhttpclient.header import Headers
@@ -1023,3 +1024,55 @@ def test_a_peer_is_served_by_a_connection_made_in_python() -> None:
     with Peer() as peer, closing(socket.create_connection((peer.host, peer.port))) as sock:
         sock.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
         assert HTTPSocketResponse(sock).read() == b"/x"
+
+
+def test_what_has_arrived_can_be_looked_at_and_added_to() -> None:
+    """The buffer of a response is a bytearray that is read before anything else."""
+    with serving(telling(COUNTED)) as (_, client):
+        response = client.get("/")
+        assert response.read(2) == BODY[:2]
+        buffer = response._body_buffer
+        assert isinstance(buffer, bytearray)
+        buffer += b"+"
+        arrived = bytes(buffer)
+        assert response.read(len(arrived)) == arrived
+        assert response.read() == (BODY[2:] + b"+").replace(arrived, b"", 1)
+        assert response._body_buffer == b""
+
+
+def test_an_unread_response_that_lies_on_its_own_pool_is_collected() -> None:
+    """Its connection is closed then, for whoever waits for it to be."""
+    with Peer(telling(HALF)) as peer:
+        client = HTTPClient(peer.host, peer.port)
+        client._connection_pool.response = client.get("/")  # type: ignore[attr-defined]
+        del client
+        gc.collect()
+        with gevent.Timeout(10):
+            assert peer.conns[0].wait_closed() == b""
+
+
+def test_a_read_in_the_hub_does_the_body_no_harm() -> None:
+    refusals: list[BaseException] = []
+    more = Event()
+
+    def script(conn: Conn) -> None:
+        conn.read_request()
+        conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha")
+        more.wait()
+        conn.send(b"lf")
+        conn.wait_closed()
+
+    def in_hub() -> None:
+        try:
+            response.read()
+        except BaseException as e:
+            refusals.append(e)
+
+    with serving(script) as (_, client):
+        response = client.get("/")
+        gevent.get_hub().loop.run_callback(in_hub)
+        while not refusals:
+            gevent.sleep(0)
+        assert isinstance(refusals[0], BlockingSwitchOutError)
+        more.set()
+        assert response.read() == b"half"

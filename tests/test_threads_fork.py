@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -15,8 +14,7 @@ from gevent.event import Event
 from gevent.pool import Pool
 
 from geventhttpclient.client import HTTPClient
-from tests.conftest import missing
-from tests.hubtools import Outcome, attempt, descriptors, get, in_thread, run, running, until
+from tests.hubtools import Outcome, attempt, choose, descriptors, get, in_thread, run, running, until
 from tests.peer import Conn, Peer
 
 T = TypeVar("T")
@@ -270,57 +268,55 @@ def test_a_response_dropped_in_another_thread_frees_its_slot() -> None:
         client.close()
 
 
+def patient(port: int) -> HTTPClient:
+    """Of one connection, and with no deadline that would wake its hub before long."""
+    return HTTPClient("127.0.0.1", port, connection_timeout=600, network_timeout=600)
+
+
 def test_a_slot_freed_by_another_thread_wakes_the_queue() -> None:
     """The hub of the one that waits sleeps, and has to be told."""
     box: list[object] = []
-    held, freed = threading.Event(), threading.Event()
+    held = threading.Event()
 
     def work() -> bytes:
-        client = HTTPClient("127.0.0.1", peer.port)
+        client = patient(peer.port)
         box.append(client.get("/held-body"))
-        queued = gevent.spawn(get, client, "/queued", 20)
+        queued = gevent.spawn(attempt, lambda: client.get("/queued").read())
         gevent.spawn_later(0.05, held.set)
-        gevent.spawn(gevent.sleep, 3600)  # so that the loop sleeps, and does not end
         return bytes(queued.get(timeout=10))
 
     def free() -> None:
-        held.wait(10)
+        assert held.wait(10)
         box.clear()
         gc.collect()
-        freed.set()
 
     with Peer(Gate()) as peer:
         waiter = gevent.spawn(in_thread, then_without_hub(work))
-        other = threading.Thread(target=free)
-        other.start()
+        in_thread(free)
         assert waiter.get(timeout=20) == b"/queued"
-        other.join(20)
-        assert freed.is_set()
 
 
 def test_a_pool_closed_by_another_thread_turns_the_queue_away() -> None:
-    held = threading.Event()
+    held, turned_away = threading.Event(), threading.Event()
 
     def work() -> tuple[object, object]:
         response = client.get("/held-body")
         queued = gevent.spawn(attempt, lambda: client.get("/queued"))
         gevent.spawn_later(0.05, held.set)
-        gevent.spawn(gevent.sleep, 3600)
-        return queued.get(timeout=10), attempt(response.read)
+        outcome = queued.get(timeout=10)
+        turned_away.set()
+        return outcome, attempt(response.read)
+
+    def close() -> None:
+        assert held.wait(10)
+        client.close()
 
     gate = Gate()
     with Peer(gate) as peer:
-        client = HTTPClient("127.0.0.1", peer.port)
+        client = patient(peer.port)
         waiter = gevent.spawn(in_thread, then_without_hub(work))
-
-        def close() -> None:
-            held.wait(10)
-            client.close()
-
-        other = threading.Thread(target=close)
-        other.start()
-        until(lambda: not other.is_alive())
-        other.join()
+        in_thread(close)
+        until(lambda: turned_away.is_set() or waiter.dead)
         gate.opened.set()
         queued, body = waiter.get(timeout=20)
         assert isinstance(queued, RuntimeError), repr(queued)
@@ -370,12 +366,6 @@ def check_end(outcome: Outcome, code: int) -> None:
 
 
 LOOPS = ["libev-cext", "libuv-cffi"]
-
-
-def choose(loop: str) -> dict[str, str]:
-    if loop == "libuv-cffi" and importlib.util.find_spec("_cffi_backend") is None:
-        missing("cffi, which gevent's libuv loop is made with,")
-    return {"GEVENT_LOOP": loop}
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -498,6 +488,12 @@ def test_a_fork_while_another_thread_has_connections(way: str, loop: str) -> Non
     with Peer() as peer:
         assert run_fork("with_threads", peer, way, loop).split() == ["ok"]
         assert ["/thread-before", "/thread-after"] in [targets(conn) for conn in peer.conns]
+
+
+@forks
+def test_a_fork_while_a_request_waits_and_another_thread_has_a_hub(way: str, loop: str) -> None:
+    with Peer(Gate()) as peer:
+        assert run_fork("in_flight_with_threads", peer, way, loop).split() == ["ok"]
 
 
 @forks

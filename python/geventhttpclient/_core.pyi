@@ -52,8 +52,7 @@ class ConnectionPool:
         host: str,
         port: int,
         size: int,
-        connection_timeout: float | None,
-        network_timeout: float | None,
+        timeouts: tuple[float | None, float | None, float | None],
         is_tls: bool,
     ) -> None: ...
     def close(self) -> None: ...
@@ -92,6 +91,7 @@ class HTTPResponseParser:
 
 @disjoint_base
 class Message(HTTPResponseParser):
+    _body_buffer: bytearray
     def _read_head_from(
         self, socket: _Receiver, read_before: bytes, block_size: int, method: str, headers_type: type[Headers]
     ) -> None: ...

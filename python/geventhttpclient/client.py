@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 from geventhttpclient import _core
@@ -86,12 +87,14 @@ class HTTPClient:
         proxy_password: str | None = None,
         version: str = HTTP_11,
         headers_type: type[Headers] = Headers,
+        pool_timeout: float | None = None,
     ) -> None:
         """For `host` (a name or an address) and `port` (80, with TLS 443).
 
         `headers` go out with every request. Timeouts are in seconds, None is for ever: `connection_timeout` for
-        connecting to one address, `network_timeout` for each wait for the peer to take or send bytes. `block_size` is
-        what iterating over a response yields. A plain proxy is asked in absolute form (RFC 9112 section 3.2.2).
+        connecting to one address, `network_timeout` for each wait for the peer to take or send bytes, `pool_timeout`
+        for a wait for one of the `concurrency` connections. `block_size` is what iterating over a response yields. A
+        plain proxy is asked in absolute form (RFC 9112 section 3.2.2).
 
         Raises ValueError for a version other than 1.0 and 1.1, a bad port, a `proxy_host` without `proxy_port`, and
         a concurrency below 1. `ssl=True` is accepted, but requests raise NotImplementedError as yet.
@@ -103,10 +106,8 @@ class HTTPClient:
         check_port("port", port)
         if version not in (self.HTTP_11, self.HTTP_10):
             raise ValueError(f"version must be {self.HTTP_11!r} or {self.HTTP_10!r}, not {version!r}")
-        if not isinstance(concurrency, int):
-            raise TypeError(f"concurrency must be an int, not {concurrency!r}")
-        if concurrency < 1:
-            raise ValueError(f"concurrency must be at least 1, not {concurrency}")
+        check_count("block_size", block_size)
+        check_count("concurrency", concurrency)
         self.host = host
         self.port = port
         self.ssl = use_tls
@@ -131,6 +132,7 @@ class HTTPClient:
             "disable_ipv6": disable_ipv6,
             "connection_timeout": connection_timeout,
             "network_timeout": network_timeout,
+            "pool_timeout": pool_timeout,
             "use_proxy": self.use_proxy,
             "proxy_user": proxy_user,
             "proxy_password": proxy_password,
@@ -288,6 +290,14 @@ def check_host(name: str, host: Any) -> None:
         raise ValueError(f"{name} must be a name or an address, not {host!r}")
 
 
+def check_count(name: str, count: Any) -> None:
+    """ValueError or TypeError unless it is a number from 1 to what can be counted."""
+    if not isinstance(count, int):
+        raise TypeError(f"{name} must be an int, not {count!r}")
+    if not 1 <= count <= sys.maxsize:
+        raise ValueError(f"{name} must be at least 1 and at most {sys.maxsize}, not {count}")
+
+
 def check_port(name: str, port: Any) -> None:
     """ValueError or TypeError unless it is a number from 0 to 65535."""
     if not isinstance(port, int) or isinstance(port, bool):
@@ -313,7 +323,7 @@ class HTTPClientPool:
             url = URL(url)
         key: tuple[Any, ...] = (url.host, url.port)
         client = self.clients.get(key)
-        if client is not None and client.ssl != (url.scheme == PROTO_HTTPS):
+        if client is not None and client.ssl != self.client_args.get("ssl", url.scheme == PROTO_HTTPS):
             key = (url.host, url.port, url.scheme)
             client = self.clients.get(key)
         if client is None:

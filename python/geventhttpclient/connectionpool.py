@@ -47,12 +47,21 @@ class ConnectionPool(_core.ConnectionPool):
         use_proxy: bool = False,
         proxy_user: str | None = None,
         proxy_password: str | None = None,
+        pool_timeout: float | None = None,
     ) -> None:
         """`connection_*` is what is connected to (a proxy, perhaps), `request_*` who is asked.
 
         Timeouts are in seconds, None is for ever: `connection_timeout` for connecting to one address,
-        `network_timeout` for each wait for the peer to take or send bytes.
+        `network_timeout` for each wait for the peer to take or send bytes, `pool_timeout` for a wait in the queue.
+
+        Raises ValueError or TypeError that names what is not a number, or out of range.
         """
+        if not isinstance(size, int):
+            raise TypeError(f"size must be an int, not {size!r}")
+        timeouts = (connection_timeout, network_timeout, pool_timeout)
+        for name, timeout in zip(("connection_timeout", "network_timeout", "pool_timeout"), timeouts, strict=True):
+            if timeout is not None and not isinstance(timeout, (int, float)):
+                raise TypeError(f"{name} must be a number of seconds or None, not {timeout!r}")
         self._connection_host = connection_host.strip("[]")
         self._connection_port = connection_port
         self._request_host = request_host
@@ -61,9 +70,10 @@ class ConnectionPool(_core.ConnectionPool):
         self.disable_ipv6 = disable_ipv6
         self.connection_timeout = connection_timeout
         self.network_timeout = network_timeout
+        self.pool_timeout = pool_timeout
         self._use_proxy = use_proxy
         self._proxy_credentials = f"{proxy_user}:{proxy_password or ''}" if use_proxy and proxy_user else None
-        self._configure(self._connection_host, connection_port, size, connection_timeout, network_timeout, self._is_tls)
+        self._configure(self._connection_host, connection_port, size, timeouts, self._is_tls)
 
     def _resolve(self) -> list[tuple[Any, ...]]:
         """The addresses to try, in order, as `socket.getaddrinfo` returns them. Asked each time it is connected."""

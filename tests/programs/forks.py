@@ -90,7 +90,7 @@ def in_flight(port: str, way: str) -> None:
 
 def half_read(port: str, way: str) -> None:
     """A body half read: the child cannot read on, the parent can."""
-    client = HTTPClient("127.0.0.1", int(port))
+    client = HTTPClient("127.0.0.1", int(port), network_timeout=60)
     response: HTTPResponse = client.get("/held-body")
     assert response.read(5) == b"/held"
 
@@ -181,6 +181,32 @@ def with_threads(port: str, way: str) -> None:
     thread.join(30)
     assert not errors, errors
     assert get(client, "/main") == b"/main"
+    print("ok")
+
+
+def in_flight_with_threads(port: str, way: str) -> None:
+    """A request of this thread waits, and another thread has a hub: the child has no such thread any more."""
+    ready, go_on = threading.Event(), threading.Event()
+
+    def work() -> None:
+        assert get(HTTPClient("127.0.0.1", int(port)), "/thread") == b"/thread"
+        ready.set()
+        assert go_on.wait(30)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert ready.wait(30)
+    call = gevent.spawn(attempt, lambda: get(HTTPClient("127.0.0.1", int(port)), "/held", 10))
+    assert get(HTTPClient("127.0.0.1", int(port)), "/are-held", 30) == b"/are-held"
+
+    def child() -> None:
+        assert get(HTTPClient("127.0.0.1", int(port)), "/child") == b"/child"
+
+    assert fork(way, child)() == 0
+    assert get(HTTPClient("127.0.0.1", int(port)), "/let-go") == b"/let-go"
+    assert call.get(timeout=20) == b"/held", call.value
+    go_on.set()
+    thread.join(30)
     print("ok")
 
 

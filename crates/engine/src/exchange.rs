@@ -24,6 +24,8 @@ pub struct Config {
     pub connection_timeout: Option<Duration>,
     /// For each wait for the peer to take or send bytes; `None` is for ever.
     pub network_timeout: Option<Duration>,
+    /// For a place in the pool; `None` is for ever.
+    pub pool_timeout: Option<Duration>,
     /// What a response may ask of us.
     pub limits: Limits,
 }
@@ -38,6 +40,7 @@ impl Config {
             peer: peer.into(),
             connection_timeout: None,
             network_timeout: None,
+            pool_timeout: None,
             limits: Limits::default(),
         }
     }
@@ -53,7 +56,8 @@ pub struct Client {
 impl Client {
     /// With at most `connections` at a time.
     pub fn new(reactor: &Rc<Reactor>, config: Config, connections: usize) -> Self {
-        Client { reactor: reactor.clone(), config, pool: Pool::new(reactor, connections) }
+        let pool = Pool::new(reactor, connections, config.pool_timeout);
+        Client { reactor: reactor.clone(), config, pool }
     }
 
     /// Its connections.
@@ -66,11 +70,11 @@ impl Client {
     /// `resolver` is asked when a connection has to be opened.
     pub async fn send(&self, mut request: Request, resolver: &dyn Resolver) -> Result<Response> {
         let started = Instant::now();
-        let response = self.exchange(&mut request, resolver).await;
+        let response = self.exchange(&mut request, resolver, started).await;
         response.map_err(|error| error.with_peer(&self.config.peer).after(started.elapsed()))
     }
 
-    async fn exchange(&self, request: &mut Request, resolver: &dyn Resolver) -> Result<Response> {
+    async fn exchange(&self, request: &mut Request, resolver: &dyn Resolver, started: Instant) -> Result<Response> {
         let mut lease = self.pool.lease().await?;
         // What cannot be sent a second time is worth asking the kernel whether the peer is still there, however short
         // a time ago it was.
@@ -88,7 +92,7 @@ impl Client {
                 return Err(Error::new(Kind::Misuse("a lease without a connection"), Phase::Connect));
             };
             match self.trip(connection, request).await {
-                Ok(answer) => return respond(lease, request, answer, &self.config.limits),
+                Ok(answer) => return respond(lease, request, answer, &self.config.limits, started),
                 // The peer closed an idle connection while the request was under way. A fresh one, in the same place
                 // of the pool, will tell; it is tried once, since it is not a reused one.
                 Err(failed) if reused && failed.may_be_repeated(request) => lease.replace(None),
@@ -134,7 +138,7 @@ impl Failed {
     }
 }
 
-fn respond(lease: Lease, request: &mut Request, answer: Answer, limits: &Limits) -> Result<Response> {
+fn respond(lease: Lease, request: &mut Request, answer: Answer, limits: &Limits, started: Instant) -> Result<Response> {
     let Answer { head, cut } = answer;
     let framing = Framing::of(request.asked, &head).map_err(|error| Error::new(Kind::Response(error), Phase::Head))?;
     let mut close = close_reason(request.asked, &head, framing);
@@ -143,7 +147,7 @@ fn respond(lease: Lease, request: &mut Request, answer: Answer, limits: &Limits)
     }
     let body = Incoming::new(lease, Body::new(framing, limits), close);
     let request_head = std::mem::take(&mut request.head);
-    Ok(Response { head, framing, body, request_head })
+    Ok(Response { head, framing, body, started, request_head })
 }
 
 /// Reads a response from a connection that belongs to no pool and on which the request is already out.
@@ -152,9 +156,10 @@ pub async fn read_response(
     asked: wire::framing::Asked,
     limits: &Limits,
 ) -> Result<Response> {
+    let started = Instant::now();
     let head = connection.read_head(limits).await?;
     let framing = Framing::of(asked, &head).map_err(|error| connection.fail(Kind::Response(error), Phase::Head))?;
     let close = close_reason(asked, &head, framing);
     let body = Incoming::new(Lease::of(connection), Body::new(framing, limits), close);
-    Ok(Response { head, framing, body, request_head: Vec::new() })
+    Ok(Response { head, framing, body, started, request_head: Vec::new() })
 }

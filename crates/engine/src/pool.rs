@@ -7,8 +7,9 @@ use std::future::poll_fn;
 use std::mem;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::timers::Patience;
 use crate::{Connection, Error, Kind, Phase, Reactor, Result};
 
 /// What a pool has done and holds.
@@ -32,6 +33,7 @@ pub struct Statistics {
 pub struct Pool {
     reactor: Rc<Reactor>,
     limit: usize,
+    timeout: Option<Duration>,
     closed: Cell<bool>,
     opened: Cell<u64>,
     reused: Cell<u64>,
@@ -56,11 +58,12 @@ struct Ticket {
 struct Grant(Option<Box<Connection>>);
 
 impl Pool {
-    /// `limit` is at least 1.
-    pub fn new(reactor: &Rc<Reactor>, limit: usize) -> Rc<Self> {
+    /// `limit` is at least 1; `timeout` is how long a task waits in the queue, `None` is for ever.
+    pub fn new(reactor: &Rc<Reactor>, limit: usize, timeout: Option<Duration>) -> Rc<Self> {
         Rc::new(Pool {
             reactor: reactor.clone(),
             limit: limit.max(1),
+            timeout,
             closed: Cell::new(false),
             opened: Cell::new(0),
             reused: Cell::new(0),
@@ -116,8 +119,17 @@ impl Pool {
     async fn queue(self: &Rc<Self>) -> Result<Lease> {
         let place = Place { pool: self, ticket: Rc::default() };
         self.state.borrow_mut().queue.push_back(place.ticket.clone());
-        let _passive = self.reactor.passive_wait();
-        poll_fn(|cx| place.poll(cx)).await
+        // Whoever waits with a deadline waits for the clock at least, and not for other tasks alone.
+        let _passive = self.timeout.is_none().then(|| self.reactor.passive_wait());
+        let mut patience = Patience::new(&self.reactor, self.timeout);
+        poll_fn(|cx| match place.poll(cx) {
+            Poll::Pending if patience.poll_exhausted(cx) => {
+                let kind = Kind::Timeout(patience.limit().unwrap_or_default());
+                Poll::Ready(Err(Error::new(kind, Phase::Pool)))
+            }
+            polled => polled,
+        })
+        .await
     }
 
     /// A lease ends: its place goes to the first in the queue, together with the connection if that may live on.

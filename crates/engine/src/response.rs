@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::mem;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::ReadBuf;
@@ -24,6 +25,8 @@ pub struct Response {
     pub framing: Framing,
     /// The body.
     pub body: Incoming,
+    /// When the request was made.
+    pub started: Instant,
     /// The head of the request that it answers, for those who want to show it.
     pub request_head: Vec<u8>,
 }

@@ -64,7 +64,7 @@ pub(crate) async fn send(
         Ok(Some(head)) => Ok(Sent::Cut(head)),
         Err(error) if nothing_left || !error.is_disconnect() => Err(SendError { error, nothing_left }),
         // The peer has closed on us; it may have said why before that.
-        Err(error) => match sender.last_words().await {
+        Err(error) => match Box::pin(sender.last_words()).await {
             Some(head) => Ok(Sent::Cut(head)),
             None => Err(SendError { error, nothing_left }),
         },
@@ -75,20 +75,22 @@ impl Sender<'_> {
     /// The final head when it came before the end.
     async fn send(&mut self, reactor: &Rc<Reactor>, request: &mut Request) -> Result<Option<ResponseHead>> {
         if request.expects_continue && !request.body.is_empty() {
-            let stopped = self.write([&request.head, b"", b""]).await?;
-            if stopped.is_some() {
-                return Ok(stopped);
-            }
-            if let Some(head) = self.await_continue(reactor).await? {
-                return Ok(Some(head));
-            }
-            return self.body(&[], &mut request.body).await;
+            let leave = Box::pin(self.ask_leave(reactor, &request.head)).await?;
+            return if leave.is_some() { Ok(leave) } else { self.body(&[], &mut request.body).await };
         }
         self.body(&request.head, &mut request.body).await
     }
 
-    /// The head, when it is not out yet, leaves in one write with the body's first bytes.
+    /// The head, when it is not out yet, leaves in one write with the body's first bytes. What is rare is boxed, here
+    /// and elsewhere on the way: a request that waits is this future, and a greenlet's stack is copied with it.
     async fn body(&mut self, head: &[u8], body: &mut RequestBody) -> Result<Option<ResponseHead>> {
+        match body {
+            RequestBody::Bytes(bytes) => self.write([head, bytes, b""]).await,
+            streamed => Box::pin(self.streamed(head, streamed)).await,
+        }
+    }
+
+    async fn streamed(&mut self, head: &[u8], body: &mut RequestBody) -> Result<Option<ResponseHead>> {
         match body {
             RequestBody::Bytes(bytes) => self.write([head, bytes, b""]).await,
             RequestBody::File(file) => {
@@ -262,6 +264,12 @@ impl Sender<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Sends the head alone, and waits.
+    async fn ask_leave(&mut self, reactor: &Rc<Reactor>, head: &[u8]) -> Result<Option<ResponseHead>> {
+        let stopped = self.write([head, b"", b""]).await?;
+        if stopped.is_some() { Ok(stopped) } else { self.await_continue(reactor).await }
     }
 
     /// Waits for leave to send the body: a final head means that it is not wanted.

@@ -1,20 +1,20 @@
 //! A request from Python: checked, encoded, and run as the calling greenlet.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use engine::{Client, Config, Request};
-use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedStr;
-use pyo3::types::{PyDict, PyString, PyTuple, PyType};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 use wire::framing::Asked;
 
 use crate::body::Body;
 use crate::error::to_python;
-use crate::head::{Extent, Head, Origin, encode, from_latin1};
+use crate::head::{Extent, Head, Origin, characters, encode, from_latin1};
 use crate::hub::{Runtime, block_on, close_everywhere};
 use crate::resolve::PoolResolver;
 use crate::response::Message;
@@ -41,6 +41,7 @@ struct EngineConfig {
     port: u16,
     connection_timeout: Option<Duration>,
     network_timeout: Option<Duration>,
+    pool_timeout: Option<Duration>,
 }
 
 impl Pool {
@@ -66,16 +67,17 @@ impl Pool {
         Pool { id, config: OnceLock::new(), closed: AtomicBool::new(false) }
     }
 
-    /// Says where to connect to. Timeouts are in seconds; None is for ever.
+    /// Says where to connect to. The timeouts (for connecting, for the network, for the pool) are in seconds; None is
+    /// for ever.
     fn _configure(
         &self,
         host: String,
         port: u16,
         size: i64,
-        connection_timeout: Option<f64>,
-        network_timeout: Option<f64>,
+        timeouts: (Option<f64>, Option<f64>, Option<f64>),
         is_tls: bool,
     ) -> PyResult<()> {
+        let (connection_timeout, network_timeout, pool_timeout) = timeouts;
         let size = usize::try_from(size).ok().filter(|&size| size > 0);
         let size = size.ok_or_else(|| PyValueError::new_err("size must be at least 1: the number of connections"))?;
         let config = EngineConfig {
@@ -83,6 +85,7 @@ impl Pool {
             port,
             connection_timeout: seconds("connection_timeout", connection_timeout)?,
             network_timeout: seconds("network_timeout", network_timeout)?,
+            pool_timeout: seconds("pool_timeout", pool_timeout)?,
         };
         let already = || PyRuntimeError::new_err("ConnectionPool.__init__() was called twice");
         self.config.set(PoolConfig { config, size, is_tls }).map_err(|_| already())
@@ -117,15 +120,15 @@ impl Pool {
     fn _exchange<'py>(
         slf: &Bound<'py, Self>,
         response_class: &Bound<'py, PyType>,
-        method: &Bound<'py, PyString>,
-        target: &Bound<'py, PyString>,
+        method: &Bound<'py, PyAny>,
+        target: &Bound<'py, PyAny>,
         body: Option<&Bound<'py, PyAny>>,
         headers: Option<&Bound<'py, PyAny>>,
         default_headers: &Bound<'py, PyAny>,
         host_field: Option<&Bound<'py, PyString>>,
-        bases: Vec<PyBackedStr>,
+        bases: &Bound<'py, PyList>,
         version: &Bound<'py, PyString>,
-        proxy: Option<(bool, Option<Bound<'py, PyString>>)>,
+        proxy: Option<Proxy<'py>>,
         shape: (usize, Bound<'py, PyType>),
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
@@ -135,19 +138,14 @@ impl Pool {
         if config.is_tls {
             return Err(PyNotImplementedError::new_err("https is not supported yet: TLS comes with a later version"));
         }
+        let (method, target) = (text_of("method", method)?, text_of("request_uri", target)?);
+        let target = characters("request_uri", target)?;
         let body = Body::new(body)?;
-        let name = method.to_str()?.to_ascii_uppercase();
-        let name = name.as_str();
-        let proxied = ProxyForm::new(proxy.as_ref())?;
-        let origin = Origin {
-            host: host_field.map(|host| host.to_str()).transpose()?,
-            bases: &bases,
-            absolute: proxied.absolute,
-            version: version.to_str()?,
-            proxy_authorization: proxied.authorization,
-        };
+        let name = in_upper_case(characters("method", method)?);
+        let name = name.as_ref();
+        let origin = origin(host_field, bases, version, proxy.as_ref())?;
         let Head { text, outgoing, closes, expects_continue } =
-            encode(&origin, name, target.to_str()?, default_headers, headers, body.extent())?;
+            encode(&origin, name, target, default_headers, headers, body.extent())?;
         let (body, file) = body.framed(outgoing);
         let asked = Asked::by(name.as_bytes());
         let idempotent = wire::request::is_idempotent(name.as_bytes());
@@ -175,10 +173,11 @@ impl Drop for Pool {
 
 impl EngineConfig {
     fn of_thread(&self) -> Config {
-        let EngineConfig { host, port, connection_timeout, network_timeout } = self;
+        let EngineConfig { host, port, connection_timeout, network_timeout, pool_timeout } = self;
         Config {
             connection_timeout: *connection_timeout,
             network_timeout: *network_timeout,
+            pool_timeout: *pool_timeout,
             ..Config::new(host, *port)
         }
     }
@@ -195,20 +194,35 @@ fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
     }
 }
 
-/// How a plain proxy is asked: in absolute form, with credentials.
-struct ProxyForm<'a> {
-    absolute: bool,
-    authorization: Option<&'a str>,
+/// Methods are case-sensitive (RFC 9110 section 9.1), and existing programs write them as they like.
+fn in_upper_case(method: &str) -> Cow<'_, str> {
+    if method.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        return method.to_ascii_uppercase().into();
+    }
+    method.into()
 }
 
-impl<'a> ProxyForm<'a> {
-    fn new(proxy: Option<&'a (bool, Option<Bound<'_, PyString>>)>) -> PyResult<Self> {
-        let Some((absolute, authorization)) = proxy else {
-            return Ok(ProxyForm { absolute: false, authorization: None });
-        };
-        let authorization = authorization.as_ref().map(|value| value.to_str()).transpose()?;
-        Ok(ProxyForm { absolute: *absolute, authorization })
-    }
+fn text_of<'a, 'py>(name: &str, value: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyString>> {
+    value.cast().map_err(|_| PyTypeError::new_err(format!("{name} must be a str, not {value:?}")))
+}
+
+/// Whether the target goes out in absolute form, and the value of Proxy-Authorization; None without a plain proxy.
+type Proxy<'py> = (bool, Option<Bound<'py, PyString>>);
+
+fn origin<'a>(
+    host_field: Option<&'a Bound<'_, PyString>>,
+    bases: &'a Bound<'a, PyList>,
+    version: &'a Bound<'_, PyString>,
+    proxy: Option<&'a Proxy<'_>>,
+) -> PyResult<Origin<'a>> {
+    let credentials = proxy.and_then(|(_, credentials)| credentials.as_ref());
+    Ok(Origin {
+        host: host_field.map(|host| host.to_str()).transpose()?,
+        bases,
+        absolute: proxy.is_some_and(|(absolute, _)| *absolute),
+        version: version.to_str()?,
+        proxy_authorization: credentials.map(|value| value.to_str()).transpose()?,
+    })
 }
 
 /// The head of a request as text: what would be sent. `chunked` overrides what the body says of its framing.
@@ -221,20 +235,13 @@ pub(crate) fn encode_head<'py>(
     headers: Option<&Bound<'py, PyAny>>,
     default_headers: &Bound<'py, PyAny>,
     host_field: Option<&Bound<'py, PyString>>,
-    bases: Vec<PyBackedStr>,
+    bases: &Bound<'py, PyList>,
     version: &Bound<'py, PyString>,
-    proxy: Option<(bool, Option<Bound<'py, PyString>>)>,
+    proxy: Option<Proxy<'py>>,
     chunked: Option<bool>,
 ) -> PyResult<Bound<'py, PyString>> {
     let py = method.py();
-    let proxied = ProxyForm::new(proxy.as_ref())?;
-    let origin = Origin {
-        host: host_field.map(|host| host.to_str()).transpose()?,
-        bases: &bases,
-        absolute: proxied.absolute,
-        version: version.to_str()?,
-        proxy_authorization: proxied.authorization,
-    };
+    let origin = origin(host_field, bases, version, proxy.as_ref())?;
     let extent = match chunked {
         Some(true) => Extent::Unknown,
         _ => Body::new(body)?.extent(),

@@ -34,7 +34,7 @@ pub(crate) struct Origin<'a> {
     pub(crate) host: Option<&'a str>,
     /// `http://host` and the like: what an absolute target may begin with, in any case. The first is what a proxy is
     /// told.
-    pub(crate) bases: &'a [PyBackedStr],
+    pub(crate) bases: &'a Bound<'a, PyList>,
     /// Whether the target goes out in absolute form (RFC 9112 section 3.2.2).
     pub(crate) absolute: bool,
     /// `HTTP/1.1` or `HTTP/1.0`.
@@ -111,9 +111,10 @@ impl Writer {
         let refuse = |error: wire::RequestError| PyValueError::new_err(error.to_string());
         let path = if is_absolute(target) {
             // A connection goes to its own origin only; what is asked of another would reach the wrong server.
-            let path = origin.bases.iter().find_map(|base| path_below(target, base));
+            let bases: Vec<PyBackedStr> = origin.bases.extract()?;
+            let path = bases.iter().find_map(|base| path_below(target, base));
             path.ok_or_else(|| {
-                let own = origin.bases.first().map_or("", |base| base);
+                let own = bases.first().map_or("", |base| base);
                 PyValueError::new_err(format!("Invalid host in URL {target:?}: this client is for {own}"))
             })?
         } else if target.starts_with("//") {
@@ -125,7 +126,8 @@ impl Writer {
         let path = latin1("the request target", path)?;
         let mut full = Vec::with_capacity(path.len() + 1);
         if origin.absolute {
-            full.extend_from_slice(origin.bases.first().map_or("", |base| base).as_bytes());
+            let base: PyBackedStr = origin.bases.get_item(0)?.extract()?;
+            full.extend_from_slice(base.as_bytes());
         }
         // RFC 9112 section 3.2.4: the asterisk is for OPTIONS alone.
         if !(path.starts_with(b"/") || (method == "OPTIONS" && path.as_ref() == b"*")) {
@@ -324,7 +326,7 @@ fn lines_of(name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, sink: &mut Sink<'
     with_text("header name", name, &mut |name| {
         let label = String::from_utf8_lossy(name);
         if let Ok(text) = value.cast::<PyString>() {
-            return sink(name, Some(&latin1(&label, text.to_str()?)?));
+            return sink(name, Some(&latin1(&label, characters(&label, text)?)?));
         }
         if let Ok(bytes) = value.cast::<PyBytes>() {
             return sink(name, Some(bytes.as_bytes()));
@@ -335,12 +337,17 @@ fn lines_of(name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, sink: &mut Sink<'
 
 fn with_text(what: &str, text: &Bound<'_, PyAny>, then: &mut dyn FnMut(&[u8]) -> PyResult<()>) -> PyResult<()> {
     if let Ok(text) = text.cast::<PyString>() {
-        return then(&latin1(what, text.to_str()?)?);
+        return then(&latin1(what, characters(what, text)?)?);
     }
     match text.cast::<PyBytes>() {
         Ok(bytes) => then(bytes.as_bytes()),
         Err(_) => Err(PyTypeError::new_err(format!("{what} must be a str or bytes, not {}", text.get_type().name()?))),
     }
+}
+
+/// The text of a str. ValueError when it has surrogates, which stand for no character.
+pub(crate) fn characters<'a>(what: &str, text: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
+    text.to_str().map_err(|_| PyValueError::new_err(format!("Invalid value of {what}: {text:?} has lone surrogates")))
 }
 
 /// The bytes of a text in ISO-8859-1, which is what a head is made of.

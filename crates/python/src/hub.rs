@@ -52,6 +52,11 @@ impl<T> GilBound<T> {
     pub(crate) fn get(&self, _py: Python<'_>) -> &T {
         &self.0
     }
+
+    /// For `__traverse__` alone, which Python calls with the GIL held and without saying so.
+    pub(crate) fn while_collecting(&self) -> &T {
+        &self.0
+    }
 }
 
 // -------------------------------------------------------------------------------------------- greenlet's C interface
@@ -164,10 +169,31 @@ impl Ready {
         self.scheduled.set(true);
         let home = self.thread == thread::current().id();
         let run = if home { &self.run_callback } else { &self.run_callback_threadsafe };
+        let pending = PendingError::set_aside(py);
         if run.call1(py, (callback,)).is_err() {
             // The loop is being destroyed, and with it whoever waits on it.
             self.scheduled.set(false);
         }
+        pending.put_back(py);
+    }
+}
+
+/// An exception that is on its way while we are called: what is dropped as a frame is left (a response, say, whose
+/// place in the pool somebody waits for) is dropped with it set. Python must not be called then.
+struct PendingError([*mut ffi::PyObject; 3]);
+
+impl PendingError {
+    fn set_aside(_py: Python<'_>) -> Self {
+        let [mut kind, mut value, mut traceback] = [std::ptr::null_mut(); 3];
+        // SAFETY: attached; the three pointers are valid, and each result is a new reference or null.
+        unsafe { ffi::PyErr_Fetch(&mut kind, &mut value, &mut traceback) };
+        PendingError([kind, value, traceback])
+    }
+
+    fn put_back(self, _py: Python<'_>) {
+        let [kind, value, traceback] = self.0;
+        // SAFETY: attached; gives back the references that were taken, each once.
+        unsafe { ffi::PyErr_Restore(kind, value, traceback) };
     }
 }
 
@@ -214,14 +240,15 @@ static REGISTRY: Mutex<Vec<GilBound<Weak<Runtime>>>> = Mutex::new(Vec::new());
 /// Lies in the dictionary that Python keeps for each thread, and goes when that does: as the thread ends, but with the
 /// GIL still held.
 #[pyclass(frozen, module = "geventhttpclient._core")]
-struct ThreadEnd;
+struct ThreadEnd(GilBound<Weak<Runtime>>);
 
 impl ThreadEnd {
-    fn await_it(py: Python<'_>) -> PyResult<()> {
+    fn await_it(py: Python<'_>, runtime: &Rc<Runtime>) -> PyResult<()> {
+        let end = ThreadEnd(GilBound::new(py, Rc::downgrade(runtime)));
         // SAFETY: attached; a borrowed reference, or null where the thread has no dictionary.
         let locals = unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PyThreadState_GetDict()) };
         match locals {
-            Some(locals) => locals.set_item(intern!(py, "geventhttpclient._core.ThreadEnd"), ThreadEnd),
+            Some(locals) => locals.set_item(intern!(py, "geventhttpclient._core.ThreadEnd"), end),
             None => Err(PyRuntimeError::new_err("this thread is ending: no more requests can be made in it")),
         }
     }
@@ -229,7 +256,12 @@ impl ThreadEnd {
 
 impl Drop for ThreadEnd {
     fn drop(&mut self) {
-        let Ok(Some(runtime)) = CURRENT.try_with(|current| current.borrow_mut().take()) else { return };
+        // The child of a fork, and the interpreter's end, clear the dictionaries of other threads in this one: its own
+        // runtime is to live on, and its polling instance may still be the parent's.
+        let own = self.0.0.as_ptr();
+        let taken =
+            CURRENT.try_with(|current| current.borrow_mut().take_if(|runtime| std::ptr::eq(Rc::as_ptr(runtime), own)));
+        let Ok(Some(runtime)) = taken else { return };
         runtime.reactor.close_quietly();
         GRAVEYARD.lock().unwrap_or_else(PoisonError::into_inner).push(GilBound(runtime));
     }
@@ -301,7 +333,7 @@ impl Runtime {
         registry.retain(|known| known.get(py).strong_count() > 0);
         registry.push(GilBound(Rc::downgrade(&runtime)));
         drop(registry);
-        ThreadEnd::await_it(py)?;
+        ThreadEnd::await_it(py, &runtime)?;
         CURRENT.with(|current| current.replace(Some(runtime.clone())));
         Ok(runtime)
     }
@@ -314,6 +346,11 @@ impl Runtime {
         let clients = self.clients.take();
         self.reactor.close();
         drop(clients);
+    }
+
+    /// BlockingSwitchOutError in the hub's own greenlet, as of everything that waits.
+    pub(crate) fn check_may_wait(&self, py: Python<'_>) -> PyResult<()> {
+        if current_greenlet(py)?.is(&self.hub) { Err(would_block_the_hub(py)) } else { Ok(()) }
     }
 
     /// The engine's client of that number, made by `make` when this hub has not used it yet.
@@ -360,6 +397,8 @@ impl Runtime {
         }
         // libev's and libuv's clocks end long before an Instant's does: a far deadline is looked at again in a day.
         let wait = deadline.saturating_duration_since(Instant::now()).min(Duration::from_secs(86_400));
+        // libuv counts in milliseconds, and gevent warns of a timer below one: where warnings are errors there would be none.
+        let wait = wait.max(Duration::from_millis(1));
         // A gevent timer keeps the time that it was made with.
         let timer = self.event_loop.bind(py).call_method1(intern!(py, "timer"), (wait.as_secs_f64(),))?;
         timer.setattr(intern!(py, "ref"), false)?;
@@ -386,23 +425,23 @@ impl Runtime {
         if let Ok(true) = switched {
             return Ok(());
         }
-        let error = switched.err().unwrap_or_else(|| PyErr::fetch(py));
-        if !self.ready.get(py).in_callback.get() {
-            // Nobody else would tell the loop that there is nothing to wait for. A loop that is gone needs no telling.
-            let _ = self.settle(py);
-        }
-        Err(error)
+        Err(switched.err().unwrap_or_else(|| PyErr::fetch(py)))
     }
 
     fn prepare(&self, py: Python<'_>, waker: &Arc<TaskWaker>) -> PyResult<()> {
         let ready = self.ready.get(py);
+        self.arm(py)?;
+        if !ready.in_callback.get() {
+            // In the callback this is left to its end: most greenlets park again before that.
+            self.settle(py)?;
+        }
+        // Last, since what was called above may run code of the program's (a signal handler, a `__del__`) that waits
+        // in this greenlet, and so takes its switches.
         if waker.0.get(py).notified.get() {
             // Woken while it was being polled, perhaps by itself, to let others have their turn.
             ready.push(py, waker.clone());
         }
-        self.arm(py)?;
-        // In the callback this is left to its end: most greenlets park again before that.
-        if ready.in_callback.get() { Ok(()) } else { self.settle(py) }
+        Ok(())
     }
 
     /// What the loop calls. Never fails but with what the hub itself raises when it is told of an error.
@@ -483,6 +522,17 @@ fn discard(py: Python<'_>, watcher: Option<&Py<PyAny>>) {
 /// Runs a future as the current greenlet, letting others run while it waits. An exception that is thrown into the
 /// greenlet (kill, Timeout, KeyboardInterrupt) drops the future and comes out as it is.
 pub(crate) fn block_on<F: Future>(py: Python<'_>, runtime: &Runtime, future: F) -> PyResult<F::Output> {
+    let result = drive(py, runtime, future);
+    if result.is_err() && !runtime.ready.get(py).in_callback.get() {
+        // Nobody else would tell the loop that there is nothing to wait for: only now, since the future counted as
+        // long as it was there. A loop that is gone needs no telling.
+        let _ = runtime.settle(py);
+    }
+    result
+}
+
+#[inline(always)]
+fn drive<F: Future>(py: Python<'_>, runtime: &Runtime, future: F) -> PyResult<F::Output> {
     let greenlet = current_greenlet(py)?;
     if greenlet.is(&runtime.hub) {
         return Err(would_block_the_hub(py));

@@ -2,15 +2,17 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Instant;
 
 use engine::stream::Stream;
 use engine::timers::Patience;
 use engine::{Connection, Incoming, Response};
 use memchr::memmem;
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyMemoryView, PyString, PyTuple, PyType};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyMemoryView, PyString, PyTuple, PyType};
 use wire::framing::Asked;
 use wire::{HeaderMap, Limits, ResponseHead};
 
@@ -41,6 +43,10 @@ struct State {
     runtime: Option<Rc<Runtime>>,
     close: bool,
     extras: Option<Extras>,
+    /// When the request was made.
+    started: Option<Instant>,
+    /// A bytearray that was given out as what has arrived and not been read: its owner may have changed it.
+    buffer: Option<Py<PyByteArray>>,
 }
 
 impl State {
@@ -96,23 +102,22 @@ impl Message {
         Ok(object)
     }
 
-    fn fill(&self, py: Python<'_>, runtime: Rc<Runtime>, response: Response, extras: Extras) {
-        let mut state = self.0.get(py).borrow_mut();
-        state.close = response.body.close_reason().is_some();
-        state.head = Some(Rc::new(response.head));
-        state.request_head = response.request_head;
-        let mut extras = extras;
+    fn fill(&self, py: Python<'_>, runtime: Rc<Runtime>, response: Response, mut extras: Extras) {
+        let Response { head, body, started, request_head, .. } = response;
         // Where nothing more has to be waited for, there is no need of a hub, nor of the pool.
-        let pool = if response.body.is_detached() {
-            extras.pool.take()
-        } else {
-            state.runtime = Some(runtime);
-            None
+        let (runtime, pool) = if body.is_detached() { (None, extras.pool.take()) } else { (Some(runtime), None) };
+        let filled = State {
+            close: body.close_reason().is_some(),
+            head: Some(Rc::new(head)),
+            body: Body::Here(Box::new(body)),
+            request_head,
+            runtime,
+            extras: Some(extras),
+            started: Some(started),
+            buffer: None,
         };
-        state.body = Body::Here(Box::new(response.body));
-        state.extras = Some(extras);
-        drop(state);
-        drop(pool);
+        let before = self.0.get(py).replace(filled);
+        drop((before, pool));
     }
 
     fn head(&self, py: Python<'_>) -> Option<Rc<ResponseHead>> {
@@ -128,6 +133,8 @@ impl Message {
         work: impl FnOnce(&Runtime, &mut Incoming) -> PyResult<engine::Result<T>>,
     ) -> PyResult<T> {
         let current = Runtime::current(py)?;
+        // Before the body is taken: a call that can only fail does it no harm.
+        current.check_may_wait(py)?;
         let mut body = {
             let mut state = self.0.get(py).borrow_mut();
             let is_elsewhere = state.runtime.as_ref().is_some_and(|runtime| !Rc::ptr_eq(&current, runtime));
@@ -162,6 +169,7 @@ impl Message {
             }
         };
         let mut state = self.0.get(py).borrow_mut();
+        let started = state.started;
         let done = if body.is_detached() { state.let_go() } else { (None, None) };
         // release() or another greenlet's doing while we waited has the last word.
         let late = match state.body {
@@ -173,7 +181,10 @@ impl Message {
         };
         drop(state);
         drop((late, done));
-        result.map_err(|error| to_python(py, error))
+        result.map_err(|error| match started {
+            Some(started) => to_python(py, error.after(started.elapsed())),
+            None => to_python(py, error),
+        })
     }
 
     /// `Some` when what is asked for is there already, and can be had without waiting.
@@ -183,7 +194,11 @@ impl Message {
         enough: impl FnOnce(&mut Incoming) -> Option<usize>,
     ) -> Option<Bound<'py, PyBytes>> {
         let mut state = self.0.get(py).borrow_mut();
+        let state = &mut *state;
         let Body::Here(body) = &mut state.body else { return None };
+        if state.buffer.is_some() {
+            take_back(py, &mut state.buffer, body);
+        }
         let length = enough(body)?;
         let ready = body.ready();
         let bytes = PyBytes::new(py, ready.get(..length)?);
@@ -221,6 +236,21 @@ impl Message {
             None if length <= DIRECT_READ => read_into_bytes(py, runtime, body, length),
             None => read_growing(py, runtime, body, length),
         })
+    }
+}
+
+/// What was given out as a bytearray is read first.
+#[cold]
+fn take_back(py: Python<'_>, slot: &mut Option<Py<PyByteArray>>, body: &mut Incoming) {
+    let Some(buffer) = slot.as_ref().map(|buffer| buffer.bind(py)) else { return };
+    if buffer.len() > 0 {
+        let mut ready = ::bytes::BytesMut::from(buffer.to_vec().as_slice());
+        ready.extend_from_slice(body.ready());
+        *body.ready() = ready;
+        // While somebody has a view of it, it cannot be emptied; then it is his.
+        if buffer.resize(0).is_err() {
+            *slot = None;
+        }
     }
 }
 
@@ -283,6 +313,21 @@ impl Message {
     ) -> PyClassInitializer<Self> {
         PyClassInitializer::from(Parser::empty(py))
             .add_subclass(Message(GilBound::new(py, RefCell::new(State::default()))))
+    }
+
+    /// A response may lie where its pool leads to, with the pool where it leads to.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let Ok(state) = self.0.while_collecting().try_borrow() else { return Ok(()) };
+        if let Some(extras) = &state.extras {
+            visit.call(&extras.pool)?;
+            visit.call(&extras.headers_type)?;
+        }
+        visit.call(&state.buffer)
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        let state = self.0.get(py).take();
+        drop(state);
     }
 
     /// Reads a response from a Python socket, on which its request has been sent. Without a head, raises as a
@@ -393,13 +438,12 @@ impl Message {
 
     /// Every line behind a chunked body as (name, value), once the body has been read.
     fn _trailers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        match &self.0.get(py).borrow().body {
-            Body::Here(body) => match body.trailers() {
-                Some(trailers) => pairs(py, trailers),
-                None => Ok(PyList::empty(py)),
-            },
-            _ => Ok(PyList::empty(py)),
-        }
+        // A copy, since making Python objects may run the garbage collector, and with it code that comes back here.
+        let trailers = match &self.0.get(py).borrow().body {
+            Body::Here(body) => body.trailers().cloned(),
+            _ => None,
+        };
+        trailers.map_or_else(|| Ok(PyList::empty(py)), |trailers| pairs(py, &trailers))
     }
 
     /// The request's head as text.
@@ -409,10 +453,41 @@ impl Message {
 
     /// (method, pool, block_size, headers_type), or None without a head.
     fn _extras<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        let state = self.0.get(py).borrow();
-        let Some(extras) = &state.extras else { return Ok(None) };
-        let Extras { method, pool, block_size, headers_type } = extras;
-        (method, pool, *block_size, headers_type).into_pyobject(py).map(Some)
+        // Taken out of the borrow, as above.
+        let extras = self.0.get(py).borrow().extras.as_ref().map(|extras| {
+            let pool = extras.pool.as_ref().map(|pool| pool.clone_ref(py));
+            (extras.method.clone_ref(py), pool, extras.block_size, extras.headers_type.clone_ref(py))
+        });
+        extras.map(|extras| extras.into_pyobject(py)).transpose()
+    }
+
+    /// What has arrived and not been read, as a bytearray that is read first, whatever is added to it.
+    #[getter]
+    fn _body_buffer<'py>(&self, py: Python<'py>) -> Bound<'py, PyByteArray> {
+        let mut guard = self.0.get(py).borrow_mut();
+        let state = &mut *guard;
+        if let Body::Here(body) = &mut state.body {
+            take_back(py, &mut state.buffer, body);
+        }
+        let buffer = match &mut state.body {
+            Body::Here(body) => PyByteArray::new(py, &body.ready().split()),
+            _ => PyByteArray::new(py, b""),
+        };
+        let replaced = state.buffer.replace(buffer.clone().unbind());
+        drop(guard);
+        drop(replaced);
+        buffer
+    }
+
+    #[setter(_body_buffer)]
+    fn set_body_buffer(&self, py: Python<'_>, buffer: Bound<'_, PyByteArray>) {
+        let mut state = self.0.get(py).borrow_mut();
+        if let Body::Here(body) = &mut state.body {
+            body.ready().clear();
+        }
+        let replaced = state.buffer.replace(buffer.unbind());
+        drop(state);
+        drop(replaced);
     }
 
     /// Reads exactly `length` bytes, or all that is left when that is less, not given or negative. `b""` at the end.
@@ -424,9 +499,12 @@ impl Message {
         match length {
             None => self.read_all(py),
             Some(length) => {
-                let wanted: isize = length
-                    .extract()
-                    .map_err(|_| PyTypeError::new_err(format!("length must be an int or None, not {length:?}")))?;
+                let wanted: isize = length.extract().or_else(|error: PyErr| {
+                    // More than can be counted is all, on either side of 0.
+                    let is_huge = error.is_instance_of::<PyOverflowError>(py);
+                    let refused = || PyTypeError::new_err(format!("length must be an int or None, not {length:?}"));
+                    is_huge.then_some(-1).ok_or_else(refused)
+                })?;
                 match usize::try_from(wanted) {
                     Ok(wanted) => self.read_some(py, wanted),
                     Err(_) => self.read_all(py),
@@ -437,7 +515,9 @@ impl Message {
 
     /// Reads up to and including `sep`. The last line may lack it; `b""` at the end.
     #[pyo3(signature = (sep=None))]
-    fn readline<'py>(&self, py: Python<'py>, sep: Option<&Bound<'py, PyBytes>>) -> PyResult<Bound<'py, PyBytes>> {
+    fn readline<'py>(&self, py: Python<'py>, sep: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyBytes>> {
+        let not_bytes = |sep| PyTypeError::new_err(format!("sep must be bytes, not {sep:?}"));
+        let sep = sep.map(|sep| sep.cast::<PyBytes>().map_err(|_| not_bytes(sep))).transpose()?;
         let sep = sep.map_or(b"\r\n".as_slice(), |sep| sep.as_bytes());
         if sep.is_empty() {
             return Err(PyValueError::new_err("sep must not be empty"));
