@@ -1,7 +1,8 @@
 """One regression test for each defect of geventhttpclient 2.6.1 that a program over plain HTTP can meet.
 
-The numbers are those of docs/differences.md. What the other test modules cover as a rule stands here once more as the
-story of its defect: concurrency 1 where a leaked slot would hang, and a peer that plays the server that showed it.
+The numbers are those of the list they were collected in: 2.8 by probing it, 2.9 by hostile peers and by the programs
+that use it; the names say each in words. What the other test modules cover as a rule stands here once more as the story
+of its defect: concurrency 1 where a leaked slot would hang, and a peer that plays the server that showed it.
 """
 
 from __future__ import annotations
