@@ -1042,13 +1042,12 @@ def test_what_has_arrived_can_be_looked_at_and_added_to() -> None:
 
 def test_an_unread_response_that_lies_on_its_own_pool_is_collected() -> None:
     """Its connection is closed then, for whoever waits for it to be."""
-    with Peer(telling(HALF)) as peer:
+    with Peer(saying(HALF)) as peer:
         client = HTTPClient(peer.host, peer.port)
         client._connection_pool.response = client.get("/")  # type: ignore[attr-defined]
         del client
         gc.collect()
-        with gevent.Timeout(10):
-            assert peer.conns[0].wait_closed() == b""
+        assert peer.conns[0].hung_up.wait(10)
 
 
 def test_a_read_in_the_hub_does_the_body_no_harm() -> None:
