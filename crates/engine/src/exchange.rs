@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use wire::framing::{CloseReason, close_reason};
+use wire::framing::{Asked, CloseReason, close_reason};
 use wire::{Body, Framing, Limits, ResponseHead};
 
 use crate::dial::{Resolver, dial};
@@ -135,26 +135,31 @@ impl Failed {
 
 fn respond(lease: Lease, request: &mut Request, answer: Answer, limits: &Limits, started: Instant) -> Result<Response> {
     let Answer { head, cut } = answer;
-    let framing = Framing::of(request.asked, &head).map_err(|error| Error::new(Kind::Response(error), Phase::Head))?;
-    let mut close = close_reason(request.asked, &head, framing);
-    if request.closes || cut {
-        close.get_or_insert(CloseReason::AskedByUs);
-    }
-    let body = Incoming::new(lease, Body::new(framing, limits), close);
-    let request_head = std::mem::take(&mut request.head);
-    Ok(Response { head, framing, body, started, request_head })
+    let last = (request.closes || cut).then_some(CloseReason::AskedByUs);
+    let response = deliver(lease, request.asked, head, last, limits, started)?;
+    Ok(Response { request_head: std::mem::take(&mut request.head), ..response })
 }
 
 /// Reads a response from a connection that belongs to no pool and on which the request is already out.
-pub async fn read_response(
-    mut connection: Connection,
-    asked: wire::framing::Asked,
-    limits: &Limits,
-) -> Result<Response> {
+pub async fn read_response(mut connection: Connection, asked: Asked, limits: &Limits) -> Result<Response> {
     let started = Instant::now();
     let head = connection.read_head(limits).await?;
-    let framing = Framing::of(asked, &head).map_err(|error| connection.fail(Kind::Response(error), Phase::Head))?;
-    let close = close_reason(asked, &head, framing);
-    let body = Incoming::new(Lease::of(connection), Body::new(framing, limits), close);
+    let peer = connection.peer().clone();
+    deliver(Lease::of(connection), asked, head, None, limits, started).map_err(|error| error.with_peer(&peer))
+}
+
+/// A head becomes a response, with the connection inside for as long as the body needs it. `last` is why this is the
+/// connection's last response, if the head gives no reason of its own.
+fn deliver(
+    lease: Lease,
+    asked: Asked,
+    head: ResponseHead,
+    last: Option<CloseReason>,
+    limits: &Limits,
+    started: Instant,
+) -> Result<Response> {
+    let framing = Framing::of(asked, &head).map_err(|error| Error::new(Kind::Response(error), Phase::Head))?;
+    let close = close_reason(asked, &head, framing).or(last);
+    let body = Incoming::new(lease, Body::new(framing, limits), close);
     Ok(Response { head, framing, body, started, request_head: Vec::new() })
 }
