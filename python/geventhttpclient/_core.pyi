@@ -1,5 +1,6 @@
 """What the extension module offers to the Python modules of this package: see `crates/python`."""
 
+import ssl
 from collections.abc import Iterable
 from typing import Any, Protocol, SupportsIndex, TypeVar
 
@@ -38,6 +39,19 @@ _Fields = tuple[str, str, str, str, str, str]
 # Whether the target goes out in absolute form, and the value of Proxy-Authorization.
 _Proxy = tuple[bool, str | None]
 
+# For connecting, for the network, for the pool, for all of a request; None is for ever.
+_Seconds = tuple[float | None, float | None, float | None, float | None]
+
+# The engine's own TLS, or an SSLContext with the name that is sent and expected.
+_Tls = tuple[ssl.SSLContext, str | None]
+
+# Proxy (scheme, host, port, credentials, TLS), local address, path of a Unix domain socket.
+_Route = tuple[
+    tuple[str, str, int, tuple[str, str] | None, _Tls | None] | None,
+    tuple[str, int] | None,
+    str | None,
+]
+
 _T = TypeVar("_T")
 _Response = TypeVar("_Response", bound=Message)
 
@@ -52,8 +66,9 @@ class ConnectionPool:
         host: str,
         port: int,
         size: int,
-        timeouts: tuple[float | None, float | None, float | None],
-        is_tls: bool,
+        timeouts: _Seconds,
+        route: _Route | None,
+        tls: _Tls | None,
     ) -> None: ...
     def close(self) -> None: ...
     def statistics(self) -> dict[str, int]: ...
@@ -70,6 +85,7 @@ class ConnectionPool:
         version: str,
         proxy: _Proxy | None,
         shape: tuple[int, type[Headers]],
+        timeouts: _Seconds | None,
     ) -> _Response: ...
 
 @disjoint_base

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import re
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from geventhttpclient import _core
+from geventhttpclient._checks import check_count, check_host, check_port, check_timeouts
 from geventhttpclient._version import __version__
 from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool
 from geventhttpclient.header import Headers
+from geventhttpclient.proxy import Proxy, choose_proxy
 from geventhttpclient.response import HTTPSocketPoolResponse
 from geventhttpclient.url import URL
 
 if TYPE_CHECKING:
+    import os
     from types import TracebackType
 
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
     from geventhttpclient.header import HeadersDataType
+    from geventhttpclient.resolver import Overrides
 
 CRLF = "\r\n"
 WHITESPACE = " "
@@ -49,6 +51,15 @@ IDEMPOTENT_METHODS = frozenset({METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_
 
 # What may be sent as a body: bytes-like or text at once, an open file, a file-like or an iterable piece by piece.
 Body = Any
+
+
+class Timeouts(TypedDict, total=False):
+    """Timeouts of one request, in seconds, in place of the client's; None is for ever."""
+
+    connection_timeout: float | None
+    network_timeout: float | None
+    pool_timeout: float | None
+    total_timeout: float | None
 
 
 class HTTPClient:
@@ -88,6 +99,16 @@ class HTTPClient:
         version: str = HTTP_11,
         headers_type: type[Headers] = Headers,
         pool_timeout: float | None = None,
+        total_timeout: float | None = None,
+        verify: bool | str | os.PathLike[str] = True,
+        cert: str | tuple[str, ...] | None = None,
+        proxy: str | Proxy | None = None,
+        proxy_ssl_options: dict[str, Any] | None = None,
+        trust_env: bool = False,
+        local_address: str | tuple[str, int] | None = None,
+        uds: str | os.PathLike[str] | None = None,
+        resolve: Overrides | None = None,
+        dns_cache: float | None = None,
     ) -> None:
         """For `host` (a name or an address) and `port` (80, with TLS 443).
 
@@ -111,6 +132,7 @@ class HTTPClient:
         self.host = host
         self.port = port
         self.ssl = use_tls
+        self._scheme = PROTO_HTTPS if use_tls else PROTO_HTTP
         self.version = version
         self.headers_type = headers_type
         self.block_size = block_size
@@ -119,23 +141,30 @@ class HTTPClient:
         if headers:
             self.default_headers.update(headers)
 
-        self.use_proxy = bool(proxy_host)
-        connection_host, connection_port = host, port
-        if proxy_host:
-            if proxy_port is None:
-                raise ValueError("proxy_host needs a proxy_port")
-            check_host("proxy_host", proxy_host)
-            check_port("proxy_port", proxy_port)
-            connection_host, connection_port = proxy_host, proxy_port
+        via = choose_proxy(
+            self._scheme, host, port, proxy, proxy_host, proxy_port, proxy_user, proxy_password, trust_env
+        )
+        self.use_proxy = via is not None
+        connection_host, connection_port = (host, port) if via is None else (via.host, via.port)
         common: dict[str, Any] = {
             "size": concurrency,
             "disable_ipv6": disable_ipv6,
             "connection_timeout": connection_timeout,
             "network_timeout": network_timeout,
-            "pool_timeout": pool_timeout,
             "use_proxy": self.use_proxy,
             "proxy_user": proxy_user,
             "proxy_password": proxy_password,
+            # What 2.6.1 does not have is named only where it is used: subclasses of the pool have its constructor.
+            **_given(
+                pool_timeout=pool_timeout,
+                total_timeout=total_timeout,
+                proxy=via,
+                proxy_ssl_options=proxy_ssl_options,
+                local_address=local_address,
+                uds=uds,
+                resolve=resolve,
+                dns_cache=dns_cache,
+            ),
         }
         # Looked up here and now: programs put subclasses of their own in place of these names.
         if use_tls:
@@ -147,19 +176,21 @@ class HTTPClient:
                 insecure=insecure,
                 ssl_context_factory=ssl_context_factory,
                 ssl_options=ssl_options,
+                **({} if verify is True else {"verify": verify}),
+                **_given(cert=cert),
                 **common,
             )
         else:
             self._connection_pool = ConnectionPool(connection_host, connection_port, host, port, **common)
 
         name = f"[{host}]" if ":" in host and not host.startswith("[") else host
-        scheme = PROTO_HTTPS if use_tls else PROTO_HTTP
+        scheme = self._scheme
         self._base_url_string = f"{scheme}://{name}:{port}/"
         self._host_field = name if port in (80, 443) else f"{name}:{port}"
         with_port = f"{scheme}://{name}:{port}"
         is_default = port == (443 if use_tls else 80)
         self._bases = [f"{scheme}://{name}", with_port] if is_default else [with_port]
-        plain_proxy = self.use_proxy and not use_tls
+        plain_proxy = via is not None and via.is_http and not use_tls
         self._proxy = (True, self._connection_pool._proxy_authorization()) if plain_proxy else None
 
     @classmethod
@@ -188,7 +219,12 @@ class HTTPClient:
         self.close()
 
     def request(
-        self, method: str, request_uri: str, body: Body = b"", headers: HeadersDataType | None = None
+        self,
+        method: str,
+        request_uri: str,
+        body: Body = b"",
+        headers: HeadersDataType | None = None,
+        **timeouts: Unpack[Timeouts],
     ) -> HTTPSocketPoolResponse:
         """Sends a request and returns the response once its head is there; the body is read from the response.
 
@@ -215,7 +251,23 @@ class HTTPClient:
             self.version,
             self._proxy,
             (self.block_size, self.headers_type),
+            self._timeouts(timeouts) if timeouts else None,
         )
+
+    def _timeouts(self, given: Timeouts) -> _core._Seconds:
+        """All of a request's timeouts: those given, and the client's own for the rest."""
+        pool = self._connection_pool
+        own = {
+            "connection_timeout": pool.connection_timeout,
+            "network_timeout": pool.network_timeout,
+            "pool_timeout": pool.pool_timeout,
+            "total_timeout": pool.total_timeout,
+        }
+        unknown = given.keys() - own.keys()
+        if unknown:
+            raise TypeError(f"no such timeout: {', '.join(sorted(unknown))}")
+        own.update(given)
+        return check_timeouts(*own.values())
 
     def _build_request(
         self,
@@ -239,71 +291,78 @@ class HTTPClient:
             chunked,
         )
 
-    def get(self, request_uri: str, headers: HeadersDataType | None = None) -> HTTPSocketPoolResponse:
+    def get(
+        self, request_uri: str, headers: HeadersDataType | None = None, **timeouts: Unpack[Timeouts]
+    ) -> HTTPSocketPoolResponse:
         """`request` with the method GET."""
-        return self.request(METHOD_GET, request_uri, headers=headers)
+        return self.request(METHOD_GET, request_uri, headers=headers, **timeouts)
 
-    def head(self, request_uri: str, headers: HeadersDataType | None = None) -> HTTPSocketPoolResponse:
+    def head(
+        self, request_uri: str, headers: HeadersDataType | None = None, **timeouts: Unpack[Timeouts]
+    ) -> HTTPSocketPoolResponse:
         """`request` with the method HEAD."""
-        return self.request(METHOD_HEAD, request_uri, headers=headers)
+        return self.request(METHOD_HEAD, request_uri, headers=headers, **timeouts)
 
-    def options(self, request_uri: str, headers: HeadersDataType | None = None) -> HTTPSocketPoolResponse:
+    def options(
+        self, request_uri: str, headers: HeadersDataType | None = None, **timeouts: Unpack[Timeouts]
+    ) -> HTTPSocketPoolResponse:
         """`request` with the method OPTIONS."""
-        return self.request(METHOD_OPTIONS, request_uri, headers=headers)
+        return self.request(METHOD_OPTIONS, request_uri, headers=headers, **timeouts)
 
-    def post(self, request_uri: str, body: Body = "", headers: HeadersDataType | None = None) -> HTTPSocketPoolResponse:
+    def post(
+        self,
+        request_uri: str,
+        body: Body = "",
+        headers: HeadersDataType | None = None,
+        **timeouts: Unpack[Timeouts],
+    ) -> HTTPSocketPoolResponse:
         """`request` with the method POST."""
-        return self.request(METHOD_POST, request_uri, body=body, headers=headers)
+        return self.request(METHOD_POST, request_uri, body=body, headers=headers, **timeouts)
 
-    def put(self, request_uri: str, body: Body = "", headers: HeadersDataType | None = None) -> HTTPSocketPoolResponse:
+    def put(
+        self,
+        request_uri: str,
+        body: Body = "",
+        headers: HeadersDataType | None = None,
+        **timeouts: Unpack[Timeouts],
+    ) -> HTTPSocketPoolResponse:
         """`request` with the method PUT."""
-        return self.request(METHOD_PUT, request_uri, body=body, headers=headers)
+        return self.request(METHOD_PUT, request_uri, body=body, headers=headers, **timeouts)
 
     def patch(
-        self, request_uri: str, body: Body = "", headers: HeadersDataType | None = None
+        self,
+        request_uri: str,
+        body: Body = "",
+        headers: HeadersDataType | None = None,
+        **timeouts: Unpack[Timeouts],
     ) -> HTTPSocketPoolResponse:
         """`request` with the method PATCH."""
-        return self.request(METHOD_PATCH, request_uri, body=body, headers=headers)
+        return self.request(METHOD_PATCH, request_uri, body=body, headers=headers, **timeouts)
 
     def delete(
-        self, request_uri: str, body: Body = "", headers: HeadersDataType | None = None
+        self,
+        request_uri: str,
+        body: Body = "",
+        headers: HeadersDataType | None = None,
+        **timeouts: Unpack[Timeouts],
     ) -> HTTPSocketPoolResponse:
         """`request` with the method DELETE."""
-        return self.request(METHOD_DELETE, request_uri, body=body, headers=headers)
+        return self.request(METHOD_DELETE, request_uri, body=body, headers=headers, **timeouts)
 
     def trace(
-        self, request_uri: str, body: Body = "", headers: HeadersDataType | None = None
+        self,
+        request_uri: str,
+        body: Body = "",
+        headers: HeadersDataType | None = None,
+        **timeouts: Unpack[Timeouts],
     ) -> HTTPSocketPoolResponse:
         """`request` with the method TRACE."""
-        return self.request(METHOD_TRACE, request_uri, body=body, headers=headers)
+        return self.request(METHOD_TRACE, request_uri, body=body, headers=headers, **timeouts)
 
 
-# RFC 3986 section 3.2.2, and what names hold in practice; brackets are for IPv6.
-_HOST = re.compile(r"[^\x00-\x20\x7f/?#@\\<>\[\]]+|\[[0-9A-Fa-f:.]+(%[^\x00-\x20\x7f/?#@\[\]]+)?\]")
-
-
-def check_host(name: str, host: Any) -> None:
-    """ValueError or TypeError unless it may be a name or an address, and nothing more."""
-    if not isinstance(host, str):
-        raise TypeError(f"{name} must be a str, not {host!r}")
-    if not _HOST.fullmatch(host):
-        raise ValueError(f"{name} must be a name or an address, not {host!r}")
-
-
-def check_count(name: str, count: Any) -> None:
-    """ValueError or TypeError unless it is a number from 1 to what can be counted."""
-    if not isinstance(count, int):
-        raise TypeError(f"{name} must be an int, not {count!r}")
-    if not 1 <= count <= sys.maxsize:
-        raise ValueError(f"{name} must be at least 1 and at most {sys.maxsize}, not {count}")
-
-
-def check_port(name: str, port: Any) -> None:
-    """ValueError or TypeError unless it is a number from 0 to 65535."""
-    if not isinstance(port, int) or isinstance(port, bool):
-        raise TypeError(f"{name} must be an int, not {port!r}")
-    if not 0 <= port <= 65535:
-        raise ValueError(f"{name} must be between 0 and 65535, not {port}")
+def _given(**arguments: Any) -> dict[str, Any]:
+    """Those that are not None."""
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 class HTTPClientPool:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import atexit
-import base64
 import os
-import socket
+import ssl
 from typing import Any, ClassVar
 
-import gevent.socket
+import gevent
 
 from geventhttpclient import _core
+from geventhttpclient._checks import check_timeouts
+from geventhttpclient.proxy import Proxy
+from geventhttpclient.resolver import Names, Overrides
+from geventhttpclient.tls import ContextFactory, choose_tls, init_ssl_context, native_tls
 
-__all__ = ["DEFAULT_CONNECTION_TIMEOUT", "DEFAULT_NETWORK_TIMEOUT", "ConnectionPool", "SSLConnectionPool"]
+__all__ = [
+    "DEFAULT_CONNECTION_TIMEOUT",
+    "DEFAULT_NETWORK_TIMEOUT",
+    "ConnectionPool",
+    "SSLConnectionPool",
+    "init_ssl_context",
+]
 
 DEFAULT_CONNECTION_TIMEOUT = 5.0
 DEFAULT_NETWORK_TIMEOUT = 5.0
@@ -32,8 +41,6 @@ class ConnectionPool(_core.ConnectionPool):
     DEFAULT_CONNECTION_TIMEOUT = DEFAULT_CONNECTION_TIMEOUT
     DEFAULT_NETWORK_TIMEOUT = DEFAULT_NETWORK_TIMEOUT
 
-    _is_tls: ClassVar[bool] = False
-
     def __init__(
         self,
         connection_host: str,
@@ -48,64 +55,96 @@ class ConnectionPool(_core.ConnectionPool):
         proxy_user: str | None = None,
         proxy_password: str | None = None,
         pool_timeout: float | None = None,
+        total_timeout: float | None = None,
+        proxy: Proxy | None = None,
+        proxy_ssl_options: dict[str, Any] | None = None,
+        local_address: str | tuple[str, int] | None = None,
+        uds: str | os.PathLike[str] | None = None,
+        resolve: Overrides | None = None,
+        dns_cache: float | None = None,
     ) -> None:
         """`connection_*` is what is connected to (a proxy, perhaps), `request_*` who is asked.
 
-        Timeouts are in seconds, None is for ever: `connection_timeout` for connecting to one address,
-        `network_timeout` for each wait for the peer to take or send bytes, `pool_timeout` for a wait in the queue.
+        With `use_proxy` that is an HTTP proxy; `proxy` says more of it, or that it is one of another kind. The other
+        arguments are those of HTTPClient.
 
         Raises ValueError or TypeError that names what is not a number, or out of range.
         """
         if not isinstance(size, int):
             raise TypeError(f"size must be an int, not {size!r}")
-        timeouts = (connection_timeout, network_timeout, pool_timeout)
-        for name, timeout in zip(("connection_timeout", "network_timeout", "pool_timeout"), timeouts, strict=True):
-            if timeout is not None and not isinstance(timeout, (int, float)):
-                raise TypeError(f"{name} must be a number of seconds or None, not {timeout!r}")
         self._connection_host = connection_host.strip("[]")
         self._connection_port = connection_port
-        self._request_host = request_host
+        self._request_host = request_host.strip("[]")
         self._request_port = request_port
         self.size = size
         self.disable_ipv6 = disable_ipv6
         self.connection_timeout = connection_timeout
         self.network_timeout = network_timeout
         self.pool_timeout = pool_timeout
-        self._use_proxy = use_proxy
-        self._proxy_credentials = f"{proxy_user}:{proxy_password or ''}" if use_proxy and proxy_user else None
-        self._configure(self._connection_host, connection_port, size, timeouts, self._is_tls)
+        self.total_timeout = total_timeout
+        if use_proxy and proxy is None:
+            proxy = Proxy("http", self._connection_host, connection_port, proxy_user, proxy_password)
+        self._proxy = proxy
+        self._names = Names(disable_ipv6, resolve, dns_cache)
+        self._configure(
+            self._request_host,
+            request_port,
+            size,
+            check_timeouts(connection_timeout, network_timeout, pool_timeout, total_timeout),
+            self._route(proxy, proxy_ssl_options, local_address, uds),
+            self._tls(),
+        )
+
+    def _route(
+        self,
+        proxy: Proxy | None,
+        proxy_ssl_options: dict[str, Any] | None,
+        local_address: str | tuple[str, int] | None,
+        uds: str | os.PathLike[str] | None,
+    ) -> _core._Route | None:
+        """The way to the origin in the engine's terms, None for the plain one."""
+        via = None
+        if proxy is not None:
+            tls = native_tls(proxy.host, proxy_ssl_options or {}) if proxy.scheme == "https" else None
+            via = (proxy.scheme, proxy.host, proxy.port, proxy.credentials, tls)
+        if isinstance(local_address, str):
+            local_address = (local_address, 0)
+        path = None if uds is None else os.fspath(uds)
+        return None if via is None and local_address is None and path is None else (via, local_address, path)
+
+    def _tls(self) -> _core._Tls | None:
+        """What makes the connections private; None for plain http."""
+        return None
+
+    def _resolve_within(self, host: str, port: int, seconds: float | None) -> list[tuple[Any, ...]] | None:
+        """What the engine calls for addresses, to be tried in order. None when it took longer than `seconds`."""
+        timeout = gevent.Timeout(seconds)
+        try:
+            with timeout:
+                if (host, port) == (self._connection_host, self._connection_port):
+                    return self._resolve()
+                return self._names.lookup(host, port)
+        except gevent.Timeout as expired:
+            if expired is not timeout:
+                raise
+            return None
 
     def _resolve(self) -> list[tuple[Any, ...]]:
         """The addresses to try, in order, as `socket.getaddrinfo` returns them. Asked each time it is connected."""
-        host, port = self._connection_host, self._connection_port
-        literal = _literal_address(host, port)
-        if literal is not None:
-            return [literal]
-        family = socket.AF_INET if self.disable_ipv6 else socket.AF_UNSPEC
-        return list(gevent.socket.getaddrinfo(host, port, family, socket.SOCK_STREAM))
+        return self._names.lookup(self._connection_host, self._connection_port)
 
     def _proxy_authorization(self) -> str | None:
         """The value of Proxy-Authorization (RFC 7617), if there are credentials."""
-        if self._proxy_credentials is None:
-            return None
-        return "Basic " + base64.b64encode(self._proxy_credentials.encode()).decode()
-
-
-def _literal_address(host: str, port: int) -> tuple[Any, ...] | None:
-    """What getaddrinfo would say of an address in numbers, which no resolver need be asked for."""
-    for family, address in ((socket.AF_INET, (host, port)), (socket.AF_INET6, (host, port, 0, 0))):
-        try:
-            socket.inet_pton(family, host)
-        except OSError:
-            continue
-        return (family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address)
-    return None
+        return None if self._proxy is None else self._proxy.authorization()
 
 
 class SSLConnectionPool(ConnectionPool):
-    """Connections over TLS. They are not supported yet: a request raises NotImplementedError before it connects."""
+    """Connections over TLS, to hosts that prove who they are unless the caller wants it otherwise.
 
-    _is_tls = True
+    `ssl_context` is the SSLContext that is used, None where the engine's own TLS is.
+    """
+
+    default_options: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,
@@ -114,12 +153,24 @@ class SSLConnectionPool(ConnectionPool):
         request_host: str,
         request_port: int,
         insecure: bool = False,
-        ssl_context_factory: Any = None,
+        ssl_context_factory: ContextFactory | None = None,
         ssl_options: dict[str, Any] | None = None,
+        verify: bool | str | os.PathLike[str] = True,
+        cert: str | tuple[str, ...] | None = None,
         **kw: Any,
     ) -> None:
-        """As the plain pool, with what TLS is to do."""
+        """As the plain pool, with what TLS is to do: see HTTPClient."""
         self.insecure = insecure
         self.ssl_context_factory = ssl_context_factory
-        self.ssl_options = dict(ssl_options or {})
+        self.ssl_options = {**self.default_options, **(ssl_options or {})}
+        self.ssl_context: ssl.SSLContext | None = None
+        self._verify = verify
+        self._cert = cert
         super().__init__(connection_host, connection_port, request_host, request_port, **kw)
+
+    def _tls(self) -> _core._Tls | None:
+        tls = choose_tls(
+            self._request_host, self.ssl_options, self.insecure, self._verify, self._cert, self.ssl_context_factory
+        )
+        self.ssl_context = tls[0] if isinstance(tls, tuple) else None
+        return tls

@@ -11,6 +11,7 @@ use wire::{HeadReader, Limits, ResponseHead};
 use crate::reactor::Reactor;
 use crate::stream::Stream;
 use crate::timers::Patience;
+use crate::tls::Facts;
 use crate::{Error, Kind, Phase, Result};
 
 /// A connection. Dropping it closes it.
@@ -23,6 +24,9 @@ pub struct Connection {
     peer: Rc<str>,
     head: HeadReader,
     interim: usize,
+    /// The stream ended where its own protocol forbids it: bytes may be missing (RFC 8446 section 6.1).
+    pub(crate) is_cut: bool,
+    facts: Option<Rc<Facts>>,
 }
 
 impl Connection {
@@ -36,7 +40,19 @@ impl Connection {
             peer,
             head: HeadReader::default(),
             interim: 0,
+            is_cut: false,
+            facts: None,
         }
+    }
+
+    /// The same connection, private as those facts say.
+    pub(crate) fn with_facts(self, facts: Option<Rc<Facts>>) -> Self {
+        Connection { facts, ..self }
+    }
+
+    /// What its TLS handshake has come to, if there was one.
+    pub fn facts(&self) -> Option<&Rc<Facts>> {
+        self.facts.as_ref()
     }
 
     /// `host:port` of the other end.
@@ -53,17 +69,32 @@ impl Connection {
     pub(crate) fn poll_patience<T>(&mut self, cx: &Context<'_>, phase: Phase) -> Poll<Result<T>> {
         if self.patience.poll_exhausted(cx) {
             self.patience.reset();
-            let limit = self.patience.limit().unwrap_or_default();
-            return Poll::Ready(Err(self.fail(Kind::Timeout(limit), phase)));
+            return Poll::Ready(Err(self.fail(self.patience.exhausted(), phase)));
         }
         Poll::Pending
+    }
+
+    /// Reads at most `limit` bytes into `out`: how many, 0 at the peer's end, which may be a cut.
+    pub(crate) fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+        limit: usize,
+    ) -> Poll<io::Result<usize>> {
+        match self.stream.poll_receive(cx, out, limit) {
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                self.is_cut = true;
+                Poll::Ready(Ok(0))
+            }
+            polled => polled,
+        }
     }
 
     /// Reads what there is into the buffer: how many bytes, 0 at the peer's end.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut scratch = self.reactor.take_scratch();
         let mut room = ReadBuf::new(&mut scratch);
-        let polled = self.stream.poll_receive(cx, &mut room, usize::MAX);
+        let polled = self.poll_receive(cx, &mut room, usize::MAX);
         self.buffer.extend_from_slice(room.filled());
         self.reactor.return_scratch(scratch);
         if polled.is_ready() {
@@ -76,7 +107,7 @@ impl Connection {
     pub(crate) fn poll_fill_patiently(&mut self, cx: &mut Context<'_>, phase: Phase) -> Poll<Result<usize>> {
         match self.poll_fill(cx) {
             Poll::Ready(Ok(filled)) => Poll::Ready(Ok(filled)),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(self.fail(Kind::Io(error), phase))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.fail(error.into(), phase))),
             Poll::Pending => self.poll_patience(cx, phase),
         }
     }
@@ -130,7 +161,7 @@ impl Connection {
 
     /// Whether it can carry another request. Asked before each, though it costs a system call: bytes that came unasked
     /// must not be taken for the answer to it (RFC 9112 section 9.2), and the loop may not have had a turn to see them.
-    pub(crate) fn is_fit(&self) -> bool {
+    pub(crate) fn is_fit(&mut self) -> bool {
         self.stream.is_quiet()
     }
 
@@ -143,6 +174,7 @@ impl Connection {
     /// Makes it ready to wait in the pool.
     pub(crate) fn rest(&mut self) {
         self.stop_waiting();
+        self.stream.rest();
         self.buffer = BytesMut::new();
         self.head = HeadReader::default();
     }

@@ -1,68 +1,150 @@
-//! Opening a connection: resolve, connect. Top to bottom, one `.await` a line.
+//! Opening a connection: resolve, connect, the proxy's tunnel, TLS. Top to bottom, one `.await` a line.
 
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
+use crate::config::authority;
+use crate::proxy::{self, Protocol, Proxy};
+use crate::socket::Socket;
 use crate::stream::Stream;
-use crate::tcp::TcpStream;
-use crate::timers::Patience;
-use crate::{BoxError, Config, Connection, Error, Kind, Phase, Reactor, Result};
+use crate::timers::{Deadline, Patience};
+use crate::tls::Facts;
+use crate::{Config, Connection, Error, Kind, Phase, Reactor, Result};
 
 /// A host's addresses, in the order they are to be tried.
-pub type Resolution = Pin<Box<dyn Future<Output = std::result::Result<Vec<SocketAddr>, BoxError>>>>;
+pub type Resolution = Pin<Box<dyn Future<Output = std::result::Result<Vec<SocketAddr>, Kind>>>>;
 
 /// Turns a host's name into addresses.
 pub trait Resolver {
-    /// Resolves the host and port that are to be connected to.
-    fn resolve(&self, host: &str, port: u16) -> Resolution;
+    /// Resolves a host and port that are to be connected to. `until` is for resolvers that cannot be left waiting by
+    /// dropping their future: the end of their time.
+    fn resolve(&self, host: &str, port: u16, until: Option<Deadline>) -> Resolution;
 }
 
 /// The system's resolver, which blocks the thread.
 pub struct SystemResolver;
 
 impl Resolver for SystemResolver {
-    fn resolve(&self, host: &str, port: u16) -> Resolution {
+    fn resolve(&self, host: &str, port: u16, _: Option<Deadline>) -> Resolution {
         let found = (host, port).to_socket_addrs();
-        Box::pin(async move { found.map(Iterator::collect).map_err(Into::into) })
+        Box::pin(async move { found.map(Iterator::collect).map_err(|error| Kind::Caller(error.into())) })
     }
 }
 
-/// A new connection to the client's origin.
-pub(crate) async fn dial(reactor: &Rc<Reactor>, config: &Config, resolver: &dyn Resolver) -> Result<Box<Connection>> {
-    let peer = &config.peer;
-    let resolution = resolver.resolve(&config.host, config.port).await;
-    let addresses = resolution.map_err(|error| Error::new(Kind::Caller(error), Phase::Resolve).with_peer(peer))?;
-    let tcp = connect_any(reactor, config, &addresses).await?;
-    let patience = Patience::new(reactor, config.network_timeout);
-    Ok(Box::new(Connection::new(reactor, Stream::Tcp(tcp), peer.clone(), patience)))
+/// A new connection to the client's origin, opened within `limit` and before `until`.
+pub(crate) async fn dial(
+    reactor: &Rc<Reactor>,
+    config: &Config,
+    limit: Option<Duration>,
+    until: Option<Deadline>,
+    resolver: &dyn Resolver,
+) -> Result<Box<Connection>> {
+    let until = Deadline::earlier(limit.and_then(|limit| Deadline::of_dial(Instant::now(), limit)), until);
+    let dial = Dial { reactor, config, until, resolver, phase: Cell::new(Phase::Resolve), peer: RefCell::default() };
+    let mut patience = Patience::new(reactor, None);
+    patience.set(None, until);
+    let mut opening = pin!(dial.open());
+    let opened = poll_fn(|cx| match opening.as_mut().poll(cx) {
+        Poll::Pending if patience.poll_exhausted(cx) => Poll::Ready(Err(patience.exhausted())),
+        polled => polled,
+    })
+    .await;
+    let (stream, facts) = opened.map_err(|kind| dial.fail(kind))?;
+    let connection = Connection::new(reactor, stream, config.peer.clone(), Patience::new(reactor, None));
+    Ok(Box::new(connection.with_facts(facts)))
+}
+
+/// One dial, and how far it has come.
+struct Dial<'a> {
+    reactor: &'a Rc<Reactor>,
+    config: &'a Config,
+    until: Option<Deadline>,
+    resolver: &'a dyn Resolver,
+    phase: Cell<Phase>,
+    /// Whom it is dealing with.
+    peer: RefCell<Rc<str>>,
+}
+
+impl Dial<'_> {
+    #[cold]
+    fn fail(&self, kind: Kind) -> Error {
+        Error::new(kind, self.phase.get()).with_peer(&self.peer.borrow())
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+    }
+
+    async fn open(&self) -> std::result::Result<(Stream, Option<Rc<Facts>>), Kind> {
+        let Dial { config, .. } = self;
+        let mut stream = self.reach().await?;
+        if let Some(proxy) = &config.route.proxy {
+            stream = self.pass(proxy, stream).await?;
+        }
+        self.peer.replace(config.peer.clone());
+        let Some(tls) = &config.tls else { return Ok((stream, None)) };
+        self.enter(Phase::Tls);
+        let secured = tls.handshake(stream).await?;
+        Ok((secured.stream, Some(secured.facts)))
+    }
+
+    /// Connects to the origin, or to whoever stands before it.
+    async fn reach(&self) -> std::result::Result<Stream, Kind> {
+        let Dial { reactor, config, .. } = self;
+        if let Some(path) = &config.route.unix_socket {
+            self.peer.replace(path.to_string_lossy().into());
+            self.enter(Phase::Connect);
+            return Ok(Stream::Socket(Socket::connect_unix(reactor, path).await?));
+        }
+        let (host, port) = match &config.route.proxy {
+            Some(proxy) => (&proxy.host, proxy.port),
+            None => (&config.host, config.port),
+        };
+        self.peer.replace(authority(host, port).into());
+        let addresses = self.resolver.resolve(host, port, self.until).await?;
+        self.enter(Phase::Connect);
+        Ok(Stream::Socket(connect_any(reactor, config.route.local_address, &addresses).await?))
+    }
+
+    /// Has the proxy make a connection to the origin, where it is not to pass on single requests.
+    async fn pass(&self, proxy: &Proxy, mut stream: Stream) -> std::result::Result<Stream, Kind> {
+        if let Some(tls) = &proxy.tls {
+            self.enter(Phase::Tls);
+            stream = tls.handshake(stream).await?.stream;
+        }
+        if proxy.protocol == Protocol::Http && self.config.tls.is_none() {
+            return Ok(stream);
+        }
+        let mut origin = None;
+        if proxy.protocol == Protocol::Socks5 {
+            self.enter(Phase::Resolve);
+            let addresses = self.resolver.resolve(&self.config.host, self.config.port, self.until).await?;
+            origin = addresses.first().copied();
+        }
+        self.enter(Phase::Proxy);
+        proxy::tunnel(self.reactor, proxy, self.config, origin, stream).await
+    }
 }
 
 /// The first address that accepts; the first one's error when none does.
-async fn connect_any(reactor: &Rc<Reactor>, config: &Config, addresses: &[SocketAddr]) -> Result<TcpStream> {
+async fn connect_any(
+    reactor: &Rc<Reactor>,
+    from: Option<SocketAddr>,
+    addresses: &[SocketAddr],
+) -> std::result::Result<Socket, Kind> {
     let mut first_error = None;
     for &address in addresses {
-        match connect(reactor, config, address).await {
-            Ok(stream) => return Ok(stream),
-            Err(kind) => first_error.get_or_insert(kind),
+        match Socket::connect(reactor, address, from).await {
+            Ok(socket) => return Ok(socket),
+            Err(error) => first_error.get_or_insert(error),
         };
     }
-    let none = || Kind::Io(io::Error::new(io::ErrorKind::NotFound, "the host's name has no address"));
-    Err(Error::new(first_error.unwrap_or_else(none), Phase::Connect).with_peer(&config.peer))
-}
-
-async fn connect(reactor: &Rc<Reactor>, config: &Config, address: SocketAddr) -> std::result::Result<TcpStream, Kind> {
-    let mut patience = Patience::new(reactor, config.connection_timeout);
-    let mut connecting = pin!(TcpStream::connect(reactor, address));
-    poll_fn(|cx| match connecting.as_mut().poll(cx) {
-        Poll::Ready(result) => Poll::Ready(result.map_err(Kind::Io)),
-        Poll::Pending if patience.poll_exhausted(cx) => {
-            Poll::Ready(Err(Kind::Timeout(patience.limit().unwrap_or_default())))
-        }
-        Poll::Pending => Poll::Pending,
-    })
-    .await
+    let none = || io::Error::new(io::ErrorKind::NotFound, "the host's name has no address");
+    Err(Kind::Io(first_error.unwrap_or_else(none)))
 }

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use wire::ResponseError;
 
+use crate::proxy::Refusal;
+use crate::tls::TlsError;
+
 /// The result of whatever talks to a peer.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -24,10 +27,14 @@ pub enum Phase {
     Head,
     /// Waiting for a connection of the pool.
     Pool,
+    /// Asking a proxy for the way to the origin.
+    Proxy,
     /// Turning the host's name into addresses.
     Resolve,
     /// Writing the request.
     Send,
+    /// Shaking hands for TLS.
+    Tls,
 }
 
 impl Phase {
@@ -38,8 +45,10 @@ impl Phase {
             Phase::Connect => "connect",
             Phase::Head => "head",
             Phase::Pool => "pool",
+            Phase::Proxy => "proxy",
             Phase::Resolve => "resolve",
             Phase::Send => "send",
+            Phase::Tls => "tls",
         }
     }
 
@@ -49,8 +58,10 @@ impl Phase {
             Phase::Connect => "connecting to",
             Phase::Head => "waiting for the response of",
             Phase::Pool => "waiting for a connection to",
+            Phase::Proxy => "asking the proxy",
             Phase::Resolve => "resolving",
             Phase::Send => "sending to",
+            Phase::Tls => "shaking hands with",
         }
     }
 }
@@ -62,16 +73,32 @@ pub enum Kind {
     Caller(BoxError),
     /// They: the connection was closed before a byte of the response came.
     Closed,
+    /// Nobody in particular: the request was not over after that long, though it may have come along.
+    Deadline(Duration),
     /// The network, as the system calls it.
     Io(io::Error),
     /// You: the request contradicts itself.
     Misuse(&'static str),
     /// You: the pool was closed.
     PoolClosed,
+    /// They: the proxy will not, or cannot, pass us on.
+    Proxy(Refusal),
     /// They: no HTTP/1.x response, or a broken one.
     Response(ResponseError),
     /// The network or they: nothing happened for that long.
     Timeout(Duration),
+    /// They: who they are is not proven, or what they say is not TLS. Or you: what you ask for cannot be had.
+    Tls(TlsError),
+}
+
+impl From<io::Error> for Kind {
+    /// What TLS has to say travels in an error of the stream below it.
+    fn from(error: io::Error) -> Self {
+        match TlsError::within(&error) {
+            Some(error) => Kind::Tls(error),
+            None => Kind::Io(error),
+        }
+    }
 }
 
 /// A failed request. Display says what happened, in which phase and with whom, and never after how long: programs
@@ -159,11 +186,14 @@ impl fmt::Display for Error {
         match self.kind() {
             Kind::Caller(error) => return error.fmt(f),
             Kind::Closed => f.write_str("connection closed by the peer before it answered"),
+            Kind::Deadline(limit) => write!(f, "not done after {} s in all", limit.as_secs_f64()),
             Kind::Io(error) => error.fmt(f),
             Kind::Misuse(what) => f.write_str(what),
             Kind::PoolClosed => return f.write_str("connection pool closed"),
+            Kind::Proxy(refusal) => refusal.fmt(f),
             Kind::Response(error) => error.fmt(f),
             Kind::Timeout(limit) => write!(f, "timed out after {} s", limit.as_secs_f64()),
+            Kind::Tls(error) => error.fmt(f),
         }?;
         f.write_str(&self.context())
     }
@@ -175,6 +205,7 @@ impl std::error::Error for Error {
             Kind::Caller(error) => Some(error.as_ref()),
             Kind::Io(error) => Some(error),
             Kind::Response(error) => Some(error),
+            Kind::Tls(error) => Some(error),
             _ => None,
         }
     }

@@ -1,7 +1,7 @@
 //! One request from start to end: lease a connection, or dial; send; read the head; hand out the response.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use wire::framing::{Asked, CloseReason, close_reason};
 use wire::{Body, Framing, Limits, ResponseHead};
@@ -9,42 +9,8 @@ use wire::{Body, Framing, Limits, ResponseHead};
 use crate::dial::{Resolver, dial};
 use crate::pool::{Lease, Pool};
 use crate::send::{Sent, send};
-use crate::{Connection, Error, Incoming, Kind, Phase, Reactor, Request, Response, Result};
-
-/// Where a client connects to, and its patience.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The name or address to connect to.
-    pub host: String,
-    /// The port to connect to.
-    pub port: u16,
-    /// `host:port`, as errors name it.
-    pub peer: Rc<str>,
-    /// For connecting to one address; `None` is for ever.
-    pub connection_timeout: Option<Duration>,
-    /// For each wait for the peer to take or send bytes; `None` is for ever.
-    pub network_timeout: Option<Duration>,
-    /// For a place in the pool; `None` is for ever.
-    pub pool_timeout: Option<Duration>,
-    /// What a response may ask of us.
-    pub limits: Limits,
-}
-
-impl Config {
-    /// Of that origin, with default limits and endless patience.
-    pub fn new(host: &str, port: u16) -> Self {
-        let peer = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-        Config {
-            host: host.to_owned(),
-            port,
-            peer: peer.into(),
-            connection_timeout: None,
-            network_timeout: None,
-            pool_timeout: None,
-            limits: Limits::default(),
-        }
-    }
-}
+use crate::timers::Deadline;
+use crate::{Config, Connection, Error, Incoming, Kind, Phase, Reactor, Request, Response, Result};
 
 /// A client of one origin on one reactor.
 pub struct Client {
@@ -56,7 +22,7 @@ pub struct Client {
 impl Client {
     /// With at most `connections` at a time.
     pub fn new(reactor: &Rc<Reactor>, config: Config, connections: usize) -> Self {
-        let pool = Pool::new(reactor, connections, config.pool_timeout);
+        let pool = Pool::new(reactor, connections);
         Client { reactor: reactor.clone(), config, pool }
     }
 
@@ -75,17 +41,21 @@ impl Client {
     }
 
     async fn exchange(&self, request: &mut Request, resolver: &dyn Resolver, started: Instant) -> Result<Response> {
-        let mut lease = self.pool.lease().await?;
+        let timeouts = request.timeouts.as_deref().unwrap_or(&self.config.timeouts);
+        let until = timeouts.total.and_then(|limit| Deadline::of_request(started, limit));
+        let (dial_limit, network_limit) = (timeouts.connection, timeouts.network);
+        let mut lease = self.pool.lease(timeouts.pool, until).await?;
         loop {
             let reused = lease.is_connected();
             if !reused {
-                let connection = Box::pin(dial(&self.reactor, &self.config, resolver)).await?;
+                let connection = Box::pin(dial(&self.reactor, &self.config, dial_limit, until, resolver)).await?;
                 self.pool.count_opened();
                 lease.replace(Some(connection));
             }
             let Some(connection) = lease.connection() else {
                 return Err(Error::new(Kind::Misuse("a lease without a connection"), Phase::Connect));
             };
+            connection.patience.set(network_limit, until);
             match self.trip(connection, request).await {
                 Ok(answer) => return respond(lease, request, answer, &self.config.limits, started),
                 // The peer closed an idle connection while the request was under way. A fresh one, in the same place
@@ -151,7 +121,7 @@ pub async fn read_response(mut connection: Connection, asked: Asked, limits: &Li
 /// A head becomes a response, with the connection inside for as long as the body needs it. `last` is why this is the
 /// connection's last response, if the head gives no reason of its own.
 fn deliver(
-    lease: Lease,
+    mut lease: Lease,
     asked: Asked,
     head: ResponseHead,
     last: Option<CloseReason>,
@@ -160,6 +130,7 @@ fn deliver(
 ) -> Result<Response> {
     let framing = Framing::of(asked, &head).map_err(|error| Error::new(Kind::Response(error), Phase::Head))?;
     let close = close_reason(asked, &head, framing).or(last);
+    let tls = lease.connection().and_then(|connection| connection.facts().cloned());
     let body = Incoming::new(lease, Body::new(framing, limits), close);
-    Ok(Response { head, framing, body, started, request_head: Vec::new() })
+    Ok(Response { head, framing, body, started, tls, request_head: Vec::new() })
 }

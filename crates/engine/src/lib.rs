@@ -9,25 +9,29 @@
 //! next in the queue.
 #![deny(unsafe_code)]
 
+pub mod config;
 pub mod connection;
 pub mod dial;
 pub mod error;
 pub mod exchange;
 pub mod executor;
 pub mod pool;
+pub mod proxy;
 pub mod reactor;
 pub mod request;
 pub mod response;
 mod send;
+pub mod socket;
 pub mod stream;
 mod sys;
-pub mod tcp;
 pub mod timers;
+pub mod tls;
 
+pub use config::{Config, Timeouts};
 pub use connection::Connection;
 pub use dial::{Resolver, SystemResolver};
 pub use error::{BoxError, Error, Kind, Phase, Result};
-pub use exchange::{Client, Config};
+pub use exchange::Client;
 pub use reactor::Reactor;
 pub use request::{BodySource, FileBody, Request, RequestBody};
 pub use response::{Incoming, Response};

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::timers::Patience;
+use crate::timers::{Deadline, Patience};
 use crate::{Connection, Error, Kind, Phase, Reactor, Result};
 
 /// What a pool has done and holds.
@@ -33,7 +33,6 @@ pub struct Statistics {
 pub struct Pool {
     reactor: Rc<Reactor>,
     limit: usize,
-    timeout: Option<Duration>,
     closed: Cell<bool>,
     opened: Cell<u64>,
     reused: Cell<u64>,
@@ -59,12 +58,11 @@ struct Ticket {
 struct Grant(Option<Box<Connection>>);
 
 impl Pool {
-    /// `limit` is at least 1; `timeout` is how long a task waits in the queue, `None` is for ever.
-    pub fn new(reactor: &Rc<Reactor>, limit: usize, timeout: Option<Duration>) -> Rc<Self> {
+    /// `limit` is at least 1.
+    pub fn new(reactor: &Rc<Reactor>, limit: usize) -> Rc<Self> {
         Rc::new(Pool {
             reactor: reactor.clone(),
             limit: limit.max(1),
-            timeout,
             closed: Cell::new(false),
             opened: Cell::new(0),
             reused: Cell::new(0),
@@ -85,8 +83,9 @@ impl Pool {
         }
     }
 
-    /// Waits for a place. The lease comes with a connection where one is idle and well.
-    pub async fn lease(self: &Rc<Self>) -> Result<Lease> {
+    /// Waits for a place, in the queue for at most `timeout`, `None` being for ever, and until `until`. The lease comes
+    /// with a connection where one is idle and well.
+    pub async fn lease(self: &Rc<Self>, timeout: Option<Duration>, until: Option<Deadline>) -> Result<Lease> {
         if self.closed.get() {
             return Err(Error::new(Kind::PoolClosed, Phase::Pool));
         }
@@ -94,7 +93,7 @@ impl Pool {
             Some(lease) => lease,
             None => {
                 // Handed on by another task, and looked at as one that was idle is.
-                let mut lease = self.queue().await?;
+                let mut lease = self.queue(timeout, until).await?;
                 if lease.connection().is_some_and(|connection| !connection.is_fit()) {
                     lease.replace(None);
                 }
@@ -115,7 +114,7 @@ impl Pool {
         }
         let mut lease = Lease { pool: Some(self.clone()), connection: None };
         loop {
-            let Some(connection) = self.state.borrow_mut().idle.pop() else { return Some(lease) };
+            let Some(mut connection) = self.state.borrow_mut().idle.pop() else { return Some(lease) };
             if connection.is_fit() {
                 lease.connection = Some(connection);
                 return Some(lease);
@@ -123,16 +122,16 @@ impl Pool {
         }
     }
 
-    async fn queue(self: &Rc<Self>) -> Result<Lease> {
+    async fn queue(self: &Rc<Self>, timeout: Option<Duration>, until: Option<Deadline>) -> Result<Lease> {
         let place = Place { pool: self, ticket: Rc::default() };
         self.state.borrow_mut().queue.push_back(place.ticket.clone());
         // Whoever waits with a deadline waits for the clock at least, and not for other tasks alone.
-        let _passive = self.timeout.is_none().then(|| self.reactor.passive_wait());
-        let mut patience = Patience::new(&self.reactor, self.timeout);
+        let _passive = (timeout.is_none() && until.is_none()).then(|| self.reactor.passive_wait());
+        let mut patience = Patience::new(&self.reactor, timeout);
+        patience.set(timeout, until);
         poll_fn(|cx| match place.poll(cx) {
             Poll::Pending if patience.poll_exhausted(cx) => {
-                let kind = Kind::Timeout(patience.limit().unwrap_or_default());
-                Poll::Ready(Err(Error::new(kind, Phase::Pool)))
+                Poll::Ready(Err(Error::new(patience.exhausted(), Phase::Pool)))
             }
             polled => polled,
         })

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
+use mio::net::TcpStream as Handle;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
@@ -26,7 +26,7 @@ const SCRATCH: usize = 64 * 1024;
 /// Registered once, edge-triggered, for reading and writing: an event without a waiter is kept in the flags. The
 /// socket lives here and not in its user's hands, so that all of them can be closed at once, whoever holds on to them.
 pub(crate) struct Source {
-    pub(crate) socket: RefCell<Option<TcpStream>>,
+    pub(crate) socket: RefCell<Option<Handle>>,
     token: Token,
     pub(crate) readable: Cell<bool>,
     pub(crate) writable: Cell<bool>,
@@ -188,7 +188,7 @@ impl Reactor {
         Ok(())
     }
 
-    pub(crate) fn register(&self, mut socket: TcpStream) -> io::Result<Rc<Source>> {
+    pub(crate) fn register(&self, mut socket: Handle) -> io::Result<Rc<Source>> {
         self.check_open()?;
         let mut sources = self.sources.borrow_mut();
         let entry = sources.vacant_entry();

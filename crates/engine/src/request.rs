@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use wire::framing::Asked;
 
-use crate::BoxError;
+use crate::{BoxError, Timeouts};
 
 /// Where the pieces of a streamed body come from.
 pub trait BodySource {
@@ -68,6 +68,8 @@ pub struct Request {
     pub expects_continue: bool,
     /// The head says `Connection: close`.
     pub closes: bool,
+    /// Its own timeouts, in place of all those of the client.
+    pub timeouts: Option<Box<Timeouts>>,
 }
 
 impl Request {

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::mem;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -12,6 +13,7 @@ use wire::framing::CloseReason;
 use wire::{Body, Framing, HeaderMap, ResponseError, ResponseHead};
 
 use crate::pool::Lease;
+use crate::tls::Facts;
 use crate::{Error, Kind, Phase, Result};
 
 /// What is asked for in smaller pieces than this is read ahead, so that each piece does not cost a system call.
@@ -27,6 +29,8 @@ pub struct Response {
     pub body: Incoming,
     /// When the request was made.
     pub started: Instant,
+    /// What the TLS handshake of its connection has come to, if there was one.
+    pub tls: Option<Rc<Facts>>,
     /// The head of the request that it answers, for those who want to show it.
     pub request_head: Vec<u8>,
 }
@@ -176,7 +180,7 @@ impl Incoming {
             return Poll::Ready(Ok(()));
         };
         let limit = usize::try_from(left).unwrap_or(usize::MAX);
-        match connection.stream.poll_receive(cx, out, limit) {
+        match connection.poll_receive(cx, out, limit) {
             Poll::Ready(Ok(received)) => {
                 connection.patience.reset();
                 if received == 0 {
@@ -187,7 +191,7 @@ impl Incoming {
                 Poll::Ready(self.decode_buffered())
             }
             Poll::Ready(Err(error)) => {
-                let error = connection.fail(Kind::Io(error), Phase::Body);
+                let error = connection.fail(error.into(), Phase::Body);
                 Poll::Ready(Err(self.abandon(error)))
             }
             Poll::Pending => match connection.poll_patience(cx, Phase::Body) {
@@ -253,7 +257,11 @@ impl Incoming {
     }
 
     fn end_of_input(&mut self) -> Result<()> {
+        let is_cut = self.lease.as_mut().and_then(Lease::connection).is_some_and(|connection| connection.is_cut);
         match self.framing.end_of_input() {
+            Ok(()) if is_cut => {
+                Err(self.early_end(ResponseError::EarlyEnd("the TLS connection was cut off without close_notify")))
+            }
             Ok(()) => {
                 self.lease = None;
                 Ok(())

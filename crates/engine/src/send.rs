@@ -2,10 +2,12 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::io::AsyncWrite;
 use wire::{Limits, ResponseHead, chunked};
 
 use crate::stream::Stream;
@@ -143,7 +145,7 @@ impl Sender<'_> {
         piece.transpose().map_err(|error| self.connection.fail(Kind::Caller(error), Phase::Send))
     }
 
-    /// Writes the parts one after the other.
+    /// Writes the parts one after the other, down to the socket.
     async fn write(&mut self, parts: [&[u8]; 3]) -> Result<Option<ResponseHead>> {
         let mut parts = parts.map(IoSlice::new);
         let mut parts = parts.as_mut_slice();
@@ -163,7 +165,14 @@ impl Sender<'_> {
                     Poll::Pending => return self.poll_blocked(cx),
                 }
             }
-            Poll::Ready(Ok(None))
+            if !self.connection.stream.holds_back() {
+                return Poll::Ready(Ok(None));
+            }
+            match Pin::new(&mut self.connection.stream).poll_flush(cx) {
+                Poll::Ready(Ok(())) => Poll::Ready(Ok(None)),
+                Poll::Ready(Err(error)) => Poll::Ready(Err(self.connection.fail(error.into(), Phase::Send))),
+                Poll::Pending => self.poll_blocked(cx),
+            }
         })
         .await
     }
@@ -174,7 +183,7 @@ impl Sender<'_> {
             let room = usize::try_from(end - offset).unwrap_or(usize::MAX);
             let (sent, stopped) = match &self.connection.stream {
                 #[cfg(target_os = "linux")]
-                Stream::Tcp(_) => self.file_by_kernel(body, offset, room).await?,
+                Stream::Socket(_) => self.file_by_kernel(body, offset, room).await?,
                 _ => self.file_by_hand(body, offset, room.min(FILE_PIECE)).await?,
             };
             if stopped.is_some() {
@@ -200,8 +209,8 @@ impl Sender<'_> {
         // The stream gives other tasks their turn between pieces, however fast the peer takes them.
         let room = room.min(1024 * 1024);
         poll_fn(|cx| {
-            let Stream::Tcp(tcp) = &mut self.connection.stream else { return Poll::Ready(Ok((0, None))) };
-            match tcp.poll_send_file(cx, body.file.as_raw_fd(), offset, room) {
+            let Stream::Socket(socket) = &mut self.connection.stream else { return Poll::Ready(Ok((0, None))) };
+            match socket.poll_send_file(cx, body.file.as_raw_fd(), offset, room) {
                 Poll::Ready(Ok(0)) => Poll::Ready(Ok((0, None))),
                 Poll::Ready(result) => Poll::Ready(self.put(result).map(|sent| (sent, None))),
                 Poll::Pending => self.poll_blocked(cx).map_ok(|stopped| (0, stopped)),
@@ -230,7 +239,7 @@ impl Sender<'_> {
             Ok(0) => Err(io::Error::from(io::ErrorKind::WriteZero)),
             other => other,
         };
-        let written = written.map_err(|error| self.connection.fail(Kind::Io(error), Phase::Send))?;
+        let written = written.map_err(|error| self.connection.fail(error.into(), Phase::Send))?;
         self.connection.patience.reset();
         self.sent += written as u64;
         Ok(written)
@@ -294,7 +303,7 @@ impl Sender<'_> {
                 None => return Ok(None),
                 Some(Ok(0)) => return Err(self.connection.ended_in_head()),
                 Some(Ok(_)) => {}
-                Some(Err(error)) => return Err(self.connection.fail(Kind::Io(error), Phase::Head)),
+                Some(Err(error)) => return Err(self.connection.fail(error.into(), Phase::Head)),
             }
         }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use crate::Reactor;
+use crate::{Kind, Reactor};
 
 struct Entry {
     deadline: Instant,
@@ -81,38 +81,106 @@ impl Timers {
     }
 }
 
+/// The end of everything that belongs to one undertaking, whatever happens meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline {
+    at: Instant,
+    limit: Duration,
+    kind: Undertaking,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Undertaking {
+    Dial,
+    Request,
+}
+
+impl Deadline {
+    /// Of opening a connection. `None` for a limit that no clock can count.
+    pub(crate) fn of_dial(started: Instant, limit: Duration) -> Option<Self> {
+        Some(Deadline { at: started.checked_add(limit)?, limit, kind: Undertaking::Dial })
+    }
+
+    /// Of a request with its response.
+    pub(crate) fn of_request(started: Instant, limit: Duration) -> Option<Self> {
+        Some(Deadline { at: started.checked_add(limit)?, limit, kind: Undertaking::Request })
+    }
+
+    /// Whichever comes first.
+    pub(crate) fn earlier(a: Option<Self>, b: Option<Self>) -> Option<Self> {
+        match (a, b) {
+            (Some(a), Some(b)) => Some(if b.at < a.at { b } else { a }),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// What is left of it.
+    pub fn left(&self) -> Duration {
+        self.at.saturating_duration_since(Instant::now())
+    }
+
+    /// The error that it ends with.
+    pub fn exceeded(&self) -> Kind {
+        match self.kind {
+            Undertaking::Dial => Kind::Timeout(self.limit),
+            Undertaking::Request => Kind::Deadline(self.limit),
+        }
+    }
+}
+
 /// How long to put up with nothing happening. Polled only when there is nothing else to do: its clock starts with the
-/// first such poll, and [`reset`](Patience::reset) stops it.
+/// first such poll, and [`reset`](Patience::reset) stops it. Its [`Deadline`], where it has one, stays where it is.
 pub struct Patience {
     reactor: Rc<Reactor>,
     limit: Option<Duration>,
+    until: Option<Deadline>,
     key: Option<usize>,
 }
 
 impl Patience {
     /// `None` is endless patience.
     pub fn new(reactor: &Rc<Reactor>, limit: Option<Duration>) -> Self {
-        Patience { reactor: reactor.clone(), limit, key: None }
+        Patience { reactor: reactor.clone(), limit, until: None, key: None }
     }
 
-    /// The limit, where there is one.
-    pub fn limit(&self) -> Option<Duration> {
-        self.limit
+    /// Other limits from now on.
+    pub(crate) fn set(&mut self, limit: Option<Duration>, until: Option<Deadline>) {
+        self.reset();
+        (self.limit, self.until) = (limit, until);
+    }
+
+    /// The error that exhausted patience ends with.
+    #[cold]
+    pub fn exhausted(&self) -> Kind {
+        match (self.until, self.limit) {
+            (Some(until), Some(_)) if until.at <= Instant::now() => until.exceeded(),
+            (Some(until), None) => until.exceeded(),
+            (_, limit) => Kind::Timeout(limit.unwrap_or_default()),
+        }
     }
 
     /// Whether the limit has passed since the clock was started, which this does if it is not running. When not, the
     /// task of `cx` is woken at the deadline.
     pub fn poll_exhausted(&mut self, cx: &Context<'_>) -> bool {
         let timers = &self.reactor.timers;
-        match self.key {
-            Some(key) => timers.poll(key, cx),
-            None => {
-                // A limit beyond what the clock can count is no limit.
-                let deadline = self.limit.and_then(|limit| Instant::now().checked_add(limit));
-                self.key = deadline.map(|deadline| timers.insert(deadline, cx.waker().clone()));
-                false
-            }
+        if let Some(key) = self.key {
+            return timers.poll(key, cx);
         }
+        if self.limit.is_none() && self.until.is_none() {
+            return false;
+        }
+        let now = Instant::now();
+        // A limit beyond what the clock can count is no limit.
+        let mut deadline = self.limit.and_then(|limit| now.checked_add(limit));
+        if let Some(until) = self.until {
+            // Whoever never has to wait for long comes by here all the same.
+            if until.at <= now {
+                return true;
+            }
+            deadline = Some(deadline.map_or(until.at, |deadline| deadline.min(until.at)));
+        }
+        self.key = deadline.map(|deadline| timers.insert(deadline, cx.waker().clone()));
+        false
     }
 
     /// Something has happened.

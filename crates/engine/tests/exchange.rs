@@ -318,7 +318,7 @@ fn nobody_listens() {
 struct Known(Vec<SocketAddr>);
 
 impl Resolver for Known {
-    fn resolve(&self, _: &str, _: u16) -> Resolution {
+    fn resolve(&self, _: &str, _: u16, _: Option<engine::timers::Deadline>) -> Resolution {
         let addresses = self.0.clone();
         Box::pin(async move { Ok(addresses) })
     }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::mpsc::Sender;
 
 use engine::dial::Resolution;
+use engine::timers::Deadline;
 use engine::{Client, Error, Kind, Phase, Reactor, Request, RequestBody, Resolver, Response, SystemResolver};
 use support::*;
 
@@ -259,7 +260,7 @@ fn a_pool_closed_between_grant_and_use_keeps_nothing() {
 struct Clueless;
 
 impl Resolver for Clueless {
-    fn resolve(&self, _: &str, _: u16) -> Resolution {
+    fn resolve(&self, _: &str, _: u16, _: Option<Deadline>) -> Resolution {
         Box::pin(std::future::pending())
     }
 }

@@ -151,7 +151,7 @@ fn many_deadlines_at_once() {
     socket2::SockRef::from(&listener).listen(REQUESTS as i32).expect("a listening socket");
     let limit = Duration::from_millis(100);
     let address = listener.local_addr().expect("bound");
-    let (reactor, client) = client_with(address, REQUESTS, |config| config.network_timeout = Some(limit));
+    let (reactor, client) = client_with(address, REQUESTS, |config| config.timeouts.network = Some(limit));
     let started = Instant::now();
     let failures = run(&reactor, join_all((0..REQUESTS).map(|_| answer(&client, get()))));
     for failure in failures {
@@ -179,8 +179,8 @@ fn a_timeout_may_be_longer_than_any_clock() {
     for huge in [Duration::MAX, Duration::from_secs(u64::MAX / 4), Duration::from_secs(60 * 60 * 24 * 365 * 50)] {
         let peer = Peer::new([vec![Step::Head, trickle(OK), Step::Closed]]);
         let (reactor, client) = client_with(peer.address, 1, |config| {
-            config.network_timeout = Some(huge);
-            config.connection_timeout = Some(huge);
+            config.timeouts.network = Some(huge);
+            config.timeouts.connection = Some(huge);
         });
         assert_eq!(run(&reactor, answer(&client, get())).expect("an answer"), (200, "ok".into()));
         drop(client);

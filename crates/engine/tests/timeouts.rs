@@ -30,7 +30,7 @@ fn assert_free(client: &Client) {
 #[test]
 fn nobody_takes_the_connection() {
     let (address, _full) = deaf_address();
-    let (reactor, client) = client_with(address, 1, |config| config.connection_timeout = Some(LIMIT));
+    let (reactor, client) = client_with(address, 1, |config| config.timeouts.connection = Some(LIMIT));
     let started = Instant::now();
     let failed = run(&reactor, answer(&client, get())).expect_err("nobody answers");
     assert_timeout(&failed, Phase::Connect);
@@ -42,7 +42,7 @@ fn nobody_takes_the_connection() {
 fn no_head_comes_or_half_of_one() {
     for words in ["", "HTTP/1.1 200 OK\r\nConte", "HTTP/1.1 103 Early Hints\r\n\r\n"] {
         let peer = Peer::new([vec![Step::Head, send(words), Step::Gone], vec![serve(OK)]]);
-        let (reactor, client) = client_with(peer.address, 1, |config| config.network_timeout = Some(LIMIT));
+        let (reactor, client) = client_with(peer.address, 1, |config| config.timeouts.network = Some(LIMIT));
         let started = Instant::now();
         let failed = run(&reactor, answer(&client, get())).expect_err("no answer");
         assert_timeout(&failed, Phase::Head);
@@ -57,7 +57,7 @@ fn no_head_comes_or_half_of_one() {
 #[test]
 fn a_reused_connection_that_stays_silent_is_not_tried_again() {
     let peer = Peer::new([vec![Step::Head, send(OK), Step::Head, Step::Closed]]);
-    let (reactor, client) = client_with(peer.address, 1, |config| config.network_timeout = Some(LIMIT));
+    let (reactor, client) = client_with(peer.address, 1, |config| config.timeouts.network = Some(LIMIT));
     assert_eq!(run(&reactor, answer(&client, get())).expect("an answer").0, 200);
     let failed = run(&reactor, answer(&client, get())).expect_err("no answer");
     assert_timeout(&failed, Phase::Head);
@@ -73,7 +73,7 @@ fn the_body_stops_coming() {
     for text in [counted, chunked, endless] {
         for room in [100, 100_000] {
             let peer = Peer::new([vec![Step::Head, send(text), Step::Closed]]);
-            let (reactor, client) = client_with(peer.address, 1, |config| config.network_timeout = Some(LIMIT));
+            let (reactor, client) = client_with(peer.address, 1, |config| config.timeouts.network = Some(LIMIT));
             run(&reactor, async {
                 let mut response = client.send(get(), &SystemResolver).await.expect("a head");
                 let mut room = vec![0; room];
@@ -92,12 +92,12 @@ fn the_body_stops_coming() {
 #[test]
 fn the_peer_stops_reading() {
     let peer = Peer::new([vec![Step::Head, Step::Gone]]);
-    let (reactor, client) = client_with(peer.address, 1, |config| config.network_timeout = Some(LIMIT));
+    let (reactor, client) = client_with(peer.address, 1, |config| config.timeouts.network = Some(LIMIT));
     // The peer must read on at the end, to see the close behind all that it was sent.
     let (told, was_told) = tell();
     let (closed, open) = gate();
     let deaf = Peer::new([vec![Step::Head, told, closed, Step::Gone]]);
-    let (deaf_reactor, deaf_client) = client_with(deaf.address, 1, |config| config.network_timeout = Some(LIMIT));
+    let (deaf_reactor, deaf_client) = client_with(deaf.address, 1, |config| config.timeouts.network = Some(LIMIT));
     let failed = run(&deaf_reactor, answer(&deaf_client, post(vec![0; 32 * 1024 * 1024]))).expect_err("stuck");
     assert_timeout(&failed, Phase::Send);
     was_told.wait();
@@ -123,7 +123,7 @@ fn the_limit_is_for_each_wait_and_not_for_all() {
     script.extend([send(rest), Step::Closed]);
     let peer = Peer::new([script]);
     let limit = Duration::from_millis(500);
-    let (reactor, client) = client_with(peer.address, 1, |config| config.network_timeout = Some(limit));
+    let (reactor, client) = client_with(peer.address, 1, |config| config.timeouts.network = Some(limit));
     let opening = async {
         for key in keys {
             sleep(&reactor, Duration::from_millis(100)).await;
@@ -141,7 +141,7 @@ fn the_limit_is_for_each_wait_and_not_for_all() {
 #[test]
 fn a_limit_of_nothing_fails_at_the_first_wait() {
     let peer = Peer::new([vec![Step::Gone]]);
-    let (reactor, client) = client_with(peer.address, 1, |config| config.network_timeout = Some(Duration::ZERO));
+    let (reactor, client) = client_with(peer.address, 1, |config| config.timeouts.network = Some(Duration::ZERO));
     let failed = run(&reactor, answer(&client, get())).expect_err("no time");
     assert!(matches!(failed.kind(), Kind::Timeout(Duration::ZERO)), "{failed}");
     assert_free(&client);
@@ -152,7 +152,7 @@ fn a_limit_of_nothing_fails_at_the_first_wait() {
 fn a_read_that_was_given_up_does_not_count_against_the_next() {
     let (closed, open) = gate();
     let peer = Peer::new([vec![Step::Head, send(&OK[..OK.len() - 1]), closed, send("k"), Step::Closed]]);
-    let (reactor, client) = client_with(peer.address, 1, |config| config.network_timeout = Some(LIMIT));
+    let (reactor, client) = client_with(peer.address, 1, |config| config.timeouts.network = Some(LIMIT));
     run(&reactor, async {
         let mut response = client.send(get(), &SystemResolver).await.expect("a head");
         response.body.ready().clear();
@@ -173,7 +173,7 @@ fn who_gave_up_is_not_woken() {
     let (closed, open) = gate();
     let (sent, was_sent) = tell();
     let peer = Peer::new([vec![Step::Head, send(&OK[..OK.len() - 1]), closed, send("k"), sent, Step::Gone]]);
-    let (reactor, client) = client_with(peer.address, 1, |config| config.network_timeout = Some(LIMIT));
+    let (reactor, client) = client_with(peer.address, 1, |config| config.timeouts.network = Some(LIMIT));
     let mut response = run(&reactor, client.send(get(), &SystemResolver)).expect("a head");
     response.body.ready().clear();
     let witness = Arc::new(Witness::default());

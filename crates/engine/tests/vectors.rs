@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use engine::exchange::read_response;
-use engine::stream::Stream;
+use engine::stream::{Layer, Stream};
 use engine::timers::Patience;
 use engine::{Connection, Error, Phase, Reactor};
 use support::{read_all, run};
@@ -48,6 +48,8 @@ impl AsyncRead for Pieces {
         Poll::Ready(Ok(()))
     }
 }
+
+impl Layer for Pieces {}
 
 impl AsyncWrite for Pieces {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {

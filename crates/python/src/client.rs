@@ -3,16 +3,16 @@
 use std::borrow::Cow;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
-use engine::{Client, Config, Request};
-use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError, PyTypeError, PyValueError};
+use engine::{Client, Request};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 use wire::framing::Asked;
 
 use crate::body::Body;
+use crate::config::{PoolConfig, Route, Seconds, of_seconds};
 use crate::error::to_python;
 use crate::head::{Extent, Head, Origin, characters, encode, from_latin1};
 use crate::hub::{Runtime, block_on, close_everywhere};
@@ -26,22 +26,6 @@ pub(crate) struct Pool {
     id: u64,
     config: OnceLock<PoolConfig>,
     closed: AtomicBool,
-}
-
-struct PoolConfig {
-    config: EngineConfig,
-    size: usize,
-    /// To be spoken over TLS, which is yet to come: never in the clear.
-    is_tls: bool,
-}
-
-/// `engine::Config` without what is not `Send`.
-struct EngineConfig {
-    host: String,
-    port: u16,
-    connection_timeout: Option<Duration>,
-    network_timeout: Option<Duration>,
-    pool_timeout: Option<Duration>,
 }
 
 impl Pool {
@@ -67,28 +51,18 @@ impl Pool {
         Pool { id, config: OnceLock::new(), closed: AtomicBool::new(false) }
     }
 
-    /// Says where to connect to. The timeouts (for connecting, for the network, for the pool) are in seconds; None is
-    /// for ever.
+    /// Says whom to ask, by which way, and what makes that private. The timeouts are those of `config::Seconds`.
     fn _configure(
         &self,
         host: String,
         port: u16,
         size: i64,
-        timeouts: (Option<f64>, Option<f64>, Option<f64>),
-        is_tls: bool,
+        timeouts: Seconds,
+        route: Option<Route<'_>>,
+        tls: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let (connection_timeout, network_timeout, pool_timeout) = timeouts;
-        let size = usize::try_from(size).ok().filter(|&size| size > 0);
-        let size = size.ok_or_else(|| PyValueError::new_err("size must be at least 1: the number of connections"))?;
-        let config = EngineConfig {
-            host,
-            port,
-            connection_timeout: seconds("connection_timeout", connection_timeout)?,
-            network_timeout: seconds("network_timeout", network_timeout)?,
-            pool_timeout: seconds("pool_timeout", pool_timeout)?,
-        };
-        let already = || PyRuntimeError::new_err("ConnectionPool.__init__() was called twice");
-        self.config.set(PoolConfig { config, size, is_tls }).map_err(|_| already())
+        let config = PoolConfig::new(host, port, size, timeouts, route, tls)?;
+        self.config.set(config).map_err(|_| PyRuntimeError::new_err("ConnectionPool.__init__() was called twice"))
     }
 
     /// Closes the idle connections; those in use are closed when their response has been read. Afterwards a request
@@ -130,14 +104,12 @@ impl Pool {
         version: &Bound<'py, PyString>,
         proxy: Option<Proxy<'py>>,
         shape: (usize, Bound<'py, PyType>),
+        timeouts: Option<Seconds>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let pool = slf.get();
         pool.check_open()?;
         let config = pool.config()?;
-        if config.is_tls {
-            return Err(PyNotImplementedError::new_err("https is not supported yet: TLS comes with a later version"));
-        }
         let (method, target) = (text_of("method", method)?, text_of("request_uri", target)?);
         let target = characters("request_uri", target)?;
         let body = Body::new(body)?;
@@ -149,10 +121,11 @@ impl Pool {
         let (body, file) = body.framed(outgoing);
         let asked = Asked::by(name.as_bytes());
         let idempotent = wire::request::is_idempotent(name.as_bytes());
-        let request = Request { head: text, body, asked, idempotent, expects_continue, closes };
+        let timeouts = timeouts.map(of_seconds).transpose()?.map(Box::new);
+        let request = Request { timeouts, head: text, body, asked, idempotent, expects_continue, closes };
 
         let runtime = Runtime::current(py)?;
-        let client = runtime.client(pool.id, |reactor| Client::new(reactor, config.config.of_thread(), config.size));
+        let client = runtime.client(pool.id, |reactor| Client::new(reactor, config.of_thread(py), config.size));
         let resolver = PoolResolver(slf.clone().into_any().unbind());
         let response =
             block_on(py, &runtime, client.send(request, &resolver))?.map_err(|error| to_python(py, error))?;
@@ -168,29 +141,6 @@ impl Drop for Pool {
     fn drop(&mut self) {
         // Not at the interpreter's end, when nobody can be told any more and the process closes all there is.
         Python::try_attach(|py| close_everywhere(py, self.id));
-    }
-}
-
-impl EngineConfig {
-    fn of_thread(&self) -> Config {
-        let EngineConfig { host, port, connection_timeout, network_timeout, pool_timeout } = self;
-        Config {
-            connection_timeout: *connection_timeout,
-            network_timeout: *network_timeout,
-            pool_timeout: *pool_timeout,
-            ..Config::new(host, *port)
-        }
-    }
-}
-
-/// Seconds as Python has them; None, and what no clock can count, is for ever.
-fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
-    match value {
-        None => Ok(None),
-        Some(value) if value.is_nan() || value < 0.0 => {
-            Err(PyValueError::new_err(format!("{name} must be a number of seconds of at least 0, not {value}")))
-        }
-        Some(value) => Ok(Duration::try_from_secs_f64(value).ok()),
     }
 }
 

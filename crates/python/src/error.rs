@@ -31,7 +31,9 @@ pub(crate) fn to_python(py: Python<'_>, error: Error) -> PyErr {
         Kind::Misuse(_) => PyValueError::new_err(text),
         Kind::PoolClosed => PyRuntimeError::new_err(text),
         Kind::Response(error) => response_error_with(py, &error, text),
-        Kind::Timeout(_) => PyTimeoutError::new_err(text),
+        Kind::Deadline(_) | Kind::Timeout(_) => PyTimeoutError::new_err(text),
+        Kind::Proxy(_) => PyOSError::new_err(text),
+        Kind::Tls(_) => PyOSError::new_err(text),
     };
     let value = exception.value(py);
     // Builtin exceptions take attributes; should one not, its text still says it.

@@ -8,6 +8,7 @@
 mod body;
 mod bytes;
 mod client;
+mod config;
 mod error;
 mod head;
 mod hub;
@@ -15,6 +16,7 @@ mod parser;
 mod pysocket;
 mod resolve;
 mod response;
+mod tls;
 mod types;
 mod url;
 

@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use engine::stream::Layer;
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -46,6 +47,8 @@ impl AsyncRead for PySocket {
         Poll::Ready(received.map_err(|error: PyErr| io::Error::other(error)))
     }
 }
+
+impl Layer for PySocket {}
 
 impl AsyncWrite for PySocket {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use engine::dial::Resolution;
-use engine::{BoxError, Resolver};
+use engine::timers::Deadline;
+use engine::{BoxError, Kind, Resolver};
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -12,17 +13,36 @@ use pyo3::prelude::*;
 pub(crate) struct PoolResolver(pub(crate) Py<PyAny>);
 
 impl Resolver for PoolResolver {
-    fn resolve(&self, _host: &str, _port: u16) -> Resolution {
-        // The pool knows what it connects to. It may switch greenlets: polled by its own greenlet, holding nothing.
+    fn resolve(&self, host: &str, port: u16, until: Option<Deadline>) -> Resolution {
+        // It may switch greenlets: polled by its own greenlet, holding nothing.
         let pool = Python::attach(|py| self.0.clone_ref(py));
-        Box::pin(async move { Python::attach(|py| addresses(pool.bind(py))).map_err(BoxError::from) })
+        let host = host.to_owned();
+        Box::pin(async move {
+            let found = Python::attach(|py| addresses(pool.bind(py), &host, port, until));
+            match (found, until) {
+                (Ok(Some(addresses)), _) => Ok(addresses),
+                (Ok(None), Some(until)) => Err(until.exceeded()),
+                (Ok(None), None) => Ok(Vec::new()),
+                (Err(error), _) => Err(Kind::Caller(BoxError::from(error))),
+            }
+        })
     }
 }
 
-/// From what getaddrinfo returns: (family, type, protocol, name, address) each, of which the address counts.
-fn addresses(pool: &Bound<'_, PyAny>) -> PyResult<Vec<SocketAddr>> {
-    let found = pool.call_method0(intern!(pool.py(), "_resolve"))?;
-    found.try_iter()?.map(|entry| of_entry(&entry?)).collect()
+/// From what getaddrinfo returns: (family, type, protocol, name, address) each, of which the address counts. None when
+/// that took too long.
+fn addresses(
+    pool: &Bound<'_, PyAny>,
+    host: &str,
+    port: u16,
+    until: Option<Deadline>,
+) -> PyResult<Option<Vec<SocketAddr>>> {
+    let seconds = until.map(|until| until.left().as_secs_f64());
+    let found = pool.call_method1(intern!(pool.py(), "_resolve_within"), (host, port, seconds))?;
+    if found.is_none() {
+        return Ok(None);
+    }
+    found.try_iter()?.map(|entry| of_entry(&entry?)).collect::<PyResult<_>>().map(Some)
 }
 
 fn of_entry(entry: &Bound<'_, PyAny>) -> PyResult<SocketAddr> {

@@ -387,6 +387,7 @@ pub fn request(method: &str, lines: &str, body: RequestBody) -> Request {
         idempotent: wire::request::is_idempotent(method.as_bytes()),
         expects_continue: lines.contains("100-continue"),
         closes: false,
+        timeouts: None,
     }
 }
 

@@ -1,15 +1,16 @@
-//! TCP on the reactor.
+//! Stream sockets on the reactor: TCP, and Unix domain sockets.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use mio::net::TcpStream as Socket;
-use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
+use mio::net::TcpStream as Handle;
+use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::reactor::{Reactor, Source};
@@ -22,34 +23,50 @@ const TURN_BYTES: usize = 1024 * 1024;
 /// Silence after which the kernel probes whether the peer still exists.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// A connected TCP socket. Dropping it closes it.
-pub struct TcpStream {
+/// A connected socket. Dropping it closes it.
+///
+/// To mio it is a TCP stream, whatever its address family: only calls that know no difference are made.
+pub struct Socket {
     source: Rc<Source>,
     reactor: Rc<Reactor>,
     /// Bytes read and written since somebody else had a turn.
     moved: usize,
 }
 
-impl TcpStream {
-    /// Connects, without Nagle's delay and with the kernel's keep-alive probes.
-    pub async fn connect(reactor: &Rc<Reactor>, address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::start(reactor, address)?;
-        poll_fn(|cx| stream.poll_connected(cx)).await?;
-        Ok(stream)
-    }
-
-    fn start(reactor: &Rc<Reactor>, address: SocketAddr) -> io::Result<Self> {
+impl Socket {
+    /// Connects by TCP, without Nagle's delay and with the kernel's keep-alive probes. `from` is the local address,
+    /// with port 0 for any port.
+    pub async fn connect(reactor: &Rc<Reactor>, address: SocketAddr, from: Option<SocketAddr>) -> io::Result<Self> {
         reactor.check_open()?;
         let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
-        match socket.connect(&address.into()) {
+        if let Some(from) = from {
+            socket.bind(&from.into())?;
+        }
+        Socket::start(reactor, socket, &address.into())?.connected().await
+    }
+
+    /// Connects to a Unix domain socket. On Linux a path that begins with a NUL byte is an abstract name.
+    pub async fn connect_unix(reactor: &Rc<Reactor>, path: &Path) -> io::Result<Self> {
+        reactor.check_open()?;
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        Socket::start(reactor, socket, &SockAddr::unix(path)?)?.connected().await
+    }
+
+    fn start(reactor: &Rc<Reactor>, socket: socket2::Socket, address: &SockAddr) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        match socket.connect(address) {
             Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
             _ => {}
         }
-        let source = reactor.register(Socket::from_std(socket.into()))?;
-        Ok(TcpStream { source, reactor: reactor.clone(), moved: 0 })
+        let source = reactor.register(Handle::from_std(socket.into()))?;
+        Ok(Socket { source, reactor: reactor.clone(), moved: 0 })
+    }
+
+    async fn connected(self) -> io::Result<Self> {
+        poll_fn(|cx| self.poll_connected(cx)).await?;
+        Ok(self)
     }
 
     fn poll_connected(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -60,12 +77,12 @@ impl TcpStream {
         Poll::Ready(self.with_socket(|socket| match socket.take_error()? {
             Some(error) => Err(error),
             // Writable and without an error, yet not connected: the other end was there and has gone.
-            None => socket.peer_addr().map(drop),
+            None => SockRef::from(socket).peer_addr().map(drop),
         }))
     }
 
     /// Runs `f` on the socket; nobody else can run meanwhile.
-    fn with_socket<T>(&self, f: impl FnOnce(&Socket) -> io::Result<T>) -> io::Result<T> {
+    fn with_socket<T>(&self, f: impl FnOnce(&Handle) -> io::Result<T>) -> io::Result<T> {
         match self.source.socket.borrow().as_ref() {
             Some(socket) => f(socket),
             None => {
@@ -133,7 +150,7 @@ impl TcpStream {
         &mut self,
         cx: &mut Context<'_>,
         wanted: usize,
-        mut put: impl FnMut(&Socket) -> io::Result<usize>,
+        mut put: impl FnMut(&Handle) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         if self.moved > TURN_BYTES {
             self.moved = 0;
@@ -179,28 +196,28 @@ impl TcpStream {
 
     /// The address of the other end.
     pub fn peer_address(&self) -> io::Result<SocketAddr> {
-        self.with_socket(Socket::peer_addr)
+        self.with_socket(Handle::peer_addr)
     }
 
     /// The address of this end.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
-        self.with_socket(Socket::local_addr)
+        self.with_socket(Handle::local_addr)
     }
 }
 
-impl Drop for TcpStream {
+impl Drop for Socket {
     fn drop(&mut self) {
         self.reactor.deregister(&self.source);
     }
 }
 
-impl AsyncRead for TcpStream {
+impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.poll_receive(cx, buf, usize::MAX).map_ok(drop)
     }
 }
 
-impl AsyncWrite for TcpStream {
+impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_put(cx, buf.len(), |mut socket| socket.write(buf))
     }

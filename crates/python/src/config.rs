@@ -1,0 +1,128 @@
+//! What a pool is told when it is made: whom to ask, by which way, with how much patience.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use engine::proxy::{Credentials, Protocol, Proxy};
+use engine::{Config, Timeouts};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::tls::TlsSource;
+
+/// `engine::Config`, in a form that any thread may make one from.
+pub(crate) struct PoolConfig {
+    host: String,
+    port: u16,
+    pub(crate) size: usize,
+    timeouts: Timeouts,
+    route: RouteConfig,
+    tls: Option<TlsSource>,
+}
+
+/// Proxy, local address, and the path of a Unix domain socket.
+pub(crate) type Route<'py> = (Option<ProxyArguments<'py>>, Option<(String, u16)>, Option<PathBuf>);
+
+/// Protocol, host, port, user and password, and the TLS that it is spoken to over.
+pub(crate) type ProxyArguments<'py> = (String, String, u16, Option<(String, String)>, Option<Bound<'py, PyAny>>);
+
+#[derive(Default)]
+struct RouteConfig {
+    local_address: Option<SocketAddr>,
+    proxy: Option<ProxyConfig>,
+    unix_socket: Option<PathBuf>,
+}
+
+struct ProxyConfig {
+    protocol: Protocol,
+    host: String,
+    port: u16,
+    credentials: Option<Credentials>,
+    tls: Option<TlsSource>,
+}
+
+impl PoolConfig {
+    pub(crate) fn new(
+        host: String,
+        port: u16,
+        size: i64,
+        timeouts: Seconds,
+        route: Option<Route<'_>>,
+        tls: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let size = usize::try_from(size).ok().filter(|&size| size > 0);
+        let size = size.ok_or_else(|| PyValueError::new_err("size must be at least 1: the number of connections"))?;
+        let timeouts = of_seconds(timeouts)?;
+        let tls = tls.map(TlsSource::new).transpose()?;
+        let route = route.map(RouteConfig::new).transpose()?.unwrap_or_default();
+        Ok(PoolConfig { host, port, size, timeouts, route, tls })
+    }
+
+    /// For the calling thread.
+    pub(crate) fn of_thread(&self, py: Python<'_>) -> Config {
+        let PoolConfig { host, port, timeouts, route, tls, .. } = self;
+        let proxy = route.proxy.as_ref().map(|proxy| Proxy {
+            protocol: proxy.protocol,
+            host: proxy.host.clone(),
+            port: proxy.port,
+            credentials: proxy.credentials.clone(),
+            tls: proxy.tls.as_ref().map(|tls| tls.of_thread(py)),
+        });
+        let route =
+            engine::config::Route { local_address: route.local_address, proxy, unix_socket: route.unix_socket.clone() };
+        let tls = tls.as_ref().map(|tls| tls.of_thread(py));
+        Config { timeouts: *timeouts, route, tls, ..Config::new(host, *port) }
+    }
+}
+
+impl RouteConfig {
+    fn new((proxy, local_address, unix_socket): Route<'_>) -> PyResult<Self> {
+        let local_address = local_address.map(|(host, port)| {
+            let ip: IpAddr = host
+                .parse()
+                .map_err(|_| PyValueError::new_err(format!("local_address must be an IP address, not {host:?}")))?;
+            Ok::<_, PyErr>(SocketAddr::new(ip, port))
+        });
+        let proxy = proxy.map(|(protocol, host, port, credentials, tls)| {
+            let credentials = credentials.map(|(user, password)| Credentials { user, password });
+            let tls = tls.as_ref().map(TlsSource::new).transpose()?;
+            Ok::<_, PyErr>(ProxyConfig { protocol: protocol_of(&protocol)?, host, port, credentials, tls })
+        });
+        Ok(RouteConfig { local_address: local_address.transpose()?, proxy: proxy.transpose()?, unix_socket })
+    }
+}
+
+fn protocol_of(name: &str) -> PyResult<Protocol> {
+    match name {
+        "http" | "https" => Ok(Protocol::Http),
+        "socks4a" => Ok(Protocol::Socks4a),
+        "socks5" => Ok(Protocol::Socks5),
+        "socks5h" => Ok(Protocol::Socks5h),
+        _ => Err(PyValueError::new_err(format!("no such kind of proxy: {name:?}"))),
+    }
+}
+
+/// For connecting, for the network, for the pool, for all of a request; None is for ever.
+pub(crate) type Seconds = (Option<f64>, Option<f64>, Option<f64>, Option<f64>);
+
+/// The timeouts, by their Python names where they are not good.
+pub(crate) fn of_seconds((connection, network, pool, total): Seconds) -> PyResult<Timeouts> {
+    Ok(Timeouts {
+        connection: seconds("connection_timeout", connection)?,
+        network: seconds("network_timeout", network)?,
+        pool: seconds("pool_timeout", pool)?,
+        total: seconds("total_timeout", total)?,
+    })
+}
+
+/// Seconds as Python has them; None, and what no clock can count, is for ever.
+fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
+    match value {
+        None => Ok(None),
+        Some(value) if value.is_nan() || value < 0.0 => {
+            Err(PyValueError::new_err(format!("{name} must be a number of seconds of at least 0, not {value}")))
+        }
+        Some(value) => Ok(Duration::try_from_secs_f64(value).ok()),
+    }
+}
