@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from geventhttpclient import _core
@@ -166,6 +167,12 @@ class HTTPClient:
                 dns_cache=dns_cache,
             ),
         }
+        if use_tls and ssl_context_factory is not None:
+            named = self.default_headers.get("Host") if headers else None
+            ssl_options = {
+                "server_hostname": _host_of(named) if isinstance(named, str) else host,
+                **(ssl_options or {}),
+            }
         # Looked up here and now: programs put subclasses of their own in place of these names.
         if use_tls:
             self._connection_pool: ConnectionPool = SSLConnectionPool(
@@ -176,8 +183,7 @@ class HTTPClient:
                 insecure=insecure,
                 ssl_context_factory=ssl_context_factory,
                 ssl_options=ssl_options,
-                **({} if verify is True else {"verify": verify}),
-                **_given(cert=cert),
+                **_given(verify=None if verify is True else verify, cert=cert),
                 **common,
             )
         else:
@@ -257,7 +263,7 @@ class HTTPClient:
     def _timeouts(self, given: Timeouts) -> _core._Seconds:
         """All of a request's timeouts: those given, and the client's own for the rest."""
         pool = self._connection_pool
-        own = {
+        own: Timeouts = {
             "connection_timeout": pool.connection_timeout,
             "network_timeout": pool.network_timeout,
             "pool_timeout": pool.pool_timeout,
@@ -267,7 +273,9 @@ class HTTPClient:
         if unknown:
             raise TypeError(f"no such timeout: {', '.join(sorted(unknown))}")
         own.update(given)
-        return check_timeouts(*own.values())
+        return check_timeouts(
+            own["connection_timeout"], own["network_timeout"], own["pool_timeout"], own["total_timeout"]
+        )
 
     def _build_request(
         self,
@@ -358,6 +366,11 @@ class HTTPClient:
     ) -> HTTPSocketPoolResponse:
         """`request` with the method TRACE."""
         return self.request(METHOD_TRACE, request_uri, body=body, headers=headers, **timeouts)
+
+
+def _host_of(field: str) -> str:
+    """The host in the value of a Host header."""
+    return re.sub(r":\d*$", "", field.strip())
 
 
 def _given(**arguments: Any) -> dict[str, Any]:
