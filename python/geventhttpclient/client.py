@@ -132,6 +132,8 @@ class HTTPClient:
         check_count("concurrency", concurrency)
         self.host = host
         self.port = port
+        # From here on by the name that the network knows.
+        given, host = host, _core.host_to_ascii(host)
         self.ssl = use_tls
         self._scheme = PROTO_HTTPS if use_tls else PROTO_HTTP
         self.version = version
@@ -193,9 +195,11 @@ class HTTPClient:
         scheme = self._scheme
         self._base_url_string = f"{scheme}://{name}:{port}/"
         self._host_field = name if port in (80, 443) else f"{name}:{port}"
-        with_port = f"{scheme}://{name}:{port}"
+        # The first is what a proxy is told; a target may also begin with the name as it was given.
+        names = [name] if given == host else [name, given]
         is_default = port == (443 if use_tls else 80)
-        self._bases = [f"{scheme}://{name}", with_port] if is_default else [with_port]
+        self._bases = [f"{scheme}://{name}" for name in names] if is_default else []
+        self._bases += [f"{scheme}://{name}:{port}" for name in names]
         plain_proxy = via is not None and via.is_http and not use_tls
         self._proxy = (True, self._connection_pool._proxy_authorization()) if plain_proxy else None
 

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 
-use idna::AsciiDenyList;
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::ServerName;
@@ -101,7 +100,7 @@ fn server_name(host: &str) -> Result<ServerName<'static>, SetupError> {
         return Ok(ServerName::IpAddress(address.into()));
     }
     let refuse = || SetupError::Name(host.to_owned());
-    let ascii = idna::domain_to_ascii_cow(host.as_bytes(), AsciiDenyList::URL).map_err(|_| refuse())?;
+    let ascii = wire::url::idna::to_ascii(host).map_err(|_| refuse())?;
     ServerName::try_from(ascii.into_owned()).map_err(|_| refuse())
 }
 
