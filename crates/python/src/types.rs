@@ -25,5 +25,6 @@ borrowed! {
     mapping = "collections.abc"."Mapping" as PyType;
     parse_error = "geventhttpclient._parser"."HTTPParseError" as PyType;
     protocol_violation = "geventhttpclient.response"."HTTPProtocolViolationError" as PyType;
+    proxy_error = "geventhttpclient.proxy"."ProxyError" as PyType;
     file_io = "io"."FileIO" as PyType;
 }
