@@ -85,7 +85,6 @@ def dante(directory: Path, *, blocked: int) -> RealProxy:
         f"""
 logoutput: stderr
 internal: 127.0.0.1 port = {port}
-
 external.protocol: ipv4
 external: lo
 clientmethod: none

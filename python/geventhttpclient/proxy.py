@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
+from geventhttpclient import _core
 from geventhttpclient._checks import check_host, check_port
 
 __all__ = ["Proxy", "ProxyError", "choose_proxy", "conceal", "is_exempt"]
@@ -68,7 +69,7 @@ class Proxy:
             raise ValueError(f"proxy: the scheme must be one of {', '.join(DEFAULT_PORTS)}, not {self.scheme!r}")
         check_host("proxy host", self.host)
         check_port("proxy port", self.port)
-        object.__setattr__(self, "host", self.host.strip("[]"))
+        object.__setattr__(self, "host", _core.host_to_ascii(self.host.strip("[]")))
         for name, value in (("user", self.user), ("password", self.password)):
             if value is not None:
                 object.__setattr__(self, name, Secret(self._checked(name, value)))
@@ -231,7 +232,7 @@ def is_exempt(host: str, port: int, no_proxy: str) -> bool:
             if _holds(place.strip("[]"), address):
                 return True
         else:
-            name = place.removeprefix("*").removeprefix(".").rstrip(".")
+            name = _in_ascii(place.removeprefix("*").removeprefix(".").rstrip("."))
             if name and (host == name or host.endswith(f".{name}")):
                 return True
     return False
@@ -239,6 +240,13 @@ def is_exempt(host: str, port: int, no_proxy: str) -> bool:
 
 # With a port, perhaps; or an IPv6 address or network as it is.
 _EXEMPTION = re.compile(r"(?P<place>\[[^\]]*\]|[^:\[\]]+)(?::(?P<port>[0-9]{1,5}))?|[^\[\]]+")
+
+def _in_ascii(name: str) -> str:
+    try:
+        return _core.host_to_ascii(name)
+    except ValueError:
+        return ""
+
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 

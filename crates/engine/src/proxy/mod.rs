@@ -146,13 +146,9 @@ fn refused(config: &Config, words: impl Into<String>) -> Kind {
     Kind::Proxy(Refusal { origin: config.peer.clone(), status: None, words: words.into() })
 }
 
-/// The origin's name as the proxy is told it: in ASCII (RFC 5891), since its resolver knows no other.
+/// The origin's name as the proxy is told it: in ASCII, since its resolver knows no other.
 fn ascii_name(config: &Config) -> Result<Cow<'_, str>, Kind> {
-    if config.host.is_ascii() {
-        return Ok(config.host.as_str().into());
-    }
-    let name = idna::domain_to_ascii(&config.host);
-    name.map(Into::into).map_err(|_| Kind::Misuse("the host's name is no internationalized domain name"))
+    wire::url::idna::to_ascii(&config.host).map_err(|_| Kind::Misuse("the host's name cannot be written in ASCII"))
 }
 
 /// Writes all of it, through whatever holds it back.
