@@ -121,14 +121,15 @@ impl Dial<'_> {
         if proxy.protocol == Protocol::Http && self.config.tls.is_none() {
             return Ok(stream);
         }
-        let mut origin = None;
-        if proxy.protocol == Protocol::Socks5 {
+        let mut addresses = Vec::new();
+        if proxy.protocol.resolves_here() {
             self.enter(Phase::Resolve);
-            let addresses = self.resolver.resolve(&self.config.host, self.config.port, self.until).await?;
-            origin = addresses.first().copied();
+            let of_proxy = self.peer.replace(self.config.peer.clone());
+            addresses = self.resolver.resolve(&self.config.host, self.config.port, self.until).await?;
+            self.peer.replace(of_proxy);
         }
         self.enter(Phase::Proxy);
-        proxy::tunnel(self.reactor, proxy, self.config, origin, stream).await
+        proxy::tunnel(self.reactor, proxy, self.config, &addresses, stream).await
     }
 }
 

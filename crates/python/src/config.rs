@@ -102,6 +102,7 @@ impl RouteConfig {
 fn protocol_of(name: &str) -> PyResult<Protocol> {
     match name {
         "http" | "https" => Ok(Protocol::Http),
+        "socks4" => Ok(Protocol::Socks4),
         "socks4a" => Ok(Protocol::Socks4a),
         "socks5" => Ok(Protocol::Socks5),
         "socks5h" => Ok(Protocol::Socks5h),
