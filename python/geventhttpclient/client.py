@@ -142,7 +142,15 @@ class HTTPClient:
             self.default_headers.update(headers)
 
         via = choose_proxy(
-            self._scheme, host, port, proxy, proxy_host, proxy_port, proxy_user, proxy_password, trust_env
+            self._scheme,
+            host,
+            port,
+            proxy,
+            proxy_host,
+            proxy_port,
+            proxy_user,
+            proxy_password,
+            trust_env and uds is None,
         )
         self.use_proxy = via is not None
         connection_host, connection_port = (host, port) if via is None else (via.host, via.port)
@@ -176,8 +184,7 @@ class HTTPClient:
                 insecure=insecure,
                 ssl_context_factory=ssl_context_factory,
                 ssl_options=ssl_options,
-                **({} if verify is True else {"verify": verify}),
-                **_given(cert=cert),
+                **_given(verify=None if verify is True else verify, cert=cert),
                 **common,
             )
         else:
@@ -257,7 +264,7 @@ class HTTPClient:
     def _timeouts(self, given: Timeouts) -> _core._Seconds:
         """All of a request's timeouts: those given, and the client's own for the rest."""
         pool = self._connection_pool
-        own = {
+        own: dict[str, Any] = {
             "connection_timeout": pool.connection_timeout,
             "network_timeout": pool.network_timeout,
             "pool_timeout": pool.pool_timeout,

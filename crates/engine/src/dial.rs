@@ -98,7 +98,8 @@ impl Dial<'_> {
     async fn reach(&self) -> std::result::Result<Stream, Kind> {
         let Dial { reactor, config, .. } = self;
         if let Some(path) = &config.route.unix_socket {
-            self.peer.replace(path.to_string_lossy().into());
+            // An abstract name is written with an @ in place of its NUL.
+            self.peer.replace(path.to_string_lossy().replace('\0', "@").into());
             self.enter(Phase::Connect);
             return Ok(Stream::Socket(Socket::connect_unix(reactor, path).await?));
         }

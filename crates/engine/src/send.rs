@@ -141,8 +141,9 @@ impl Sender<'_> {
     }
 
     async fn next_piece(&self, source: &mut Box<dyn crate::BodySource>) -> Result<Option<Bytes>> {
-        let piece = poll_fn(|cx| source.poll_next(cx)).await;
-        piece.transpose().map_err(|error| self.connection.fail(Kind::Caller(error), Phase::Send))
+        let until = self.connection.patience.until();
+        let piece = poll_fn(|cx| source.poll_next(cx, until)).await;
+        piece.transpose().map_err(|kind| self.connection.fail(kind, Phase::Send))
     }
 
     /// Writes the parts one after the other, down to the socket.

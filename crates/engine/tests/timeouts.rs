@@ -17,8 +17,7 @@ use bytes::Bytes;
 use engine::dial::Resolution;
 use engine::timers::{Deadline, sleep};
 use engine::{
-    BodySource, BoxError, Client, Config, Error, Kind, Phase, Reactor, Request, RequestBody, Resolver, SystemResolver,
-    Timeouts,
+    BodySource, Client, Config, Error, Kind, Phase, Reactor, Request, RequestBody, Resolver, SystemResolver, Timeouts,
 };
 use support::*;
 
@@ -327,7 +326,7 @@ fn sending_takes_too_long() {
 struct Drops;
 
 impl BodySource for Drops {
-    fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Option<std::result::Result<Bytes, BoxError>>> {
+    fn poll_next(&mut self, _: &mut Context<'_>, _: Option<Deadline>) -> Poll<Option<Result<Bytes, Kind>>> {
         std::thread::sleep(LIMIT / 20);
         Poll::Ready(Some(Ok(Bytes::from_static(b"drop"))))
     }

@@ -9,6 +9,7 @@ mod body;
 mod bytes;
 mod client;
 mod config;
+mod deadline;
 mod error;
 mod head;
 mod hub;

@@ -26,4 +26,5 @@ borrowed! {
     parse_error = "geventhttpclient._parser"."HTTPParseError" as PyType;
     protocol_violation = "geventhttpclient.response"."HTTPProtocolViolationError" as PyType;
     file_io = "io"."FileIO" as PyType;
+    timeout = "gevent"."Timeout" as PyType;
 }
