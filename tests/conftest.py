@@ -11,9 +11,10 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import gevent
+import gevent.socket
 import pytest
 
 from tests.certificates import Certificates
@@ -38,6 +39,16 @@ def bounded() -> Iterator[None]:
     """Ends a hanging test by gevent.Timeout, while the hub still turns."""
     with gevent.Timeout(BOUND_SECONDS):
         yield
+
+
+@pytest.fixture
+def names_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every name leads to 127.0.0.1."""
+
+    def here(_host: str, port: int, *_: object) -> list[tuple[Any, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(gevent.socket, "getaddrinfo", here)
 
 
 def missing(what: str) -> NoReturn:
