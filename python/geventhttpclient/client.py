@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from geventhttpclient import _core
@@ -131,6 +132,8 @@ class HTTPClient:
         check_count("concurrency", concurrency)
         self.host = host
         self.port = port
+        # From here on by the name that the network knows.
+        given, host = host, _core.host_to_ascii(host)
         self.ssl = use_tls
         self._scheme = PROTO_HTTPS if use_tls else PROTO_HTTP
         self.version = version
@@ -166,6 +169,12 @@ class HTTPClient:
                 dns_cache=dns_cache,
             ),
         }
+        if use_tls and ssl_context_factory is not None:
+            named = self.default_headers.get("Host") if headers else None
+            ssl_options = {
+                "server_hostname": _host_of(named) if isinstance(named, str) else host,
+                **(ssl_options or {}),
+            }
         # Looked up here and now: programs put subclasses of their own in place of these names.
         if use_tls:
             self._connection_pool: ConnectionPool = SSLConnectionPool(
@@ -176,8 +185,7 @@ class HTTPClient:
                 insecure=insecure,
                 ssl_context_factory=ssl_context_factory,
                 ssl_options=ssl_options,
-                **({} if verify is True else {"verify": verify}),
-                **_given(cert=cert),
+                **_given(verify=None if verify is True else verify, cert=cert),
                 **common,
             )
         else:
@@ -187,9 +195,11 @@ class HTTPClient:
         scheme = self._scheme
         self._base_url_string = f"{scheme}://{name}:{port}/"
         self._host_field = name if port in (80, 443) else f"{name}:{port}"
-        with_port = f"{scheme}://{name}:{port}"
+        # The first is what a proxy is told; a target may also begin with the name as it was given.
+        names = [name] if given == host else [name, given]
         is_default = port == (443 if use_tls else 80)
-        self._bases = [f"{scheme}://{name}", with_port] if is_default else [with_port]
+        self._bases = [f"{scheme}://{name}" for name in names] if is_default else []
+        self._bases += [f"{scheme}://{name}:{port}" for name in names]
         plain_proxy = via is not None and via.is_http and not use_tls
         self._proxy = (True, self._connection_pool._proxy_authorization()) if plain_proxy else None
 
@@ -257,7 +267,7 @@ class HTTPClient:
     def _timeouts(self, given: Timeouts) -> _core._Seconds:
         """All of a request's timeouts: those given, and the client's own for the rest."""
         pool = self._connection_pool
-        own = {
+        own: Timeouts = {
             "connection_timeout": pool.connection_timeout,
             "network_timeout": pool.network_timeout,
             "pool_timeout": pool.pool_timeout,
@@ -267,7 +277,9 @@ class HTTPClient:
         if unknown:
             raise TypeError(f"no such timeout: {', '.join(sorted(unknown))}")
         own.update(given)
-        return check_timeouts(*own.values())
+        return check_timeouts(
+            own["connection_timeout"], own["network_timeout"], own["pool_timeout"], own["total_timeout"]
+        )
 
     def _build_request(
         self,
@@ -358,6 +370,11 @@ class HTTPClient:
     ) -> HTTPSocketPoolResponse:
         """`request` with the method TRACE."""
         return self.request(METHOD_TRACE, request_uri, body=body, headers=headers, **timeouts)
+
+
+def _host_of(field: str) -> str:
+    """The host in the value of a Host header."""
+    return re.sub(r":\d*$", "", field.strip())
 
 
 def _given(**arguments: Any) -> dict[str, Any]:

@@ -144,7 +144,12 @@ class SSLConnectionPool(ConnectionPool):
     `ssl_context` is the SSLContext that is used, None where the engine's own TLS is.
     """
 
-    default_options: ClassVar[dict[str, Any]] = {}
+    # None stands for the certificates that are trusted unless others are named.
+    default_options: ClassVar[dict[str, Any]] = {
+        "ca_certs": None,
+        "cert_reqs": ssl.CERT_REQUIRED,
+        "ssl_version": ssl.PROTOCOL_TLS_CLIENT,
+    }
 
     def __init__(
         self,
@@ -172,5 +177,5 @@ class SSLConnectionPool(ConnectionPool):
         tls = choose_tls(
             self._request_host, self.ssl_options, self.insecure, self._verify, self._cert, self.ssl_context_factory
         )
-        self.ssl_context = tls[0] if isinstance(tls, tuple) else None
+        self.ssl_context = tls[0] if isinstance(tls[0], ssl.SSLContext) else None
         return tls

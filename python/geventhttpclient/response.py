@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from geventhttpclient._core import Message
 from geventhttpclient._parser import HTTPParseError, HTTPResponseParser
 from geventhttpclient.header import Headers
+from geventhttpclient.tls import TLSInfo
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -274,6 +275,12 @@ class HTTPSocketResponse(Message, HTTPResponse):
     def trailers(self) -> Headers:
         """The fields that came behind a chunked body, once that has been read (RFC 9110 section 6.5)."""
         return Headers._from_pairs(self._trailers())
+
+    @property
+    def tls(self) -> TLSInfo | None:
+        """What the TLS handshake of its connection has come to, None for plain http."""
+        facts = self._tls_facts()
+        return None if facts is None else TLSInfo(*facts)
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value of a header field, a list of values when it has several lines, or `default`."""

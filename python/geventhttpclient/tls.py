@@ -4,37 +4,200 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import gevent.ssl
 
 from geventhttpclient import _core
 
 # Called with `cafile=`, and without arguments where it takes none.
 ContextFactory = Callable[..., ssl.SSLContext]
 
+# What only OpenSSL can do, in its own terms.
+_OPENSSL_OPTIONS = ("ciphers", "options", "verify_flags", "password")
 
-def native_tls(host: str, ssl_options: dict[str, Any]) -> _core._Tls:
-    """The engine's own TLS."""
-    raise NotImplementedError
+# The factories whose contexts are known without calling them, which takes them some 10 ms each. Whoever puts another
+# function in their place in the ssl module gets that one called.
+_VERIFYING = {ssl.create_default_context, getattr(gevent.ssl, "create_default_context", None)}
+_UNVERIFYING = {ssl._create_unverified_context, getattr(gevent.ssl, "_create_unverified_context", None)}
+
+# Where systems have their trusted certificates in one file.
+_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+
+_VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
+
+
+class TLSInfo(NamedTuple):
+    """What the TLS handshake of a response's connection has come to."""
+
+    version: str
+    """`TLSv1.3` or `TLSv1.2`."""
+    cipher: str
+    """The cipher suite, by its name at IANA; from an SSLContext, by OpenSSL's name."""
+    alpn: str | None
+    """The protocol that the peer has chosen (RFC 7301), if any."""
+    peer_certificate: bytes | None
+    """The peer's certificate (X.509, DER)."""
+    verified: bool | str
+    """True for the chain and the name, "chain" for the chain alone, False for nothing."""
+    resumed: bool
+    """Whether an earlier session of this client was taken up again."""
+
+
+class _Wishes(NamedTuple):
+    """What a program asks for, whoever carries it out."""
+
+    host: str
+    ca_certs: str | None
+    verify: str
+    cert: tuple[str, str] | None
+    version: str | None
+
+    def native(self) -> _core._NativeTls:
+        return (self.host, self.ca_certs, self.verify, self.cert, self.version)
 
 
 def choose_tls(
     host: str,
-    ssl_options: dict[str, Any],
-    insecure: bool,
-    verify: bool | str | os.PathLike[str],
-    cert: str | tuple[str, ...] | None,
-    factory: ContextFactory | None,
+    ssl_options: Mapping[str, Any],
+    insecure: bool = False,
+    verify: bool | str | os.PathLike[str] = True,
+    cert: str | tuple[str, ...] | None = None,
+    factory: ContextFactory | None = None,
 ) -> _core._Tls:
-    """The engine's own TLS where it can do what is asked for, else a context."""
-    raise NotImplementedError
+    """The engine's own TLS where it can do what is asked for, else a context with the name it is to be used for."""
+    options = dict(ssl_options)
+    _take_in(options, verify, cert)
+    wishes = _wishes(host, options, insecure or verify is False, verify is False)
+    needs_openssl = any(options.get(name) is not None for name in _OPENSSL_OPTIONS)
+    if not needs_openssl and (factory is None or factory in _VERIFYING or factory in _UNVERIFYING):
+        if factory in _UNVERIFYING and wishes.verify == "chain":
+            # Such a context verifies no name, and no chain either unless it is told to.
+            wishes = wishes._replace(verify="no")
+        return wishes.native()
+    context = init_ssl_context(
+        factory or ssl.create_default_context, wishes.ca_certs, wishes.verify == "full", {**options, **_files(wishes)}
+    )
+    if wishes.verify == "no":
+        context.verify_mode = ssl.CERT_NONE
+    if wishes.version is not None:
+        context.minimum_version = context.maximum_version = _VERSIONS[wishes.version]
+    return context, wishes.host
+
+
+def native_tls(host: str, ssl_options: Mapping[str, Any]) -> _core._Tls:
+    """The engine's own TLS, with what of `ssl_options` it knows."""
+    unknown = [name for name in _OPENSSL_OPTIONS if ssl_options.get(name) is not None]
+    if unknown:
+        raise ValueError(f"not supported here: {', '.join(unknown)}")
+    return _wishes(host, ssl_options, False, False).native()
+
+
+def _take_in(
+    options: dict[str, Any], verify: bool | str | os.PathLike[str], cert: str | tuple[str, ...] | None
+) -> None:
+    """Adds what `verify` and `cert` say to the options that say the same in another way."""
+    if not isinstance(verify, bool):
+        if options.get("ca_certs") is not None:
+            raise ValueError("verify and ssl_options both name the CA certificates")
+        options["ca_certs"] = os.fspath(verify)
+    if cert is None:
+        return
+    if options.get("certfile") is not None:
+        raise ValueError("cert and ssl_options both name the client's certificate")
+    names = ("certfile", "keyfile", "password")
+    parts = (cert,) if isinstance(cert, (str, os.PathLike)) else tuple(cert)
+    if not 1 <= len(parts) <= len(names):
+        raise ValueError("cert must be a file, or a tuple of the certificate's file, the key's, and the key's password")
+    options.update(zip(names, parts, strict=False))
+
+
+def _wishes(host: str, options: Mapping[str, Any], nameless: bool, unverified: bool) -> _Wishes:
+    ca_certs, certfile, keyfile = (
+        None if options.get(name) is None else os.fspath(options[name]) for name in ("ca_certs", "certfile", "keyfile")
+    )
+    if keyfile is not None and certfile is None:
+        raise ValueError("keyfile needs a certfile")
+    verify = "chain" if nameless else "full"
+    if unverified or options.get("cert_reqs") == ssl.CERT_NONE:
+        verify = "no"
+    cert = None if certfile is None else (certfile, keyfile or certfile)
+    return _Wishes(
+        options.get("server_hostname") or host, ca_certs, verify, cert, _version_of(options.get("ssl_version"))
+    )
+
+
+def _files(wishes: _Wishes) -> dict[str, Any]:
+    if wishes.cert is None:
+        return {}
+    return {"certfile": wishes.cert[0], "keyfile": wishes.cert[1]}
+
+
+def _version_of(wanted: Any) -> str | None:
+    """The one version that is allowed, None for all."""
+    if wanted in (None, ssl.PROTOCOL_TLS, ssl.PROTOCOL_TLS_CLIENT):
+        return None
+    if wanted == ssl.PROTOCOL_TLSv1_2:
+        return "TLSv1.2"
+    for name, version in _VERSIONS.items():
+        if wanted is version:
+            return name
+    raise ValueError(f"ssl_version must be TLS 1.2, TLS 1.3 or None for both, not {wanted!r}")
 
 
 def init_ssl_context(
     factory: ContextFactory,
     ca_certs: str | None,
     check_hostname: bool = True,
-    ssl_options: dict[str, Any] | None = None,
+    ssl_options: Mapping[str, Any] | None = None,
 ) -> ssl.SSLContext:
-    """A context from `factory`, made to do what `ssl_options` say."""
-    raise NotImplementedError
+    """A context from `factory`, made to do what `ssl_options` say.
+
+    `factory` is called with `cafile=`; where it takes no such argument, without, and the certificates are loaded
+    afterwards. `ca_certs` is a file or a directory, None for `default_ca_file()`. With `check_hostname` the context
+    verifies, whatever it did before; without, it verifies what it did before but for the name. `options` and
+    `verify_flags` replace those of the context.
+    """
+    ca_certs = ca_certs or default_ca_file()
+    kind = "capath" if ca_certs is not None and os.path.isdir(ca_certs) else "cafile"
+    try:
+        context = factory(**{kind: ca_certs})
+    except TypeError:
+        context = factory()
+        if ca_certs is not None:
+            context.load_verify_locations(**{kind: ca_certs})
+    context.check_hostname = check_hostname
+    if check_hostname:
+        context.verify_mode = ssl.CERT_REQUIRED
+    options = ssl_options or {}
+    if options.get("certfile") is not None:
+        context.load_cert_chain(options["certfile"], options.get("keyfile"), options.get("password"))
+    if options.get("ciphers") is not None:
+        context.set_ciphers(options["ciphers"])
+    if options.get("options") is not None:
+        context.options = options["options"]
+    if options.get("verify_flags") is not None:
+        context.verify_flags = options["verify_flags"]
+    return context
+
+
+def default_ca_file() -> str | None:
+    """The file that an SSLContext is told to trust: SSL_CERT_FILE, the system's, else that of certifi (Mozilla's)."""
+    named = os.environ.get("SSL_CERT_FILE")
+    if named:
+        return named
+    if os.environ.get("SSL_CERT_DIR"):
+        return os.environ["SSL_CERT_DIR"]
+    for bundle in _BUNDLES:
+        if os.path.exists(bundle):
+            return bundle
+    import certifi
+
+    return certifi.where()

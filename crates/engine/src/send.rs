@@ -67,8 +67,10 @@ pub(crate) async fn send(
         Err(error) if nothing_left || !error.is_disconnect() => Err(SendError { error, nothing_left }),
         // The peer has closed on us; it may have said why before that.
         Err(error) => match Box::pin(sender.last_words()).await {
-            Some(head) => Ok(Sent::Cut(head)),
-            None => Err(SendError { error, nothing_left }),
+            Ok(head) => Ok(Sent::Cut(head)),
+            // An alert says why.
+            Err(why) if matches!(why.kind(), Kind::Tls(_)) => Err(SendError { error: why, nothing_left }),
+            Err(_) => Err(SendError { error, nothing_left }),
         },
     }
 }
@@ -309,11 +311,11 @@ impl Sender<'_> {
     }
 
     /// What the peer had sent before it closed: the final head, if that is among it.
-    async fn last_words(&mut self) -> Option<ResponseHead> {
-        if let Some(head) = self.early.take() {
-            return Some(head);
+    async fn last_words(&mut self) -> Result<ResponseHead> {
+        match self.early.take() {
+            Some(head) => Ok(head),
+            None => self.connection.read_head(self.limits).await,
         }
-        self.connection.read_head(self.limits).await.ok()
     }
 }
 

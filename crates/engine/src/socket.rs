@@ -189,6 +189,11 @@ impl Socket {
         self.poll_put(cx, 0, |socket| sys::send_file(sys::descriptor(socket), file, offset, length))
     }
 
+    /// Asks the kernel at the next read, whatever its events have said: the loop may not have had a turn since.
+    pub(crate) fn look_again(&self) {
+        self.source.readable.set(true);
+    }
+
     /// Forgets who waited: the next exchange on this connection is another task's.
     pub(crate) fn forget_waiters(&self) {
         drop((self.source.reader.take(), self.source.writer.take()));

@@ -18,6 +18,9 @@ pub trait Layer: AsyncRead + AsyncWrite + Unpin {
         false
     }
 
+    /// Asks the kernel at the next read, whatever it has or has not told so far.
+    fn look_again(&self) {}
+
     /// Forgets who waited: the next wait may be another task's.
     fn forget_waiters(&self) {}
 
@@ -68,21 +71,32 @@ impl Stream {
         matches!(self, Stream::Layer(_))
     }
 
-    pub(crate) fn is_quiet(&mut self) -> bool {
+    /// [`Layer::is_quiet`], or that of the socket.
+    pub fn is_quiet(&mut self) -> bool {
         match self {
             Stream::Socket(socket) => socket.is_quiet(),
             Stream::Layer(layer) => layer.is_quiet(),
         }
     }
 
-    pub(crate) fn forget_waiters(&self) {
+    /// [`Layer::look_again`], or that of the socket.
+    pub fn look_again(&self) {
+        match self {
+            Stream::Socket(socket) => socket.look_again(),
+            Stream::Layer(layer) => layer.look_again(),
+        }
+    }
+
+    /// [`Layer::forget_waiters`], or that of the socket.
+    pub fn forget_waiters(&self) {
         match self {
             Stream::Socket(socket) => socket.forget_waiters(),
             Stream::Layer(layer) => layer.forget_waiters(),
         }
     }
 
-    pub(crate) fn rest(&mut self) {
+    /// [`Layer::rest`]; a socket has nothing to give back.
+    pub fn rest(&mut self) {
         if let Stream::Layer(layer) = self {
             layer.rest();
         }

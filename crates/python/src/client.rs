@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use engine::{Client, Request};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
@@ -18,6 +19,7 @@ use crate::head::{Extent, Head, Origin, characters, encode, from_latin1};
 use crate::hub::{Runtime, block_on, close_everywhere};
 use crate::resolve::PoolResolver;
 use crate::response::Message;
+use crate::tls::TlsArguments;
 
 /// The connections of one client: at most `size` in each thread that uses it, since each has its own hub. Sockets
 /// belong to the hub that opened them; this object holds none and may be used and dropped in any thread.
@@ -51,6 +53,11 @@ impl Pool {
         Pool { id, config: OnceLock::new(), closed: AtomicBool::new(false) }
     }
 
+    /// An SSLContext may lie where its callbacks lead to the pool.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.config.get().map_or(Ok(()), |config| config.traverse(&visit))
+    }
+
     /// Says whom to ask, by which way, and what makes that private. The timeouts are those of `config::Seconds`.
     fn _configure(
         &self,
@@ -59,7 +66,7 @@ impl Pool {
         size: i64,
         timeouts: Seconds,
         route: Option<Route<'_>>,
-        tls: Option<&Bound<'_, PyAny>>,
+        tls: Option<TlsArguments<'_>>,
     ) -> PyResult<()> {
         let config = PoolConfig::new(host, port, size, timeouts, route, tls)?;
         self.config.set(config).map_err(|_| PyRuntimeError::new_err("ConnectionPool.__init__() was called twice"))

@@ -7,9 +7,10 @@ use std::time::Duration;
 use engine::proxy::{Credentials, Protocol, Proxy};
 use engine::{Config, Timeouts};
 use pyo3::exceptions::PyValueError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
-use crate::tls::TlsSource;
+use crate::tls::{TlsArguments, TlsSource};
 
 /// `engine::Config`, in a form that any thread may make one from.
 pub(crate) struct PoolConfig {
@@ -25,7 +26,7 @@ pub(crate) struct PoolConfig {
 pub(crate) type Route<'py> = (Option<ProxyArguments<'py>>, Option<(String, u16)>, Option<PathBuf>);
 
 /// Protocol, host, port, user and password, and the TLS that it is spoken to over.
-pub(crate) type ProxyArguments<'py> = (String, String, u16, Option<(String, String)>, Option<Bound<'py, PyAny>>);
+pub(crate) type ProxyArguments<'py> = (String, String, u16, Option<(String, String)>, Option<TlsArguments<'py>>);
 
 #[derive(Default)]
 struct RouteConfig {
@@ -49,7 +50,7 @@ impl PoolConfig {
         size: i64,
         timeouts: Seconds,
         route: Option<Route<'_>>,
-        tls: Option<&Bound<'_, PyAny>>,
+        tls: Option<TlsArguments<'_>>,
     ) -> PyResult<Self> {
         let size = usize::try_from(size).ok().filter(|&size| size > 0);
         let size = size.ok_or_else(|| PyValueError::new_err("size must be at least 1: the number of connections"))?;
@@ -57,6 +58,11 @@ impl PoolConfig {
         let tls = tls.map(TlsSource::new).transpose()?;
         let route = route.map(RouteConfig::new).transpose()?.unwrap_or_default();
         Ok(PoolConfig { host, port, size, timeouts, route, tls })
+    }
+
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let of_proxy = self.route.proxy.as_ref().and_then(|proxy| proxy.tls.as_ref());
+        self.tls.iter().chain(of_proxy).try_for_each(|tls| tls.traverse(visit))
     }
 
     /// For the calling thread.
@@ -86,7 +92,7 @@ impl RouteConfig {
         });
         let proxy = proxy.map(|(protocol, host, port, credentials, tls)| {
             let credentials = credentials.map(|(user, password)| Credentials { user, password });
-            let tls = tls.as_ref().map(TlsSource::new).transpose()?;
+            let tls = tls.map(TlsSource::new).transpose()?;
             Ok::<_, PyErr>(ProxyConfig { protocol: protocol_of(&protocol)?, host, port, credentials, tls })
         });
         Ok(RouteConfig { local_address: local_address.transpose()?, proxy: proxy.transpose()?, unix_socket })

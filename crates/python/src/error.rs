@@ -3,6 +3,7 @@
 
 use std::io;
 
+use engine::tls::TlsError;
 use engine::{Error, Kind};
 use pyo3::exceptions::{PyConnectionAbortedError, PyOSError, PyRuntimeError, PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
@@ -33,7 +34,7 @@ pub(crate) fn to_python(py: Python<'_>, error: Error) -> PyErr {
         Kind::Response(error) => response_error_with(py, &error, text),
         Kind::Deadline(_) | Kind::Timeout(_) => PyTimeoutError::new_err(text),
         Kind::Proxy(_) => PyOSError::new_err(text),
-        Kind::Tls(_) => PyOSError::new_err(text),
+        Kind::Tls(error) => tls_error(py, &error, text),
     };
     let value = exception.value(py);
     // Builtin exceptions take attributes; should one not, its text still says it.
@@ -56,6 +57,33 @@ fn response_error_with(py: Python<'_>, error: &ResponseError, text: String) -> P
         _ => Closed::No,
     };
     of_response(py, which, (text, error.code()))
+}
+
+/// `ssl.SSLError` with that text.
+#[cold]
+pub(crate) fn ssl_error(py: Python<'_>, text: String) -> PyErr {
+    match types::ssl_error(py) {
+        // SSL_ERROR_SSL: neither a wait nor an end.
+        Ok(class) => PyErr::from_type(class.clone(), (1, text)),
+        Err(error) => error,
+    }
+}
+
+/// What the ssl module would raise, with the attributes that programs look at.
+fn tls_error(py: Python<'_>, error: &TlsError, text: String) -> PyErr {
+    let Some(code) = error.certificate else { return ssl_error(py, text) };
+    let class = match types::ssl_certificate_error(py) {
+        Ok(class) => class.clone(),
+        Err(error) => return error,
+    };
+    let text = format!("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: {text}");
+    let exception = PyErr::from_type(class, (1, text));
+    let value = exception.value(py);
+    let _ = value.setattr("library", "SSL");
+    let _ = value.setattr("reason", "CERTIFICATE_VERIFY_FAILED");
+    let _ = value.setattr("verify_code", code);
+    let _ = value.setattr("verify_message", &error.words);
+    exception
 }
 
 enum Closed {

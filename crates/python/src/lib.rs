@@ -9,6 +9,7 @@ mod body;
 mod bytes;
 mod client;
 mod config;
+mod context;
 mod error;
 mod head;
 mod hub;

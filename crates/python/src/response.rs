@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use engine::stream::Stream;
 use engine::timers::Patience;
+use engine::tls::{Facts, Verify};
 use engine::{Connection, Incoming, Response};
 use memchr::memmem;
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
@@ -42,6 +43,7 @@ struct State {
     request_head: Vec<u8>,
     runtime: Option<Rc<Runtime>>,
     close: bool,
+    tls: Option<Rc<Facts>>,
     extras: Option<Extras>,
     /// When the request was made.
     started: Option<Instant>,
@@ -103,7 +105,7 @@ impl Message {
     }
 
     fn fill(&self, py: Python<'_>, runtime: Rc<Runtime>, response: Response, mut extras: Extras) {
-        let Response { head, body, started, request_head, .. } = response;
+        let Response { head, body, started, request_head, tls, .. } = response;
         // Where nothing more has to be waited for, there is no need of a hub, nor of the pool.
         let (runtime, pool) = if body.is_detached() { (None, extras.pool.take()) } else { (Some(runtime), None) };
         let filled = State {
@@ -112,6 +114,7 @@ impl Message {
             body: Body::Here(Box::new(body)),
             request_head,
             runtime,
+            tls,
             extras: Some(extras),
             started: Some(started),
             buffer: None,
@@ -449,6 +452,20 @@ impl Message {
     /// The request's head as text.
     fn _request_head<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         from_latin1(py, &self.0.get(py).borrow().request_head)
+    }
+
+    /// What `TLSInfo` is made of; None for plain http.
+    fn _tls_facts<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let facts = self.0.get(py).borrow().tls.clone();
+        let Some(facts) = facts else { return Ok(None) };
+        let verified = match facts.verified {
+            Verify::Full => true.into_pyobject(py)?.to_owned().into_any(),
+            Verify::Chain => "chain".into_pyobject(py)?.into_any(),
+            Verify::No => false.into_pyobject(py)?.to_owned().into_any(),
+        };
+        let certificate = facts.peer_certificate.as_deref().map(|der| PyBytes::new(py, der));
+        let parts = (&facts.version, &facts.cipher, facts.alpn.as_deref(), certificate, verified, facts.resumed);
+        parts.into_pyobject(py).map(Some)
     }
 
     /// (method, pool, block_size, headers_type), or None without a head.

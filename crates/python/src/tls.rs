@@ -1,20 +1,94 @@
-//! TLS as Python asks for it.
+//! TLS as Python asks for it: the engine's own, or that of an `ssl.SSLContext`.
 
+use std::path::PathBuf;
 use std::rc::Rc;
 
-use engine::tls::Tls;
-use pyo3::exceptions::PyTypeError;
+use engine::tls::{Options, SetupError, Tls, TlsClient, Verify, Versions};
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
+use crate::context::ContextTls;
+use crate::error::ssl_error;
+
 /// What makes connections private, for any thread.
-pub(crate) enum TlsSource {}
+pub(crate) enum TlsSource {
+    Context { context: Py<PyAny>, host: Option<String> },
+    Native(TlsClient),
+}
+
+/// What `_configure` is given.
+#[derive(FromPyObject)]
+pub(crate) enum TlsArguments<'py> {
+    /// Host, file or directory of roots, how far to verify, certificate and key, version.
+    Native(String, Option<PathBuf>, String, Option<(PathBuf, PathBuf)>, Option<String>),
+    /// An SSLContext, and the name that is sent and expected.
+    Context(Bound<'py, PyAny>, Option<String>),
+}
 
 impl TlsSource {
-    pub(crate) fn new(given: &Bound<'_, PyAny>) -> PyResult<Self> {
-        Err(PyTypeError::new_err(format!("no TLS: {given:?}")))
+    pub(crate) fn new(given: TlsArguments<'_>) -> PyResult<Self> {
+        match given {
+            TlsArguments::Context(context, host) => Ok(TlsSource::Context { context: context.unbind(), host }),
+            TlsArguments::Native(host, roots, verify, identity, version) => {
+                let options = Options {
+                    roots,
+                    verify: verify_of(&verify)?,
+                    identity,
+                    versions: versions_of(version.as_deref())?,
+                    alpn: vec![b"http/1.1".to_vec()],
+                };
+                TlsClient::new(&host, &options).map(TlsSource::Native).map_err(setup_error)
+            }
+        }
     }
 
-    pub(crate) fn of_thread(&self, _py: Python<'_>) -> Rc<dyn Tls> {
-        match *self {}
+    pub(crate) fn of_thread(&self, py: Python<'_>) -> Rc<dyn Tls> {
+        match self {
+            TlsSource::Context { context, host } => Rc::new(ContextTls::new(context.clone_ref(py), host.clone())),
+            TlsSource::Native(client) => Rc::new(client.clone()),
+        }
+    }
+
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self {
+            TlsSource::Context { context, .. } => visit.call(context),
+            TlsSource::Native(_) => Ok(()),
+        }
+    }
+}
+
+fn verify_of(name: &str) -> PyResult<Verify> {
+    match name {
+        "full" => Ok(Verify::Full),
+        "chain" => Ok(Verify::Chain),
+        "no" => Ok(Verify::No),
+        _ => Err(PyValueError::new_err(format!("no such way to verify: {name:?}"))),
+    }
+}
+
+fn versions_of(name: Option<&str>) -> PyResult<Versions> {
+    match name {
+        None => Ok(Versions::All),
+        Some("TLSv1.2") => Ok(Versions::Tls12),
+        Some("TLSv1.3") => Ok(Versions::Tls13),
+        Some(name) => Err(PyValueError::new_err(format!("no such version of TLS: {name:?}"))),
+    }
+}
+
+/// The exceptions that Python's ssl raises for the like.
+fn setup_error(error: SetupError) -> PyErr {
+    let text = error.to_string();
+    match error {
+        SetupError::Content(_) => Python::attach(|py| ssl_error(py, text)),
+        SetupError::File(path, error) => match error.raw_os_error() {
+            Some(number) => {
+                let words = error.to_string();
+                let words = words.rsplit_once(" (os error").map_or(words.as_str(), |(words, _)| words).to_owned();
+                PyOSError::new_err((number, words, path))
+            }
+            None => PyOSError::new_err(text),
+        },
+        SetupError::Name(_) => PyValueError::new_err(text),
     }
 }

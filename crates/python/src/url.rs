@@ -9,7 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
-use wire::url::{Authority, Parts, UrlError, percent, query, resolve};
+use wire::url::{Authority, Parts, UrlError, idna, percent, query, resolve};
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(url_split, module)?)?;
@@ -21,6 +21,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(authority_with_host, module)?)?;
     module.add_function(wrap_pyfunction!(authority_with_port, module)?)?;
     module.add_function(wrap_pyfunction!(authority_with_user, module)?)?;
+    module.add_function(wrap_pyfunction!(host_to_ascii, module)?)?;
     module.add_function(wrap_pyfunction!(query_encode, module)?)?;
     module.add_function(wrap_pyfunction!(query_get, module)?)?;
     module.add_function(wrap_pyfunction!(query_replace, module)?)?;
@@ -143,6 +144,12 @@ fn requote_uri<'py>(uri: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyString>
 #[pyfunction]
 fn unquote_unreserved<'py>(uri: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyString>> {
     Ok(same_or_new(uri, percent::unquote_unreserved(uri.to_str()?).map_err(value_error)?))
+}
+
+/// A host's name in ASCII (UTS 46).
+#[pyfunction]
+fn host_to_ascii(host: &str) -> PyResult<Cow<'_, str>> {
+    idna::to_ascii(host).map_err(value_error)
 }
 
 fn value_error(error: UrlError) -> PyErr {

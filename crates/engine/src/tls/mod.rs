@@ -1,15 +1,28 @@
-//! TLS: what the dial needs of it, and who spoke to whom.
+//! TLS 1.2 and 1.3: what the dial needs of it, and what is known of it afterwards.
+//!
+//! [`client`] shakes hands by rustls; whoever brings another implementation does so as a [`Tls`]. [`roots`] is whom is
+//! trusted, [`verify`] how, [`identity`] who we say we are, [`stream`] the bytes after the handshake, and [`words`] what
+//! errors are called.
 
+mod client;
+mod identity;
+mod roots;
+mod stream;
+mod verify;
 mod words;
 
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
 
 use crate::error::Kind;
 use crate::stream::Stream;
+
+pub use client::{Options, TlsClient, Versions};
+pub use verify::Verify;
 
 /// A handshake under way.
 pub type Handshake = Pin<Box<dyn Future<Output = Result<Secured, Kind>>>>;
@@ -33,28 +46,16 @@ pub struct Secured {
 pub struct Facts {
     /// `TLSv1.3` or `TLSv1.2`.
     pub version: String,
-    /// The cipher suite by its name at IANA.
+    /// The cipher suite, by its name at IANA.
     pub cipher: String,
     /// The protocol that was chosen (RFC 7301), if one was.
     pub alpn: Option<String>,
     /// The peer's certificate (X.509, DER).
     pub peer_certificate: Option<Vec<u8>>,
     /// How far the certificate was checked.
-    pub verified: Verified,
+    pub verified: Verify,
     /// Whether an earlier session was taken up again.
     pub resumed: bool,
-}
-
-/// How far a certificate was checked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Verified {
-    /// Its chain, but not the name in it.
-    Chain,
-    /// Not at all.
-    #[default]
-    No,
-    /// Its chain, and that it is of the host that was asked for.
-    Yes,
 }
 
 /// A failed handshake, or a stream that broke the rules of TLS later.
@@ -67,6 +68,11 @@ pub struct TlsError {
 }
 
 impl TlsError {
+    /// Of a handshake that the peer has broken off without a word.
+    pub fn closed_in_handshake() -> Self {
+        TlsError { certificate: None, words: "the peer closed the connection in the handshake".to_owned() }
+    }
+
     /// What rustls says by way of a stream's error.
     pub(crate) fn within(error: &io::Error) -> Option<Self> {
         error.get_ref()?.downcast_ref::<rustls::Error>().map(words::of)
@@ -80,3 +86,32 @@ impl fmt::Display for TlsError {
 }
 
 impl std::error::Error for TlsError {}
+
+/// What was asked for cannot be done.
+#[derive(Debug)]
+pub enum SetupError {
+    /// A file does not hold what it should, or what it holds does not fit.
+    Content(String),
+    /// A file cannot be read.
+    File(PathBuf, io::Error),
+    /// A name that no certificate can be of.
+    Name(String),
+}
+
+impl SetupError {
+    fn of_file(path: &Path) -> impl Fn(io::Error) -> Self + '_ {
+        |error| SetupError::File(path.to_owned(), error)
+    }
+}
+
+impl fmt::Display for SetupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SetupError::Content(words) => f.write_str(words),
+            SetupError::File(path, error) => write!(f, "{}: {error}", path.display()),
+            SetupError::Name(name) => write!(f, "{name:?} is neither a host's name nor an address"),
+        }
+    }
+}
+
+impl std::error::Error for SetupError {}

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`split`](mod@split) | five components from a text, and back | RFC 3986 sections 3 and 5.3 |
 //! | [`authority`] | user, password, host and port, and edits of them | RFC 3986 section 3.2 |
+//! | [`idna`] | names with letters beyond ASCII | UTS 46 |
 //! | [`percent`] | escapes: which characters, in which component | RFC 3986 section 2 |
 //! | [`query`] | a query as a form: `key=value&key=value` | WHATWG URL, application/x-www-form-urlencoded |
 //! | [`resolve`](mod@resolve) | a reference against a base; paths | RFC 3986 section 5.2 |
@@ -25,6 +26,7 @@
 //! ```
 
 pub mod authority;
+pub mod idna;
 pub mod percent;
 pub mod query;
 pub mod resolve;

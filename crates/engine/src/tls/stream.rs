@@ -1,0 +1,167 @@
+//! The bytes after the handshake.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use rustls::ClientConnection;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::TlsConnector;
+
+use crate::stream::{Layer, Stream};
+
+/// Bytes that are read at once from a peer that always has more: some records of TLS, of up to 16 KiB each.
+const READ_AHEAD: usize = 64 * 1024;
+
+/// A stream of TLS over another stream.
+pub(super) struct TlsStream(tokio_rustls::client::TlsStream<ReadAhead>);
+
+impl TlsStream {
+    pub(super) fn connect(
+        connector: TlsConnector,
+        name: ServerName<'static>,
+        stream: Stream,
+    ) -> impl Future<Output = io::Result<Self>> {
+        let connecting = connector.connect(name, ReadAhead::new(stream));
+        async move { connecting.await.map(TlsStream) }
+    }
+
+    pub(super) fn session(&self) -> &ClientConnection {
+        self.0.get_ref().1
+    }
+}
+
+impl Layer for TlsStream {
+    fn is_quiet(&mut self) -> bool {
+        // Session tickets and new keys are for rustls, and harmless. Anything else that comes unasked is not.
+        self.look_again();
+        let mut byte = [0; 1];
+        let mut room = ReadBuf::new(&mut byte);
+        let quiet = Pin::new(&mut self.0).poll_read(&mut Context::from_waker(Waker::noop()), &mut room).is_pending();
+        self.forget_waiters();
+        quiet
+    }
+
+    fn look_again(&self) {
+        self.0.get_ref().0.stream.look_again();
+    }
+
+    fn forget_waiters(&self) {
+        self.0.get_ref().0.stream.forget_waiters();
+    }
+
+    fn rest(&mut self) {
+        let below = self.0.get_mut().0;
+        below.rest();
+        below.stream.rest();
+    }
+}
+
+impl AsyncRead for TlsStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for TlsStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// rustls asks for 4 KiB at a time, which a large download would pay for with four system calls per record: what fills
+/// that is followed by larger reads.
+struct ReadAhead {
+    stream: Stream,
+    /// Without memory unless the peer has much to say.
+    ahead: Vec<u8>,
+    /// What of it is read and not yet taken.
+    start: usize,
+    end: usize,
+    is_busy: bool,
+}
+
+impl ReadAhead {
+    fn new(stream: Stream) -> Self {
+        ReadAhead { stream, ahead: Vec::new(), start: 0, end: 0, is_busy: false }
+    }
+
+    fn rest(&mut self) {
+        self.is_busy = false;
+        if self.start == self.end {
+            self.ahead = Vec::new();
+            (self.start, self.end) = (0, 0);
+        }
+    }
+}
+
+impl AsyncRead for ReadAhead {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let ReadAhead { stream, ahead, start, end, is_busy } = self.get_mut();
+        if start == end {
+            let room = buf.remaining();
+            if !*is_busy {
+                let received = ready!(stream.poll_receive(cx, buf, room))?;
+                *is_busy = received == room;
+                return Poll::Ready(Ok(()));
+            }
+            ahead.resize(READ_AHEAD, 0);
+            let mut all = ReadBuf::new(ahead);
+            let received = ready!(stream.poll_receive(cx, &mut all, READ_AHEAD))?;
+            (*start, *end) = (0, received);
+        }
+        let rest = ahead.get(*start..*end).unwrap_or_default();
+        let taken = rest.len().min(buf.remaining());
+        buf.put_slice(rest.get(..taken).unwrap_or_default());
+        *start += taken;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ReadAhead {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

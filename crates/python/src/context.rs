@@ -1,0 +1,332 @@
+//! TLS by a Python `SSLContext`, for what programs set in one: its `wrap_bio` object is fed with the bytes that come and
+//! gives those that are to go. None of its methods waits: all waiting is the stream's below.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use engine::stream::{Layer, Stream};
+use engine::tls::{Facts, Handshake, Secured, Tls, TlsError, Verify};
+use engine::{BoxError, Kind};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::types;
+
+/// Bytes that are given to the SSLObject at once, and the most that it gives: one record.
+const PIECE: usize = 16 * 1024;
+
+/// Bytes that are asked of the stream below at once: of a peer that has little to say, and of one that has much.
+const READS: [usize; 2] = [4 * 1024, 64 * 1024];
+
+/// One context, to one host. A session is resumed as long as this lives.
+pub(crate) struct ContextTls {
+    context: Py<PyAny>,
+    host: Option<String>,
+    session: Session,
+}
+
+/// The last `ssl.SSLSession`, None before there is one.
+type Session = Rc<RefCell<Option<Py<PyAny>>>>;
+
+impl ContextTls {
+    pub(crate) fn new(context: Py<PyAny>, host: Option<String>) -> Self {
+        ContextTls { context, host, session: Session::default() }
+    }
+}
+
+impl Tls for ContextTls {
+    fn handshake(&self, stream: Stream) -> Handshake {
+        let made = Python::attach(|py| ContextStream::new(py, self, stream));
+        let context = Python::attach(|py| self.context.clone_ref(py));
+        Box::pin(async move {
+            let mut stream = made.map_err(of_caller)?;
+            poll_fn(|cx| stream.poll_handshake(cx)).await?;
+            let facts = Python::attach(|py| stream.facts(context.bind(py))).map_err(of_caller)?;
+            Ok(Secured { stream: Stream::Layer(Box::new(stream)), facts: Rc::new(facts) })
+        })
+    }
+}
+
+fn of_caller(error: PyErr) -> Kind {
+    Kind::Caller(BoxError::from(error))
+}
+
+struct ContextStream {
+    stream: Stream,
+    /// `ssl.MemoryBIO`: what has come, and what is to go.
+    incoming: Py<PyAny>,
+    outgoing: Py<PyAny>,
+    /// `ssl.SSLObject`.
+    object: Py<PyAny>,
+    /// Taken from `outgoing`; the first `held_sent` bytes are out.
+    held: Option<Py<PyBytes>>,
+    held_sent: usize,
+    scratch: Vec<u8>,
+    /// Where its session is left for the next connection; taken when that is done.
+    session: Option<Session>,
+}
+
+/// What came of asking the SSLObject for something.
+enum Asked<T> {
+    Done(T),
+    /// It needs more of what comes.
+    Wants,
+    /// The peer has said that no more will come.
+    Ended,
+    /// The stream below ended without that.
+    Cut,
+}
+
+impl ContextStream {
+    fn new(py: Python<'_>, tls: &ContextTls, stream: Stream) -> PyResult<Self> {
+        let bio = types::memory_bio(py)?;
+        let (incoming, outgoing) = (bio.call0()?, bio.call0()?);
+        let context = tls.context.bind(py);
+        let session = tls.session.borrow().as_ref().map(|session| session.clone_ref(py));
+        let arguments = (&incoming, &outgoing, false, tls.host.as_deref(), session);
+        let object = context.call_method1(intern!(py, "wrap_bio"), arguments)?;
+        Ok(ContextStream {
+            stream,
+            incoming: incoming.unbind(),
+            outgoing: outgoing.unbind(),
+            object: object.unbind(),
+            held: None,
+            held_sent: 0,
+            scratch: Vec::new(),
+            session: Some(tls.session.clone()),
+        })
+    }
+
+    fn facts(&self, context: &Bound<'_, PyAny>) -> PyResult<Facts> {
+        let py = context.py();
+        let object = self.object.bind(py);
+        let unverified = context.getattr(intern!(py, "verify_mode"))?.eq(0)?;
+        let verified = match context.getattr(intern!(py, "check_hostname"))?.is_truthy()? {
+            _ if unverified => Verify::No,
+            true => Verify::Full,
+            false => Verify::Chain,
+        };
+        let cipher: Option<(String, String, u32)> = object.call_method0(intern!(py, "cipher"))?.extract()?;
+        Ok(Facts {
+            version: object.call_method0(intern!(py, "version"))?.extract::<Option<String>>()?.unwrap_or_default(),
+            cipher: cipher.map(|(name, _, _)| name).unwrap_or_default(),
+            alpn: object.call_method0(intern!(py, "selected_alpn_protocol"))?.extract()?,
+            peer_certificate: object.call_method1(intern!(py, "getpeercert"), (true,))?.extract()?,
+            verified,
+            resumed: object.getattr(intern!(py, "session_reused"))?.is_truthy()?,
+        })
+    }
+
+    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Kind>> {
+        let shaken = self.poll_asked(cx, |object| object.call_method0(intern!(object.py(), "do_handshake")).map(drop));
+        match ready!(shaken) {
+            Ok(Some(())) => self.poll_drain(cx).map_err(Kind::from),
+            Ok(None) => Poll::Ready(Err(Kind::Tls(TlsError::closed_in_handshake()))),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Poll::Ready(Err(Kind::Tls(TlsError::closed_in_handshake())))
+            }
+            Err(error) => {
+                // The peer is told why, if it takes that at once.
+                let _ = self.poll_drain(cx);
+                Poll::Ready(Err(error.into()))
+            }
+        }
+    }
+
+    /// Asks the SSLObject again and again, feeding it with what comes, until there is an answer; None at the end.
+    fn poll_asked<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        ask: impl Fn(&Bound<'_, PyAny>) -> PyResult<T>,
+    ) -> Poll<io::Result<Option<T>>> {
+        loop {
+            let asked = Python::attach(|py| classify(py, ask(self.object.bind(py))));
+            match asked.map_err(io::Error::other)? {
+                Asked::Done(value) => return Poll::Ready(Ok(Some(value))),
+                Asked::Ended => return Poll::Ready(Ok(None)),
+                Asked::Cut => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                Asked::Wants => {}
+            }
+            // The peer may be waiting for us before it says more; if it takes nothing for now, it may yet say it.
+            if let Poll::Ready(Err(error)) = self.poll_drain(cx) {
+                return Poll::Ready(Err(error));
+            }
+            ready!(self.poll_feed(cx))?;
+        }
+    }
+
+    /// Gives what comes to the SSLObject.
+    fn poll_feed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.scratch.is_empty() {
+            self.scratch.resize(READS[0], 0);
+        }
+        let mut room = ReadBuf::new(&mut self.scratch);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room))?;
+        let is_full = room.remaining() == 0;
+        let fed = Python::attach(|py| match room.filled() {
+            [] => self.incoming.call_method0(py, intern!(py, "write_eof")),
+            filled => self.incoming.call_method1(py, intern!(py, "write"), (PyBytes::new(py, filled),)),
+        });
+        if is_full {
+            self.scratch.resize(READS[1], 0);
+        }
+        Poll::Ready(fed.map(drop).map_err(io::Error::other))
+    }
+
+    /// Sends what the SSLObject has to say, all of it.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if self.held.is_none() {
+                let taken = Python::attach(|py| {
+                    let outgoing = self.outgoing.bind(py);
+                    let taken = outgoing.call_method0(intern!(py, "read"))?.cast_into::<PyBytes>()?;
+                    Ok::<_, PyErr>((!taken.as_bytes().is_empty()).then(|| taken.unbind()))
+                });
+                self.held = taken.map_err(io::Error::other)?;
+                self.held_sent = 0;
+            }
+            let Some(held) = &self.held else { return Poll::Ready(Ok(())) };
+            let stream = Pin::new(&mut self.stream);
+            let polled = Python::attach(|py| {
+                let left = held.as_bytes(py).get(self.held_sent..).unwrap_or_default();
+                stream.poll_write(cx, left).map_ok(|sent| (sent, sent == left.len()))
+            });
+            match ready!(polled)? {
+                (0, _) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                (_, true) => self.held = None,
+                (sent, false) => self.held_sent += sent,
+            }
+        }
+    }
+
+    fn has_more(&self, py: Python<'_>) -> PyResult<bool> {
+        let decoded: usize = self.object.call_method0(py, intern!(py, "pending"))?.extract(py)?;
+        let encoded: usize = self.incoming.getattr(py, intern!(py, "pending"))?.extract(py)?;
+        Ok(decoded + encoded > 0)
+    }
+}
+
+fn classify<T>(py: Python<'_>, result: PyResult<T>) -> PyResult<Asked<T>> {
+    let error = match result {
+        Ok(value) => return Ok(Asked::Done(value)),
+        Err(error) => error,
+    };
+    for (class, asked) in [
+        (types::ssl_want_read(py)?, Asked::Wants),
+        (types::ssl_zero_return(py)?, Asked::Ended),
+        (types::ssl_eof(py)?, Asked::Cut),
+    ] {
+        if error.is_instance(py, class) {
+            return Ok(asked);
+        }
+    }
+    Err(error)
+}
+
+impl Layer for ContextStream {
+    fn is_quiet(&mut self) -> bool {
+        let more = Python::attach(|py| self.has_more(py)).unwrap_or(true);
+        self.stream.look_again();
+        let mut byte = [0; 1];
+        let mut room = ReadBuf::new(&mut byte);
+        let mut cx = Context::from_waker(Waker::noop());
+        // The stream below has something to say more often than not when it is a session ticket.
+        let quiet = match self.stream.is_quiet() {
+            true if !more => true,
+            _ => Pin::new(&mut *self).poll_read(&mut cx, &mut room).is_pending(),
+        };
+        self.forget_waiters();
+        quiet
+    }
+
+    fn look_again(&self) {
+        self.stream.look_again();
+    }
+
+    fn forget_waiters(&self) {
+        self.stream.forget_waiters();
+    }
+
+    fn rest(&mut self) {
+        if self.scratch.len() > READS[0] {
+            self.scratch = Vec::new();
+        }
+        self.stream.rest();
+        if let Some(place) = self.session.take() {
+            // Only now: tickets of TLS 1.3 come behind the handshake. Without a session the next handshake is a whole one.
+            let session = Python::attach(|py| self.object.getattr(py, intern!(py, "session")).ok());
+            let before = place.replace(session);
+            drop(before);
+        }
+    }
+}
+
+impl AsyncRead for ContextStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let room = buf.remaining().min(PIECE);
+        let read = self.poll_asked(cx, |object| {
+            let read = object.call_method1(intern!(object.py(), "read"), (room,))?;
+            Ok(read.cast_into::<PyBytes>()?.unbind())
+        });
+        if let Some(read) = ready!(read)? {
+            Python::attach(|py| {
+                let bytes = read.as_bytes(py);
+                buf.put_slice(bytes.get(..room).unwrap_or(bytes));
+            });
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ContextStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        // What was taken before goes first: no more than a piece is ever held.
+        ready!(self.poll_drain(cx))?;
+        let mut piece = Vec::with_capacity(bufs.iter().map(|buf| buf.len()).sum::<usize>().min(PIECE));
+        for buf in bufs {
+            let room = PIECE - piece.len();
+            piece.extend_from_slice(buf.get(..room).unwrap_or(buf));
+        }
+        if piece.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let written = self.poll_asked(cx, |object| {
+            let py = object.py();
+            object.call_method1(intern!(py, "write"), (PyBytes::new(py, &piece),))?.extract::<usize>()
+        });
+        let written = ready!(written)?.ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        // What does not leave now leaves with the next write, or with the flush.
+        match self.poll_drain(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            _ => Poll::Ready(Ok(written)),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
