@@ -6,6 +6,7 @@ Each goes both ways: by the engine's own TLS, and by an SSLContext of the caller
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import sys
 from collections.abc import Callable
@@ -307,18 +308,24 @@ def test_without_tls_there_is_nothing_to_tell() -> None:
         ("SSL_CERT_FILE", "ca"),
         ("SSL_CERT_FILE", "other_ca"),
         ("SSL_CERT_DIR", "hashed"),
-        ("SSL_CERT_DIR", "empty"),
     ],
 )
 def test_the_environment_names_what_to_trust(
-    variable: str, answer: str, tls_nginx: TlsNginx, certificates: Certificates, tmp_path: Path
+    variable: str, answer: str, tls_nginx: TlsNginx, certificates: Certificates
 ) -> None:
-    path = {"hashed": certificates.hashed, "empty": lambda: tmp_path}.get(
-        answer, lambda: getattr(certificates, answer)
-    )()
+    path = certificates.hashed() if answer == "hashed" else getattr(certificates, answer)
     environment = {"SSL_CERT_FILE": "", "SSL_CERT_DIR": "", variable: str(path)}
     said = run("tls.trusts", tls_nginx.ports["valid"], **environment).clean().split()
     assert said == (["True"] if answer in ("ca", "hashed") else ["refused", "20"])
+
+
+def test_an_environment_that_names_nothing_to_trust_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    with pytest.raises(ssl.SSLError, match=re.escape(str(tmp_path))):
+        HTTPClient("127.0.0.1", ssl=True)
 
 
 # ---------------------------------------------------------------- names
