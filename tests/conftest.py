@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import random
 import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import gevent
+import gevent.socket
 import pytest
+
+from tests.certificates import Certificates
 
 # A frozen hub fires no gevent.Timeout: only a thread outside of it can end such a test.
 WATCHDOG_SECONDS = 120
@@ -36,6 +41,16 @@ def bounded() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def names_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every name leads to 127.0.0.1."""
+
+    def here(_host: str, port: int, *_: object) -> list[tuple[Any, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(gevent.socket, "getaddrinfo", here)
+
+
 def missing(what: str) -> NoReturn:
     """Skips for want of a real server; in CI, where it must be there, fails."""
     if os.environ.get("CI") == "true":
@@ -44,7 +59,7 @@ def missing(what: str) -> NoReturn:
 
 
 class Nginx:
-    """A private nginx on a free loopback port; `root` holds the files it serves."""
+    """A private nginx on free loopback ports, one for each of `names`; `root` holds the files it serves."""
 
     CONFIG = """
 worker_processes 1; daemon off; master_process off; pid {dir}/nginx.pid; error_log {dir}/error.log;
@@ -52,17 +67,23 @@ events {{ worker_connections 4096; }}
 http {{
   access_log off; keepalive_requests 1000000; client_max_body_size 8m; client_body_temp_path {dir}/body;
   proxy_temp_path {dir}/proxy; fastcgi_temp_path {dir}/fastcgi; uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;
-  default_type application/octet-stream;
+  default_type application/octet-stream; root {dir}/root;
+  {servers}
+}}
+"""
+
+    SERVER = """
   server {{
-    listen 127.0.0.1:{port} backlog=4096; root {dir}/root;
+    listen 127.0.0.1:{port} backlog=4096;
     location /echo-length {{ return 200 "$content_length"; }}
     location /status/ {{ location ~ ^/status/204$ {{ return 204; }} location ~ ^/status/404$ {{ return 404 "gone"; }} }}
     location /close/ {{ keepalive_timeout 0; alias {dir}/root/; }}
     location /gzip/ {{ gzip on; gzip_min_length 1; gzip_types *; alias {dir}/root/; }}
     location /small {{ client_max_body_size 1k; return 200 "taken"; }}
   }}
-}}
 """
+
+    names: tuple[str, ...] = ("plain",)
 
     def __init__(self, directory: Path) -> None:
         program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
@@ -70,16 +91,15 @@ http {{
             missing("nginx")
         self.root = directory / "root"
         self.root.mkdir()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.ports = dict(zip(self.names, free_ports(len(self.names)), strict=True))
+        self.port = self.ports[self.names[0]]
+        self.url = f"http://127.0.0.1:{self.port}"
         config = directory / "nginx.conf"
-        config.write_text(self.CONFIG.format(dir=directory, port=self.port))
+        config.write_text(self.CONFIG.format(dir=directory, servers=self.servers(directory)))
         self.process = subprocess.Popen(
             [program, "-p", str(directory), "-c", str(config), "-e", str(directory / "error.log")],
             stderr=subprocess.DEVNULL,
         )
-        self.url = f"http://127.0.0.1:{self.port}"
         for _ in range(2000):
             if self.process.poll() is not None:
                 raise RuntimeError(f"nginx ended at once: {(directory / 'error.log').read_text()}")
@@ -90,9 +110,88 @@ http {{
                 os.sched_yield()
         raise RuntimeError("nginx does not listen")
 
+    def servers(self, directory: Path) -> str:
+        """The part of the configuration that says what listens, and does what."""
+        return self.SERVER.format(dir=directory, port=self.port)
+
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(10)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that the kernel has just given out, and taken back."""
+    with ExitStack() as probes:
+        sockets = [probes.enter_context(socket.socket()) for _ in range(count)]
+        for probe in sockets:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in sockets]
+
+
+class TlsNginx(Nginx):
+    """An nginx with a listener for each thing that a server can be, or can show, when TLS is asked of it.
+
+    `/facts` tells as JSON what the server knows of the connection.
+    """
+
+    # Listeners that differ in the certificate they show, named as `Certificates` names it.
+    SHOWN = (
+        "valid",
+        "rsa",
+        "expired",
+        "early",
+        "elsewhere",
+        "untrusted",
+        "self_signed",
+        "address",
+        "wildcard",
+        "idna",
+        "chained",
+        "incomplete",
+    )
+    # Listeners that show the valid one, and what they are particular about.
+    PARTICULAR = {
+        "tls12": "ssl_protocols TLSv1.2;",
+        "tls13": "ssl_protocols TLSv1.3;",
+        "clients": "ssl_protocols TLSv1.2 TLSv1.3; ssl_verify_client on; ssl_client_certificate {certificates.ca};",
+    }
+    # One listener with several names, each with a certificate of its own; without a name it shows the first.
+    NAMED = ("valid", "a", "b")
+
+    names = (*SHOWN, *PARTICULAR, "named")
+
+    SERVER = """
+  server {{
+    listen 127.0.0.1:{port} ssl; server_name {name}; {particular}
+    ssl_certificate {pair.chain}; ssl_certificate_key {pair.key};
+    location /facts {{
+      return 200 '{{"version": "$ssl_protocol", "cipher": "$ssl_cipher", "name": "$ssl_server_name",
+        "session": "$ssl_session_reused", "client": "$ssl_client_s_dn"}}';
+    }}
+    location /close/ {{ keepalive_timeout 0; alias {root}/; }}
+    location /gzip/ {{ gzip on; gzip_http_version 1.0; gzip_min_length 1; gzip_types *; alias {root}/; }}
+  }}
+"""
+
+    def __init__(self, directory: Path, certificates: Certificates) -> None:
+        self.certificates = certificates
+        super().__init__(directory)
+
+    def servers(self, directory: Path) -> str:
+        usual = "ssl_protocols TLSv1.2 TLSv1.3;"
+        listeners = [(name, name, "_", usual) for name in self.SHOWN]
+        listeners += [(name, "valid", "_", text) for name, text in self.PARTICULAR.items()]
+        listeners += [("named", shown, f"{shown}.test", usual) for shown in self.NAMED]
+        return "".join(
+            self.SERVER.format(
+                port=self.ports[name],
+                name=server_name,
+                particular=particular.format(certificates=self.certificates),
+                pair=getattr(self.certificates, shown),
+                root=self.root,
+            )
+            for name, shown, server_name, particular in listeners
+        )
 
 
 @pytest.fixture(scope="session")
@@ -100,5 +199,20 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     server = Nginx(tmp_path_factory.mktemp("nginx"))
     (server.root / "index.html").write_bytes(b"<h1>here</h1>\n")
     (server.root / "page").write_bytes(bytes(range(256)) * 2 + b"x" * 103)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def tls_nginx(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[TlsNginx]:
+    server = TlsNginx(tmp_path_factory.mktemp("tls-nginx"), certificates)
+    (server.root / "page").write_bytes(bytes(range(256)) * 2 + b"x" * 103)
+    (server.root / "lines").write_bytes(b"".join(b"line %d\n" % i for i in range(20_000)))
+    (server.root / "big").write_bytes(random.Random(1).randbytes(20 << 20))
     yield server
     server.stop()

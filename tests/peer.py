@@ -9,16 +9,22 @@ It runs as greenlets of the test's own hub, on a loopback port that the kernel p
 
     with Peer(script) as peer:
         HTTPClient("127.0.0.1", peer.port).get("/")
+
+With `tls=context` the handshake is over when a script begins; a script may also begin in the clear, and call
+`conn.secure(context)` when it likes.
 """
 
 from __future__ import annotations
 
+import ssl
 import struct
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 
 import gevent
+import gevent.ssl
 from gevent import socket
 from gevent.event import Event
 
@@ -146,6 +152,23 @@ class Conn:
         lines = [f"HTTP/1.1 {status}", *(f"{k}: {v}" for k, v in headers), f"Content-Length: {len(body)}"]
         self.send("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
 
+    def secure(self, context: gevent.ssl.SSLContext) -> None:
+        """Shakes hands as a server. ssl.SSLError when that fails: the client is read out then, so that a close of ours
+        cannot take from it what TLS had to say."""
+        self.sock = context.wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
+        try:
+            self.sock.do_handshake()
+        except ssl.SSLError:
+            while socket.socket.recv(self.sock, 65536):
+                pass
+            self.hung_up.set()
+            raise
+
+    def send_close_notify(self) -> None:
+        """Says by TLS that nothing more will come (RFC 8446 section 6.1); the TCP connection stays as it is."""
+        with suppress(ssl.SSLWantReadError):  # the client's own is not waited for
+            self.sock._sslobj.shutdown()
+
     def finish_sending(self) -> None:
         """FIN: no more bytes from us; we still read."""
         self.sock.shutdown(socket.SHUT_WR)
@@ -186,7 +209,15 @@ class Peer:
     whose script is still running. A script's own exception fails the test when the with-block ends.
     """
 
-    def __init__(self, *scripts: Script, backlog: int = 1024, family: int = socket.AF_INET, port: int = 0) -> None:
+    def __init__(
+        self,
+        *scripts: Script,
+        backlog: int = 1024,
+        family: int = socket.AF_INET,
+        port: int = 0,
+        tls: gevent.ssl.SSLContext | None = None,
+    ) -> None:
+        self.tls = tls
         self.scripts: tuple[Script, ...] = scripts or (serve_ok,)
         self.conns: list[Conn] = []
         self.requests: list[Request] = []
@@ -198,7 +229,8 @@ class Peer:
         self.listener.bind(("127.0.0.1" if family == socket.AF_INET else "::1", port))
         self.listener.listen(backlog)
         self.host, self.port = self.listener.getsockname()[:2]
-        self.url = f"http://{self.host}:{self.port}" if family == socket.AF_INET else f"http://[::1]:{self.port}"
+        scheme = "http" if tls is None else "https"
+        self.url = f"{scheme}://{self.host if family == socket.AF_INET else '[::1]'}:{self.port}"
         self._greenlets: list[gevent.Greenlet] = []
         self._acceptor: gevent.Greenlet | None = None
 
@@ -228,6 +260,8 @@ class Peer:
     def _run(self, script: Script, conn: Conn) -> None:
         self.open_now += 1
         try:
+            if self.tls is not None:
+                conn.secure(self.tls)
             script(conn)
         except OSError:
             conn.hung_up.set()  # the client went away: for the test to notice, or to have wanted

@@ -152,7 +152,15 @@ class HTTPClient:
             self.default_headers.update(headers)
 
         via = choose_proxy(
-            self._scheme, host, port, proxy, proxy_host, proxy_port, proxy_user, proxy_password, trust_env
+            self._scheme,
+            host,
+            port,
+            proxy,
+            proxy_host,
+            proxy_port,
+            proxy_user,
+            proxy_password,
+            trust_env and uds is None,
         )
         self.use_proxy = via is not None
         connection_host, connection_port = (host, port) if via is None else (via.host, via.port)

@@ -19,8 +19,8 @@ _OPENSSL_OPTIONS = ("ciphers", "options", "verify_flags", "password")
 
 # The factories whose contexts are known without calling them, which takes them some 10 ms each. Whoever puts another
 # function in their place in the ssl module gets that one called.
-_VERIFYING = {ssl.create_default_context, getattr(gevent.ssl, "create_default_context", None)}
-_UNVERIFYING = {ssl._create_unverified_context, getattr(gevent.ssl, "_create_unverified_context", None)}
+_VERIFYING = (ssl.create_default_context, getattr(gevent.ssl, "create_default_context", None))
+_UNVERIFYING = (ssl._create_unverified_context, getattr(gevent.ssl, "_create_unverified_context", None))
 
 # Where systems have their trusted certificates in one file.
 _BUNDLES = (
@@ -77,8 +77,9 @@ def choose_tls(
     _take_in(options, verify, cert)
     wishes = _wishes(host, options, insecure or verify is False, verify is False)
     needs_openssl = any(options.get(name) is not None for name in _OPENSSL_OPTIONS)
-    if not needs_openssl and (factory is None or factory in _VERIFYING or factory in _UNVERIFYING):
-        if factory in _UNVERIFYING and wishes.verify == "chain":
+    verifies, does_not = (any(factory is known for known in stock) for stock in (_VERIFYING, _UNVERIFYING))
+    if not needs_openssl and (factory is None or verifies or does_not):
+        if does_not and wishes.verify == "chain":
             # Such a context verifies no name, and no chain either unless it is told to.
             wishes = wishes._replace(verify="no")
         return wishes.native()
@@ -105,6 +106,8 @@ def _take_in(
 ) -> None:
     """Adds what `verify` and `cert` say to the options that say the same in another way."""
     if not isinstance(verify, bool):
+        if not isinstance(verify, (str, os.PathLike)):
+            raise TypeError(f"verify must be True, False, or a file or directory of CA certificates, not {verify!r}")
         if options.get("ca_certs") is not None:
             raise ValueError("verify and ssl_options both name the CA certificates")
         options["ca_certs"] = os.fspath(verify)
@@ -113,8 +116,8 @@ def _take_in(
     if options.get("certfile") is not None:
         raise ValueError("cert and ssl_options both name the client's certificate")
     names = ("certfile", "keyfile", "password")
-    parts = (cert,) if isinstance(cert, (str, os.PathLike)) else tuple(cert)
-    if not 1 <= len(parts) <= len(names):
+    parts = cert if isinstance(cert, (tuple, list)) else (cert,)
+    if not 1 <= len(parts) <= len(names) or not isinstance(parts[0], (str, os.PathLike)):
         raise ValueError("cert must be a file, or a tuple of the certificate's file, the key's, and the key's password")
     options.update(zip(names, parts, strict=False))
 
@@ -125,6 +128,8 @@ def _wishes(host: str, options: Mapping[str, Any], nameless: bool, unverified: b
     )
     if keyfile is not None and certfile is None:
         raise ValueError("keyfile needs a certfile")
+    if options.get("cert_reqs") not in (None, *ssl.VerifyMode):
+        raise ValueError(f"cert_reqs must be one of ssl.VerifyMode, not {options['cert_reqs']!r}")
     verify = "chain" if nameless else "full"
     if unverified or options.get("cert_reqs") == ssl.CERT_NONE:
         verify = "no"

@@ -33,4 +33,5 @@ borrowed! {
     ssl_want_read = "ssl"."SSLWantReadError" as PyType;
     ssl_zero_return = "ssl"."SSLZeroReturnError" as PyType;
     file_io = "io"."FileIO" as PyType;
+    timeout = "gevent"."Timeout" as PyType;
 }
