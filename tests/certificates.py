@@ -96,12 +96,12 @@ class Certificates:
         self.client_together.write_bytes(self.client.key.read_bytes() + self.client.chain.read_bytes())
         self.client_encrypted = self._encrypted("client-encrypted", self.client)
 
-    def hashed(self) -> Path:
-        """A directory in which OpenSSL finds `ca` by the hash of its name."""
-        directory = self.directory / "hashed"
+    def hashed(self, name: str = "ca") -> Path:
+        """A directory in which OpenSSL finds that authority by the hash of its name."""
+        directory = self.directory / f"hashed-{name}"
         if not directory.exists():
             directory.mkdir()
-            (directory / "ca.pem").write_bytes(self.ca.read_bytes())
+            (directory / "ca.pem").write_bytes(getattr(self, name).read_bytes())
             subprocess.run(["openssl", "rehash", directory], check=True, stdin=subprocess.DEVNULL)
         return directory
 

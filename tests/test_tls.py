@@ -301,24 +301,26 @@ def test_without_tls_there_is_nothing_to_tell() -> None:
         assert client.get("/").tls is None
 
 
-@pytest.mark.parametrize(
-    ("variable", "answer"),
-    [
-        ("SSL_CERT_FILE", "ca"),
-        ("SSL_CERT_FILE", "other_ca"),
-        ("SSL_CERT_DIR", "hashed"),
-        ("SSL_CERT_DIR", "empty"),
-    ],
-)
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
 def test_the_environment_names_what_to_trust(
-    variable: str, answer: str, tls_nginx: TlsNginx, certificates: Certificates, tmp_path: Path
+    variable: str, tls_nginx: TlsNginx, certificates: Certificates, tmp_path: Path
 ) -> None:
-    path = {"hashed": certificates.hashed, "empty": lambda: tmp_path}.get(
-        answer, lambda: getattr(certificates, answer)
-    )()
-    environment = {"SSL_CERT_FILE": "", "SSL_CERT_DIR": "", variable: str(path)}
-    said = run("tls.trusts", tls_nginx.ports["valid"], **environment).clean().split()
-    assert said == (["True"] if answer in ("ca", "hashed") else ["refused", "20"])
+    known = certificates.ca if variable == "SSL_CERT_FILE" else certificates.hashed()
+    unknown = certificates.other_ca if variable == "SSL_CERT_FILE" else certificates.hashed("other_ca")
+    for path, answer in ((known, ["True"]), (unknown, ["refused", "20"])):
+        environment = {"SSL_CERT_FILE": "", "SSL_CERT_DIR": "", variable: str(path)}
+        assert run("tls.trusts", tls_nginx.ports["valid"], **environment).clean().split() == answer
+
+
+def test_an_environment_that_names_nothing_to_trust(
+    tls_nginx: TlsNginx, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is not as if nothing had been said: that would be to trust more than was asked for."""
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    with pytest.raises(ssl.SSLError) as caught:
+        HTTPClient("localhost", tls_nginx.ports["valid"], ssl=True)
+    assert str(tmp_path) in str(caught.value)
 
 
 # ---------------------------------------------------------------- names
