@@ -17,11 +17,12 @@ import platform
 import re
 import shlex
 import shutil
+import ssl
 import subprocess
 import sys
 from pathlib import Path
 
-from nginx import nginx, nginx_version
+from nginx import Server, nginx, nginx_version
 from report import (
     FLOOR,
     OURS,
@@ -32,10 +33,12 @@ from report import (
     cpu_of_floor,
     cpu_of_row,
     markdown,
+    memory_of,
     peak_growth,
     rate_of_reference,
+    time_of,
 )
-from worker import allow_many_files, versions
+from worker import CLIENTS, allow_many_files, versions
 
 HERE = Path(__file__).parent
 WORKER = HERE / "worker.py"
@@ -113,6 +116,35 @@ ROWS = [
         floor="download_floor",
         targets=(peak_growth(16),),
     ),
+    Row("tls-get", "`get` over TLS", "get", tls=True, floor="wrk GET /page", targets=(rate_of_reference(6),)),
+    Row(
+        "tls-context-get",
+        "`tls-get` with an SSLContext from an `ssl_context_factory`",
+        "get_context",
+        tls=True,
+        floor="wrk GET /page",
+        targets=(rate_of_reference(2),),
+    ),
+    Row("tls-handshake", "`tls-get` with a new connection for each request", "get_once", tls=True),
+    Row(
+        "tls-read-all",
+        "`read-all` over TLS",
+        "download_whole",
+        unit="MiB",
+        greenlets=1,
+        tls=True,
+        floor="download_floor",
+        targets=(rate_of_reference(4),),
+    ),
+    Row(
+        "tls-clients",
+        f"up to {CLIENTS:,} https clients made with the defaults of TLS, after a first one, all kept",
+        "clients",
+        unit="clients",
+        tls=True,
+        grows=True,
+        targets=(time_of(CLIENTS, "clients", 0.2), memory_of(CLIENTS, "clients", 25)),
+    ),
 ]
 
 
@@ -140,22 +172,27 @@ def reference_interpreter() -> str:
     return interpreter
 
 
-def run_worker(interpreter: str, workload: str, row: Row, base: str, seconds: float) -> Sample:
-    command = [interpreter, str(WORKER), workload, base, str(seconds), str(row.greenlets)]
+def base_of(row: Row, server: Server) -> str:
+    return server.tls if row.tls else server.plain
+
+
+def run_worker(interpreter: str, workload: str, row: Row, server: Server, seconds: float) -> Sample:
+    command = [interpreter, str(WORKER), workload, base_of(row, server), str(seconds), str(row.greenlets)]
+    command.append(server.ca_file)
     done = subprocess.run(command, capture_output=True, text=True, timeout=WORKER_TIMEOUT_SECONDS, check=False)
     if done.returncode:
         raise SystemExit(f"{shlex.join(command)} failed:\n{done.stderr}")
     return Sample(**json.loads(done.stdout))
 
 
-def run_floor(row: Row, base: str, seconds: float) -> Sample | None:
+def run_floor(row: Row, server: Server, seconds: float) -> Sample | None:
     """What the same work costs without a client library; None where there is no such thing."""
     if not row.floor.startswith("wrk "):
-        return run_worker(sys.executable, row.floor, row, base, seconds) if row.floor else None
+        return run_worker(sys.executable, row.floor, row, server, seconds) if row.floor else None
     if shutil.which("wrk") is None:
         return None
     _, method, target = row.floor.split()
-    return run_wrk(method, base + target, row, seconds)
+    return run_wrk(method, base_of(row, server) + target, row, seconds)
 
 
 def run_wrk(method: str, url: str, row: Row, seconds: float) -> Sample:
@@ -175,11 +212,13 @@ def run_wrk(method: str, url: str, row: Row, seconds: float) -> Sample:
     return Sample(found["requests"], found["microseconds"] / 1e6, usage.ru_utime + usage.ru_stime)
 
 
-def run_row(row: Row, interpreters: dict[str, str], base: str, rounds: int, seconds: float, results: Results) -> None:
+def run_row(
+    row: Row, interpreters: dict[str, str], server: Server, rounds: int, seconds: float, results: Results
+) -> None:
     for number in range(1, rounds + 1):
         for client, interpreter in interpreters.items():
-            results.add(row.key, client, run_worker(interpreter, row.workload, row, base, seconds))
-        if (sample := run_floor(row, base, seconds)) is not None:
+            results.add(row.key, client, run_worker(interpreter, row.workload, row, server, seconds))
+        if (sample := run_floor(row, server, seconds)) is not None:
             results.add(row.key, FLOOR, sample)
         rates = ", ".join(
             f"{client} {samples[-1].rate:,.0f}" for (key, client), samples in results.samples.items() if key == row.key
@@ -227,6 +266,7 @@ def describe(interpreters: dict[str, str], rounds: int, seconds: float) -> dict[
             for client, interpreter in interpreters.items()
         },
         "server": f"{nginx_version()}, one worker, on a CPU of its own where there are two",
+        "CAs trusted by default": ssl.get_default_verify_paths().cafile or "those on board",
         "wrk": (output_of("wrk", "-v").splitlines() or ["not installed"])[0],
         "commit": commit + changed,
         "command": f"`python {shlex.join(sys.argv)}`",
@@ -261,11 +301,11 @@ def main() -> None:
     facts = describe(interpreters, given.rounds, given.seconds)
     results = Results()
     server_cpus, client_cpus = split_cpus()
-    with nginx(server_cpus) as base:
+    with nginx(server_cpus) as server:
         if client_cpus:
             os.sched_setaffinity(0, client_cpus)  # the clients inherit it
         for row in given.rows:
-            run_row(row, interpreters, base, given.rounds, given.seconds, results)
+            run_row(row, interpreters, server, given.rounds, given.seconds, results)
     today = datetime.date.today().isoformat()
     text = markdown(f"Benchmark of {today}", facts, given.rows, results)
     print(f"\n{text}")

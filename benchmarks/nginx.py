@@ -1,4 +1,4 @@
-"""A private nginx for the benchmarks: one worker, no log, on a free loopback port."""
+"""A private nginx for the benchmarks: one worker, no log, on two free loopback ports, the second with TLS."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import http.client
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import trustme
 from worker import BIG_BYTES, HUGE_BYTES, LINES, MIB, PAGE_BYTES
 
 # The page comes out of nginx's memory. From a file, nginx takes more than twice the time for it, which is more than a
@@ -30,6 +33,8 @@ http {{
   default_type application/octet-stream;
   server {{
     listen 127.0.0.1:{port} backlog=4096; root {dir}/root;
+    listen 127.0.0.1:{tls_port} ssl backlog=4096; ssl_protocols TLSv1.2 TLSv1.3; ssl_session_tickets on;
+    ssl_certificate {dir}/server.pem; ssl_certificate_key {dir}/server.pem;
     location = /page {{ return 200 "{page}"; }}
     location = /sink {{ mirror /nowhere; error_page 405 =200 /taken; }}
     location = /nowhere {{ internal; return 204; }}
@@ -39,6 +44,15 @@ http {{
 """
 
 START_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where nginx listens, as base URLs with no trailing slash, and the file with the CA that its certificate is of."""
+
+    plain: str
+    tls: str
+    ca_file: str
 
 
 def find_nginx() -> str:
@@ -73,35 +87,54 @@ def fill_page_cache(path: Path) -> None:
             pass
 
 
+def write_certificates(directory: Path) -> Path:
+    """Makes a CA and a certificate of it for the server, keys on P-256; returns the CA's file."""
+    ca = trustme.CA(key_type=trustme.KeyType.ECDSA)
+    issued = ca.issue_cert("localhost", "127.0.0.1", key_type=trustme.KeyType.ECDSA)
+    issued.private_key_and_cert_chain_pem.write_to_path(str(directory / "server.pem"))
+    ca_file = directory / "ca.pem"
+    ca.cert_pem.write_to_path(str(ca_file))
+    return ca_file
+
+
 @contextmanager
-def nginx(cpus: set[int] | None = None) -> Iterator[str]:
-    """Runs nginx while the block runs, on these CPUs if they are named; gives its base URL, with no trailing slash."""
+def nginx(cpus: set[int] | None = None) -> Iterator[Server]:
+    """Runs nginx while the block runs, on these CPUs if they are named."""
     program = find_nginx()
     with tempfile.TemporaryDirectory(prefix="bench-nginx-") as name:
         directory = Path(name)
         log = directory / "error.log"
         write_files(directory / "root")
-        port = free_port()
+        ca_file = write_certificates(directory)
+        port, tls_port = free_ports(2)
         config = directory / "nginx.conf"
-        config.write_text(CONFIG.format(dir=directory, port=port, page="x" * PAGE_BYTES))
+        config.write_text(CONFIG.format(dir=directory, port=port, tls_port=tls_port, page="x" * PAGE_BYTES))
         with subprocess.Popen(
             [program, "-p", str(directory), "-c", str(config), "-e", str(log)], stderr=subprocess.DEVNULL
         ) as process:
             try:
                 if cpus:
                     os.sched_setaffinity(process.pid, cpus)
-                wait_until_it_listens(process, port, log)
-                check_it_serves(port)
-                yield f"http://127.0.0.1:{port}"
+                wait_until_it_listens(process, tls_port, log)
+                check_it_serves(http.client.HTTPConnection("127.0.0.1", port, timeout=START_SECONDS))
+                trusting = ssl.create_default_context(cafile=str(ca_file))
+                check_it_serves(
+                    http.client.HTTPSConnection("127.0.0.1", tls_port, timeout=START_SECONDS, context=trusting)
+                )
+                yield Server(f"http://127.0.0.1:{port}", f"https://127.0.0.1:{tls_port}", str(ca_file))
             finally:
                 process.terminate()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_ports(count: int) -> list[int]:
+    """Ports that differ: each is held until the last is found."""
+    with ExitStack() as probes:
+        found = []
+        for _ in range(count):
+            probe = probes.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            found.append(probe.getsockname()[1])
+        return found
 
 
 def wait_until_it_listens(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
@@ -115,8 +148,7 @@ def wait_until_it_listens(process: subprocess.Popen[bytes], port: int, log: Path
     raise RuntimeError(f"nginx does not listen: {log.read_text() if log.exists() else 'it says nothing'}")
 
 
-def check_it_serves(port: int) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_SECONDS)
+def check_it_serves(connection: http.client.HTTPConnection) -> None:
     for method, target, body, size in (("GET", "/page", None, PAGE_BYTES), ("POST", "/sink", b"x" * 65536, 2)):
         connection.request(method, target, body)
         response = connection.getresponse()

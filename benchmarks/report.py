@@ -8,6 +8,7 @@ from statistics import median
 
 OURS, REFERENCE, FLOOR = "ours", "reference", "floor"
 MIB = 1024 * 1024
+KB = 1000
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Sample:
     seconds: float
     cpu_seconds: float
     peak_growth_bytes: int = 0
+    growth_bytes: int = 0
 
     @property
     def rate(self) -> float:
@@ -58,6 +60,10 @@ class Results:
 
     def peak_mib(self, row: str, client: str) -> float | None:
         return self.median(row, client, lambda sample: sample.peak_growth_bytes / MIB)
+
+    def kilobytes(self, row: str, client: str) -> float | None:
+        """How far resident memory grows with each unit, in thousands of bytes."""
+        return self.median(row, client, lambda sample: sample.growth_bytes / sample.count / KB)
 
 
 def ratio(a: float | None, b: float | None) -> float | None:
@@ -101,6 +107,18 @@ def peak_growth(bound: float) -> Target:
     return Target("peak memory", bound, lambda r, row: r.peak_mib(row, OURS), unit=" MiB")
 
 
+def time_of(count: int, what: str, bound: float) -> Target:
+    return Target(f"time of {count:,} {what}", bound, lambda r, row: ratio(count, r.rate(row, OURS)), unit=" s")
+
+
+def memory_of(count: int, what: str, bound: float) -> Target:
+    def megabytes(results: Results, row: str) -> float | None:
+        each = results.kilobytes(row, OURS)
+        return each * count / KB if each is not None else None
+
+    return Target(f"memory of {count:,} {what}", bound, megabytes, unit=" MB")
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of the table: a workload of worker.py and what it must reach."""
@@ -111,6 +129,8 @@ class Row:
     unit: str = "requests"
     greenlets: int = 10
     floor: str = ""  # "wrk", a method and a target; or a workload of worker.py; or nothing that compares
+    tls: bool = False
+    grows: bool = False  # with every unit: how far is told
     targets: tuple[Target, ...] = ()
 
 
@@ -179,6 +199,18 @@ def rounds_table(rows: list[Row], results: Results) -> str:
     return table(["workload and client", "rate of each round, per second"], lines, left=2)
 
 
+def memory_table(rows: list[Row], results: Results) -> str:
+    lines = []
+    for row in rows:
+        if not row.grows:
+            continue
+        ours, reference = results.kilobytes(row.key, OURS), results.kilobytes(row.key, REFERENCE)
+        lines.append(
+            [f"`{row.key}`", row.unit, figure(ours, 1), figure(reference, 1), figure(ratio(reference, ours)) + "x"]
+        )
+    return table(["workload", "unit", "ours KB", "ref KB", "memory"], lines) if lines else ""
+
+
 EXPLANATION = """\
 Medians over the rounds. `rate` is ours divided by the reference's; `us` is the client process's CPU (user and system)
 for each unit, in microseconds, and `CPU` is the reference's divided by ours. `busy` is our CPU as a share of the time:
@@ -186,13 +218,16 @@ where it is well below 100%, our client waited for the server (or for a CPU, on 
 says less about the clients than `CPU`.
 
 The floor is what the same work costs without a client library: wrk for requests, and for downloads a blocking socket
-that reads 256 KiB at a time. No client can be faster than the server: the last column of the targets is as near to its
-limit as the floor came."""
+that reads 256 KiB at a time, with Python's ssl where it is TLS. No client can be faster than the server: the last
+column of the targets is as near to its limit as the floor came.
+
+`KB` is how far resident memory grows with each unit, where all of them are kept."""
 
 
 def markdown(title: str, facts: dict[str, str], rows: list[Row], results: Results) -> str:
     described = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     workloads = "\n".join(f"- `{row.key}`: {row.title}" for row in rows)
-    parts = [f"# {title}", described, rates_table(rows, results), EXPLANATION, targets_table(rows, results)]
+    parts = [f"# {title}", described, rates_table(rows, results), EXPLANATION, memory_table(rows, results)]
+    parts.append(targets_table(rows, results))
     parts += ["## The workloads", workloads, "## Every round", rounds_table(rows, results)]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -1,6 +1,6 @@
 """One workload, in one process, for whichever geventhttpclient the interpreter has: prints one JSON object.
 
-    python benchmarks/worker.py WORKLOAD BASE_URL SECONDS [GREENLETS]
+    python benchmarks/worker.py WORKLOAD BASE_URL SECONDS [GREENLETS [CA_FILE]]
     python benchmarks/worker.py versions
 
 The same code runs both packages, with their defaults and the garbage collector's. Every body's length is checked.
@@ -12,14 +12,18 @@ import json
 import platform
 import resource
 import socket
+import ssl
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 from urllib.parse import urlsplit
 
 import gevent
+import gevent.ssl
 from gevent.pool import Pool
 
 from geventhttpclient import HTTPClient
@@ -29,13 +33,28 @@ POST_BODY = b"x" * 65536
 BIG_BYTES = 100 * 1024 * 1024
 HUGE_BYTES = 1024 * 1024 * 1024
 LINES = 500_000
+CLIENTS = 1000
 PIECE = 16 * 1024
 FLOOR_PIECE = 256 * 1024  # the size that was fastest
 MIB = 1024 * 1024
 
 # A workload makes its client, and gives the function that works for so many seconds (at least one unit of work)
-# and returns how many units it did: requests, MiB or lines.
+# and returns how many units it did: requests, MiB, lines or clients.
 Run = Callable[[float], int]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a workload works with: the server's base URL, how many greenlets, and the CA to trust if it is https."""
+
+    base: str
+    greenlets: int
+    ca_file: str
+
+    def client(self, **given: Any) -> HTTPClient:
+        """A client with a connection for each greenlet; both packages drop the options of TLS for http."""
+        options = {"ca_certs": self.ca_file}
+        return HTTPClient.from_url(self.base, concurrency=self.greenlets, ssl_options=options, **given)
 
 
 def check(found: int, wanted: int) -> None:
@@ -62,15 +81,32 @@ def loop(once: Callable[[], None], greenlets: int) -> Run:
     return run
 
 
-def get_page(http: HTTPClient) -> None:
-    response = http.get("/page")
+def get_page(http: HTTPClient, headers: dict[str, str] | None = None) -> None:
+    response = http.get("/page", headers)
     check(response.status_code, 200)
     check(len(response.read()), PAGE_BYTES)
 
 
-def get(base: str, greenlets: int) -> Run:
-    http = HTTPClient.from_url(base, concurrency=greenlets)
-    return loop(lambda: get_page(http), greenlets)
+def get(setup: Setup) -> Run:
+    http = setup.client()
+    return loop(lambda: get_page(http), setup.greenlets)
+
+
+def get_once(setup: Setup) -> Run:
+    """A connection for each request, with the handshake that it takes."""
+    http = setup.client()
+    return loop(lambda: get_page(http, {"Connection": "close"}), setup.greenlets)
+
+
+def get_context(setup: Setup) -> Run:
+    """By an SSLContext of Python's. The factory is a function of our own: the stock one could be told by its identity,
+    and something quicker put in its place."""
+
+    def factory(cafile: str) -> ssl.SSLContext:
+        return gevent.ssl.create_default_context(cafile=cafile)
+
+    http = setup.client(ssl_context_factory=factory)
+    return loop(lambda: get_page(http), setup.greenlets)
 
 
 def spawn_requests(http: HTTPClient, pool: Pool, wanted: Callable[[int], bool]) -> int:
@@ -91,37 +127,37 @@ def spawn_requests(http: HTTPClient, pool: Pool, wanted: Callable[[int], bool]) 
     return spawned
 
 
-def get_pool(base: str, greenlets: int) -> Run:
-    http = HTTPClient.from_url(base, concurrency=greenlets)
+def get_pool(setup: Setup) -> Run:
+    http = setup.client()
 
     def run(seconds: float) -> int:
         end = perf_counter() + seconds
-        return spawn_requests(http, Pool(greenlets), lambda count: not count or perf_counter() < end)
+        return spawn_requests(http, Pool(setup.greenlets), lambda count: not count or perf_counter() < end)
 
     return run
 
 
-def get_1000(base: str, greenlets: int) -> Run:
+def get_1000(setup: Setup) -> Run:
     """A thousand requests, with a client made for them and closed after them."""
 
     def once() -> int:
-        http = HTTPClient.from_url(base, concurrency=greenlets)
-        count = spawn_requests(http, Pool(greenlets), lambda count: count < 1000)
+        http = setup.client()
+        count = spawn_requests(http, Pool(setup.greenlets), lambda count: count < 1000)
         http.close()
         return count
 
     return repeat(once)
 
 
-def post(base: str, greenlets: int) -> Run:
-    http = HTTPClient.from_url(base, concurrency=greenlets)
+def post(setup: Setup) -> Run:
+    http = setup.client()
 
     def once() -> None:
         response = http.post("/sink", body=POST_BODY)
         check(response.status_code, 200)
         check(len(response.read()), 2)
 
-    return loop(once, greenlets)
+    return loop(once, setup.greenlets)
 
 
 def repeat(once: Callable[[], int]) -> Run:
@@ -135,8 +171,8 @@ def repeat(once: Callable[[], int]) -> Run:
     return run
 
 
-def download_whole(base: str, greenlets: int) -> Run:
-    http = HTTPClient.from_url(base, concurrency=greenlets)
+def download_whole(setup: Setup) -> Run:
+    http = setup.client()
 
     def once() -> int:
         check(len(http.get("/big").read()), BIG_BYTES)
@@ -153,8 +189,8 @@ def read_in_pieces(http: HTTPClient, target: str) -> int:
     return size
 
 
-def download_pieces(base: str, greenlets: int) -> Run:
-    http = HTTPClient.from_url(base, concurrency=greenlets)
+def download_pieces(setup: Setup) -> Run:
+    http = setup.client()
 
     def once() -> int:
         check(read_in_pieces(http, "/big"), BIG_BYTES)
@@ -163,14 +199,20 @@ def download_pieces(base: str, greenlets: int) -> Run:
     return repeat(once)
 
 
-def download_floor(base: str, greenlets: int) -> Run:
+def download_floor(setup: Setup) -> Run:
     """No client at all: a blocking socket that receives into one buffer, and looks at none of it."""
-    address = urlsplit(base)
+    address = urlsplit(setup.base)
+    host = address.hostname or ""
+    context = ssl.create_default_context(cafile=setup.ca_file) if address.scheme == "https" else None
+
+    def connect() -> socket.socket:
+        connection = socket.create_connection((host, address.port or 80))
+        return context.wrap_socket(connection, server_hostname=host) if context else connection
 
     def once() -> int:
         buffer = bytearray(FLOOR_PIECE)
         size = 0
-        with socket.create_connection((address.hostname or "", address.port or 80)) as connection:
+        with connect() as connection:
             connection.sendall(b"GET /big HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             while received := connection.recv_into(buffer):
                 size += received
@@ -180,8 +222,8 @@ def download_floor(base: str, greenlets: int) -> Run:
     return repeat(once)
 
 
-def download_huge(base: str, greenlets: int) -> Run:
-    http = HTTPClient.from_url(base, concurrency=greenlets)
+def download_huge(setup: Setup) -> Run:
+    http = setup.client()
     get_page(http)
 
     def run(seconds: float) -> int:
@@ -191,8 +233,8 @@ def download_huge(base: str, greenlets: int) -> Run:
     return run
 
 
-def lines(base: str, greenlets: int) -> Run:
-    http = HTTPClient.from_url(base, concurrency=greenlets)
+def lines(setup: Setup) -> Run:
+    http = setup.client()
 
     def once() -> int:
         response = http.get("/lines")
@@ -205,8 +247,23 @@ def lines(base: str, greenlets: int) -> Run:
     return repeat(once)
 
 
-WORKLOADS: dict[str, Callable[[str, int], Run]] = {
+def clients(setup: Setup) -> Run:
+    """As many clients as there is time for, with nothing said about TLS, all kept; not counting the first."""
+    kept = [HTTPClient.from_url(setup.base)]
+
+    def run(seconds: float) -> int:
+        end = perf_counter() + seconds
+        while len(kept) <= CLIENTS and (len(kept) == 1 or perf_counter() < end):
+            kept.append(HTTPClient.from_url(setup.base))
+        return len(kept) - 1
+
+    return run
+
+
+WORKLOADS: dict[str, Callable[[Setup], Run]] = {
     "get": get,
+    "get_context": get_context,
+    "get_once": get_once,
     "get_pool": get_pool,
     "get_1000": get_1000,
     "post": post,
@@ -215,10 +272,11 @@ WORKLOADS: dict[str, Callable[[str, int], Run]] = {
     "download_floor": download_floor,
     "download_huge": download_huge,
     "lines": lines,
+    "clients": clients,
 }
 
 # These measure how far memory grows from the start: a warm-up would have it grow before the start.
-COLD = {"download_huge"}
+COLD = {"download_huge", "clients"}
 WARM_UP = 0.25
 
 
@@ -228,13 +286,15 @@ def cpu_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def peak_bytes() -> int:
-    """The most memory this process has had resident so far."""
+def memory() -> tuple[int, int]:
+    """The bytes this process has resident, and the most it has had so far; where there is no /proc, twice the most."""
     status = Path("/proc/self/status")
     if status.exists():  # ru_maxrss counts, on Linux, what the parent had before it started us
-        peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(peak.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        found = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        resident, peak = (int(found[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
+        return resident, peak
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak, peak
 
 
 def allow_many_files() -> None:
@@ -242,18 +302,21 @@ def allow_many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def measure(workload: str, base: str, seconds: float, greenlets: int) -> dict[str, float]:
+def measure(workload: str, seconds: float, setup: Setup) -> dict[str, float]:
     allow_many_files()
-    run = WORKLOADS[workload](base, greenlets)
+    run = WORKLOADS[workload](setup)
     if workload not in COLD:
         run(seconds * WARM_UP)
-    peak, cpu, begin = peak_bytes(), cpu_seconds(), perf_counter()
+    (resident, peak), cpu, begin = memory(), cpu_seconds(), perf_counter()
     count = run(seconds)
+    spent, cpu_spent = perf_counter() - begin, cpu_seconds() - cpu
+    resident_now, peak_now = memory()
     return {
         "count": count,
-        "seconds": perf_counter() - begin,
-        "cpu_seconds": cpu_seconds() - cpu,
-        "peak_growth_bytes": peak_bytes() - peak,
+        "seconds": spent,
+        "cpu_seconds": cpu_spent,
+        "peak_growth_bytes": peak_now - peak,
+        "growth_bytes": resident_now - resident,
     }
 
 
@@ -262,9 +325,11 @@ def versions() -> dict[str, str]:
     return {"Python": platform.python_version()} | {name: version(name) for name in packages}
 
 
-def main(workload: str, base: str = "", seconds: str = "1", greenlets: str = "10") -> None:
-    answer = versions() if workload == "versions" else measure(workload, base, float(seconds), int(greenlets))
-    print(json.dumps(answer))
+def main(workload: str, base: str = "", seconds: str = "1", greenlets: str = "10", ca_file: str = "") -> None:
+    if workload == "versions":
+        print(json.dumps(versions()))
+    else:
+        print(json.dumps(measure(workload, float(seconds), Setup(base, int(greenlets), ca_file))))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
 import sys
 from typing import Any
@@ -34,17 +36,52 @@ def check_port(name: str, port: Any) -> None:
         raise ValueError(f"{name} must be between 0 and 65535, not {port}")
 
 
+def check_seconds(name: str, seconds: Any) -> float | None:
+    """The number of seconds, infinite where no float can hold it. ValueError or TypeError for what is none."""
+    if seconds is None:
+        return None
+    if not isinstance(seconds, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds or None, not {seconds!r}")
+    if not seconds >= 0:
+        raise ValueError(f"{name} must be a number of seconds of at least 0, not {seconds}")
+    try:
+        return float(seconds)
+    except OverflowError:
+        return math.inf
+
+
 def check_timeouts(
     connection: float | None, network: float | None, pool: float | None, total: float | None
 ) -> tuple[float | None, float | None, float | None, float | None]:
-    """The four as they are; TypeError that names the one that is no number of seconds."""
-    named = {
-        "connection_timeout": connection,
-        "network_timeout": network,
-        "pool_timeout": pool,
-        "total_timeout": total,
-    }
-    for name, timeout in named.items():
-        if timeout is not None and not isinstance(timeout, (int, float)):
-            raise TypeError(f"{name} must be a number of seconds or None, not {timeout!r}")
-    return connection, network, pool, total
+    """The four as numbers; TypeError or ValueError that names the one that is no number of seconds."""
+    return (
+        check_seconds("connection_timeout", connection),
+        check_seconds("network_timeout", network),
+        check_seconds("pool_timeout", pool),
+        check_seconds("total_timeout", total),
+    )
+
+
+def check_local_address(address: Any) -> tuple[str, int] | None:
+    """IP address and port, 0 where none is given. ValueError or TypeError for what is neither."""
+    if address is None:
+        return None
+    ip, port = address if isinstance(address, tuple) and len(address) == 2 else (address, 0)
+    if not isinstance(ip, str):
+        raise TypeError(f"local_address must be an IP address, or a tuple of that and a port, not {address!r}")
+    check_port("the port of local_address", port)
+    return ip, port
+
+
+def check_uds(path: Any) -> str | None:
+    """The path of a Unix domain socket. ValueError or TypeError for what can be none."""
+    if path is None:
+        return None
+    try:
+        name = os.fsdecode(path)
+    except TypeError:
+        raise TypeError(f"uds must be a path, not {path!r}") from None
+    # A name that begins with NUL is an abstract one, in which any character is as good as another.
+    if name in ("", "\0") or ("\0" in name and not name.startswith("\0")):
+        raise ValueError(f"uds must be the path of a socket, not {path!r}")
+    return name

@@ -10,7 +10,7 @@ from geventhttpclient._checks import check_count, check_host, check_port, check_
 from geventhttpclient._version import __version__
 from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool
 from geventhttpclient.header import Headers
-from geventhttpclient.proxy import Proxy, choose_proxy
+from geventhttpclient.proxy import Proxy, choose_proxy, conceal
 from geventhttpclient.response import HTTPSocketPoolResponse
 from geventhttpclient.url import URL
 
@@ -115,11 +115,18 @@ class HTTPClient:
 
         `headers` go out with every request. Timeouts are in seconds, None is for ever: `connection_timeout` for
         connecting to one address, `network_timeout` for each wait for the peer to take or send bytes, `pool_timeout`
-        for a wait for one of the `concurrency` connections. `block_size` is what iterating over a response yields. A
-        plain proxy is asked in absolute form (RFC 9112 section 3.2.2).
+        for a wait for one of the `concurrency` connections. `block_size` is what iterating over a response yields.
 
-        Raises ValueError for a version other than 1.0 and 1.1, a bad port, a `proxy_host` without `proxy_port`, and
-        a concurrency below 1. `ssl=True` is accepted, but requests raise NotImplementedError as yet.
+        - `proxy`: who passes the connections on, none by default: a Proxy, or `scheme://user:password@host:port` with
+          the schemes http, https, socks5h, socks5, socks4a and socks4 (see geventhttpclient.proxy.Proxy).
+        - `proxy_host`, `proxy_port`, `proxy_user`, `proxy_password`: the same for an http proxy, in place of `proxy`.
+        - `proxy_ssl_options`: what TLS to an https proxy is to do, as `ssl_options` say it for the origin.
+        - `trust_env`: without one of those, whether HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY of the environment
+          are followed as they are now (see geventhttpclient.proxy.is_exempt); False by default.
+
+        Raises ValueError for a version other than 1.0 and 1.1, a bad port, a `proxy_host` without `proxy_port`, a
+        `proxy` that is none or beside a `proxy_host`, and a concurrency below 1. `ssl=True` is accepted, but requests
+        raise NotImplementedError as yet.
         """
         use_tls = ssl or ssl_options is not None
         if port is None:
@@ -145,7 +152,15 @@ class HTTPClient:
             self.default_headers.update(headers)
 
         via = choose_proxy(
-            self._scheme, host, port, proxy, proxy_host, proxy_port, proxy_user, proxy_password, trust_env
+            self._scheme,
+            host,
+            port,
+            proxy,
+            proxy_host,
+            proxy_port,
+            proxy_user,
+            proxy_password,
+            trust_env and uds is None,
         )
         self.use_proxy = via is not None
         connection_host, connection_port = (host, port) if via is None else (via.host, via.port)
@@ -161,7 +176,7 @@ class HTTPClient:
             **_given(
                 pool_timeout=pool_timeout,
                 total_timeout=total_timeout,
-                proxy=via,
+                proxy=None if proxy_host else via,
                 proxy_ssl_options=proxy_ssl_options,
                 local_address=local_address,
                 uds=uds,
@@ -389,9 +404,9 @@ class HTTPClientPool:
     """
 
     def __init__(self, **kw: Any) -> None:
-        """The arguments of HTTPClient.from_url."""
+        """The arguments of HTTPClient.from_url, kept in `client_args` without showing a proxy's credentials."""
         self.clients: dict[tuple[Any, ...], HTTPClient] = {}
-        self.client_args = kw
+        self.client_args = conceal(kw)
 
     def get_client(self, url: str | URL) -> HTTPClient:
         """The client for the origin of `url`."""

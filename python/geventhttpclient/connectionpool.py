@@ -7,10 +7,8 @@ import os
 import ssl
 from typing import Any, ClassVar
 
-import gevent
-
 from geventhttpclient import _core
-from geventhttpclient._checks import check_timeouts
+from geventhttpclient._checks import check_local_address, check_timeouts, check_uds
 from geventhttpclient.proxy import Proxy
 from geventhttpclient.resolver import Names, Overrides
 from geventhttpclient.tls import ContextFactory, choose_tls, init_ssl_context, native_tls
@@ -107,30 +105,28 @@ class ConnectionPool(_core.ConnectionPool):
         if proxy is not None:
             tls = native_tls(proxy.host, proxy_ssl_options or {}) if proxy.scheme == "https" else None
             via = (proxy.scheme, proxy.host, proxy.port, proxy.credentials, tls)
-        if isinstance(local_address, str):
-            local_address = (local_address, 0)
-        path = None if uds is None else os.fspath(uds)
-        return None if via is None and local_address is None and path is None else (via, local_address, path)
+        local = check_local_address(local_address)
+        path = check_uds(uds)
+        if path is not None and (via is not None or local is not None):
+            raise ValueError(f"uds, a proxy and local_address exclude one another: {path!r} is connected to directly")
+        return None if via is None and local is None and path is None else (via, local, path)
 
     def _tls(self) -> _core._Tls | None:
         """What makes the connections private; None for plain http."""
         return None
 
-    def _resolve_within(self, host: str, port: int, seconds: float | None) -> list[tuple[Any, ...]] | None:
-        """What the engine calls for addresses, to be tried in order. None when it took longer than `seconds`."""
-        timeout = gevent.Timeout(seconds)
-        try:
-            with timeout:
-                if (host, port) == (self._connection_host, self._connection_port):
-                    return self._resolve()
-                return self._names.lookup(host, port)
-        except gevent.Timeout as expired:
-            if expired is not timeout:
-                raise
-            return None
+    def _addresses(self, host: str, port: int) -> list[tuple[Any, ...]]:
+        """What the engine calls for addresses, to be tried in order. It ends the wait when its time is over."""
+        if (host, port) == (self._connection_host, self._connection_port):
+            return self._resolve()
+        return self._names.lookup(host, port)
 
     def _resolve(self) -> list[tuple[Any, ...]]:
-        """The addresses to try, in order, as `socket.getaddrinfo` returns them. Asked each time it is connected."""
+        """The addresses to try, in order, as `socket.getaddrinfo` returns them. Asked each time it is connected.
+
+        An override's answer is taken as it is: the next address is tried 250 ms after the one before, or at once when
+        that has failed (RFC 8305).
+        """
         return self._names.lookup(self._connection_host, self._connection_port)
 
     def _proxy_authorization(self) -> str | None:

@@ -3,35 +3,122 @@
 from __future__ import annotations
 
 import socket
+import time
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import gevent.socket
 
+from geventhttpclient._checks import check_host, check_port, check_seconds
+
+__all__ = ["CACHE_SIZE", "Overrides", "clear_dns_cache"]
+
 # "host:port" to the address, or addresses, to take for it.
 Overrides = Mapping[str, "str | Sequence[str]"]
+
+# As `socket.getaddrinfo` returns it: family, type, protocol, canonical name, address.
+Entry = tuple[Any, ...]
+
+# Most answers that are kept for `dns_cache`; beyond them the oldest go.
+CACHE_SIZE = 1024
+
+# When the resolver was asked and what it said, by host, port and family, the oldest first. One for the whole process:
+# programs make clients by the thousand. Each method of an OrderedDict is atomic, so that threads need no lock.
+_answers: OrderedDict[tuple[str, int, int], tuple[float, list[Entry]]] = OrderedDict()
+
+
+def clear_dns_cache() -> None:
+    """Forgets all answers that were kept for `dns_cache`, whichever client asked."""
+    _answers.clear()
 
 
 class Names:
     """How one pool finds addresses."""
 
     def __init__(self, disable_ipv6: bool, resolve: Overrides | None, dns_cache: float | None) -> None:
+        """The arguments are those of HTTPClient. ValueError or TypeError names what is wrong with them."""
         self._family = socket.AF_INET if disable_ipv6 else socket.AF_UNSPEC
+        self._overrides = _read_overrides(resolve, disable_ipv6) if resolve is not None else {}
+        self._lifetime = check_seconds("dns_cache", dns_cache)
 
-    def lookup(self, host: str, port: int) -> list[tuple[Any, ...]]:
-        """The addresses of a host, as `socket.getaddrinfo` returns them."""
+    def lookup(self, host: str, port: int) -> list[Entry]:
+        """The addresses of a host, in the order they are to be tried: IPv6 first, then the families in turn."""
+        override = self._overrides.get((host.lower(), port))
+        if override is not None:
+            return list(override)
         literal = _literal_address(host, port)
-        if literal is not None:
+        # Where the family is not wanted, the resolver has an error for it.
+        if literal is not None and self._family in (socket.AF_UNSPEC, literal[0]):
             return [literal]
-        return list(gevent.socket.getaddrinfo(host, port, self._family, socket.SOCK_STREAM))
+        if self._lifetime is None:
+            return self._ask(host, port)
+        key = (host.lower(), port, self._family)
+        now = time.monotonic()
+        known = _answers.get(key)
+        if known is not None and now - known[0] < self._lifetime:
+            return list(known[1])
+        answer = self._ask(host, port)
+        # What was asked last lies last, and is as old as the question: the answer may have been long in coming.
+        _answers.pop(key, None)
+        _answers[key] = (now, answer)
+        while len(_answers) > CACHE_SIZE:
+            _answers.popitem(last=False)
+        return list(answer)
+
+    def _ask(self, host: str, port: int) -> list[Entry]:
+        return in_turn(gevent.socket.getaddrinfo(host, port, self._family, socket.SOCK_STREAM))
 
 
-def _literal_address(host: str, port: int) -> tuple[Any, ...] | None:
+def in_turn(found: Sequence[Entry]) -> list[Entry]:
+    """IPv6 first, then one of each family in turn, in the resolver's order within each (RFC 8305 section 4)."""
+    ipv6 = [entry for entry in found if entry[0] == socket.AF_INET6]
+    ipv4 = [entry for entry in found if entry[0] != socket.AF_INET6]
+    return [entry for pair in zip_longest(ipv6, ipv4) for entry in pair if entry is not None]
+
+
+def _read_overrides(resolve: Overrides, disable_ipv6: bool) -> dict[tuple[str, int], list[Entry]]:
+    """`resolve` as entries by host and port. The order of its addresses is kept."""
+    if not isinstance(resolve, Mapping):
+        raise TypeError(f'resolve must be a mapping of "host:port" to addresses, not {resolve!r}')
+    overrides = {}
+    for origin, given in resolve.items():
+        host, port = _read_origin(origin)
+        addresses = [given] if isinstance(given, str) else given
+        if not isinstance(addresses, Sequence):
+            raise TypeError(f"resolve[{origin!r}] must be an IP address or a list of them, not {given!r}")
+        entries = []
+        for address in addresses:
+            entry = _literal_address(address, port) if isinstance(address, str) else None
+            if entry is None:
+                raise ValueError(f"resolve[{origin!r}] must be an IP address or a list of them, not {given!r}")
+            if entry[0] == socket.AF_INET or not disable_ipv6:
+                entries.append(entry)
+        if not entries:
+            raise ValueError(f"resolve[{origin!r}] has no {'IPv4 ' if disable_ipv6 else ''}address: {given!r}")
+        overrides[host, port] = entries
+    return overrides
+
+
+def _read_origin(origin: Any) -> tuple[str, int]:
+    """Host, in lower case and without brackets, and port."""
+    if not isinstance(origin, str):
+        raise TypeError(f'resolve is by "host:port", not {origin!r}')
+    host, _, port = origin.rpartition(":")
+    if not port.isdecimal() or (":" in host and not host.startswith("[")):
+        raise ValueError(f'resolve is by "host:port", an IPv6 address in brackets, not {origin!r}')
+    check_host(f"the host in resolve[{origin!r}]", host)
+    check_port(f"the port in resolve[{origin!r}]", int(port))
+    return host.strip("[]").lower(), int(port)
+
+
+def _literal_address(host: str, port: int) -> Entry | None:
     """What getaddrinfo would say of an address in numbers, which no resolver need be asked for."""
     for family, address in ((socket.AF_INET, (host, port)), (socket.AF_INET6, (host, port, 0, 0))):
         try:
             socket.inet_pton(family, host)
-        except OSError:
+        except (OSError, ValueError):
             continue
         return (family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address)
     return None

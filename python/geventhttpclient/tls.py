@@ -19,8 +19,8 @@ _OPENSSL_OPTIONS = ("ciphers", "options", "verify_flags", "password")
 
 # The factories whose contexts are known without calling them, which takes them some 10 ms each. Whoever puts another
 # function in their place in the ssl module gets that one called.
-_VERIFYING = {ssl.create_default_context, getattr(gevent.ssl, "create_default_context", None)}
-_UNVERIFYING = {ssl._create_unverified_context, getattr(gevent.ssl, "_create_unverified_context", None)}
+_VERIFYING = (ssl.create_default_context, getattr(gevent.ssl, "create_default_context", None))
+_UNVERIFYING = (ssl._create_unverified_context, getattr(gevent.ssl, "_create_unverified_context", None))
 
 # Where systems have their trusted certificates in one file.
 _BUNDLES = (
@@ -77,8 +77,9 @@ def choose_tls(
     _take_in(options, verify, cert)
     wishes = _wishes(host, options, insecure or verify is False, verify is False)
     needs_openssl = any(options.get(name) is not None for name in _OPENSSL_OPTIONS)
-    if not needs_openssl and (factory is None or factory in _VERIFYING or factory in _UNVERIFYING):
-        if factory in _UNVERIFYING and wishes.verify == "chain":
+    verifies, does_not = (any(factory is known for known in stock) for stock in (_VERIFYING, _UNVERIFYING))
+    if not needs_openssl and (factory is None or verifies or does_not):
+        if does_not and wishes.verify == "chain":
             # Such a context verifies no name, and no chain either unless it is told to.
             wishes = wishes._replace(verify="no")
         return wishes.native()

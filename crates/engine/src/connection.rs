@@ -103,8 +103,14 @@ impl Connection {
         polled
     }
 
+    /// Fails when the time of the whole request is over, whether or not there is anything to wait for.
+    pub(crate) fn check_deadline(&self, phase: Phase) -> Result<()> {
+        self.patience.check_deadline().map_err(|kind| self.fail(kind, phase))
+    }
+
     /// [`poll_fill`](Self::poll_fill) with a limit to how long it takes.
     pub(crate) fn poll_fill_patiently(&mut self, cx: &mut Context<'_>, phase: Phase) -> Poll<Result<usize>> {
+        self.check_deadline(phase)?;
         match self.poll_fill(cx) {
             Poll::Ready(Ok(filled)) => Poll::Ready(Ok(filled)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.fail(error.into(), phase))),

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::authority;
 use crate::proxy::{self, Protocol, Proxy};
+use crate::race;
 use crate::socket::Socket;
 use crate::stream::Stream;
 use crate::timers::{Deadline, Patience};
@@ -98,7 +98,8 @@ impl Dial<'_> {
     async fn reach(&self) -> std::result::Result<Stream, Kind> {
         let Dial { reactor, config, .. } = self;
         if let Some(path) = &config.route.unix_socket {
-            self.peer.replace(path.to_string_lossy().into());
+            // An abstract name is written with an @ in place of its NUL.
+            self.peer.replace(path.to_string_lossy().replace('\0', "@").into());
             self.enter(Phase::Connect);
             return Ok(Stream::Socket(Socket::connect_unix(reactor, path).await?));
         }
@@ -107,9 +108,17 @@ impl Dial<'_> {
             None => (&config.host, config.port),
         };
         self.peer.replace(authority(host, port).into());
-        let addresses = self.resolver.resolve(host, port, self.until).await?;
+        let addresses = self.resolve(host, port).await?;
         self.enter(Phase::Connect);
-        Ok(Stream::Socket(connect_any(reactor, config.route.local_address, &addresses).await?))
+        Ok(Stream::Socket(race::connect(reactor, config.route.local_address, &addresses).await?))
+    }
+
+    /// A resolver may block the thread, or its greenlet, past the end of its time: that is told before anything else
+    /// is begun.
+    async fn resolve(&self, host: &str, port: u16) -> std::result::Result<Vec<SocketAddr>, Kind> {
+        let addresses = self.resolver.resolve(host, port, self.until).await?;
+        Deadline::check(self.until)?;
+        Ok(addresses)
     }
 
     /// Has the proxy make a connection to the origin, where it is not to pass on single requests.
@@ -121,30 +130,14 @@ impl Dial<'_> {
         if proxy.protocol == Protocol::Http && self.config.tls.is_none() {
             return Ok(stream);
         }
-        let mut origin = None;
-        if proxy.protocol == Protocol::Socks5 {
+        let mut addresses = Vec::new();
+        if proxy.protocol.resolves_here() {
             self.enter(Phase::Resolve);
-            let addresses = self.resolver.resolve(&self.config.host, self.config.port, self.until).await?;
-            origin = addresses.first().copied();
+            let of_proxy = self.peer.replace(self.config.peer.clone());
+            addresses = self.resolve(&self.config.host, self.config.port).await?;
+            self.peer.replace(of_proxy);
         }
         self.enter(Phase::Proxy);
-        proxy::tunnel(self.reactor, proxy, self.config, origin, stream).await
+        proxy::tunnel(self.reactor, proxy, self.config, &addresses, stream).await
     }
-}
-
-/// The first address that accepts; the first one's error when none does.
-async fn connect_any(
-    reactor: &Rc<Reactor>,
-    from: Option<SocketAddr>,
-    addresses: &[SocketAddr],
-) -> std::result::Result<Socket, Kind> {
-    let mut first_error = None;
-    for &address in addresses {
-        match Socket::connect(reactor, address, from).await {
-            Ok(socket) => return Ok(socket),
-            Err(error) => first_error.get_or_insert(error),
-        };
-    }
-    let none = || io::Error::new(io::ErrorKind::NotFound, "the host's name has no address");
-    Err(Kind::Io(first_error.unwrap_or_else(none)))
 }

@@ -17,6 +17,7 @@ pub mod exchange;
 pub mod executor;
 pub mod pool;
 pub mod proxy;
+mod race;
 pub mod reactor;
 pub mod request;
 pub mod response;

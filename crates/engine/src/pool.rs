@@ -89,6 +89,7 @@ impl Pool {
         if self.closed.get() {
             return Err(Error::new(Kind::PoolClosed, Phase::Pool));
         }
+        Deadline::check(until).map_err(|kind| Error::new(kind, Phase::Pool))?;
         let lease = match self.lease_now() {
             Some(lease) => lease,
             None => {

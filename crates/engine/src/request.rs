@@ -6,12 +6,14 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use wire::framing::Asked;
 
-use crate::{BoxError, Timeouts};
+use crate::timers::Deadline;
+use crate::{Kind, Timeouts};
 
 /// Where the pieces of a streamed body come from.
 pub trait BodySource {
-    /// The next piece; `None` at the end. An error ends the request, and goes through to its maker.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>>;
+    /// The next piece; `None` at the end. An error ends the request, and goes through to its maker. `until` is for
+    /// sources that wait by themselves, where nobody can drop them: the end of their time.
+    fn poll_next(&mut self, cx: &mut Context<'_>, until: Option<Deadline>) -> Poll<Option<Result<Bytes, Kind>>>;
 }
 
 /// A part of an open file, sent by the kernel where it can.

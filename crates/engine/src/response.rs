@@ -179,6 +179,9 @@ impl Incoming {
         let Some(connection) = self.lease.as_mut().and_then(Lease::connection) else {
             return Poll::Ready(Ok(()));
         };
+        if let Err(error) = connection.check_deadline(Phase::Body) {
+            return Poll::Ready(Err(self.abandon(error)));
+        }
         let limit = usize::try_from(left).unwrap_or(usize::MAX);
         match connection.poll_receive(cx, out, limit) {
             Poll::Ready(Ok(received)) => {

@@ -143,12 +143,14 @@ impl Sender<'_> {
     }
 
     async fn next_piece(&self, source: &mut Box<dyn crate::BodySource>) -> Result<Option<Bytes>> {
-        let piece = poll_fn(|cx| source.poll_next(cx)).await;
-        piece.transpose().map_err(|error| self.connection.fail(Kind::Caller(error), Phase::Send))
+        let until = self.connection.patience.until();
+        let piece = poll_fn(|cx| source.poll_next(cx, until)).await;
+        piece.transpose().map_err(|kind| self.connection.fail(kind, Phase::Send))
     }
 
     /// Writes the parts one after the other, down to the socket.
     async fn write(&mut self, parts: [&[u8]; 3]) -> Result<Option<ResponseHead>> {
+        self.connection.check_deadline(Phase::Send)?;
         let mut parts = parts.map(IoSlice::new);
         let mut parts = parts.as_mut_slice();
         // Empty parts in front would be counted as nothing written, those behind would cost a vectored write.
@@ -285,7 +287,8 @@ impl Sender<'_> {
 
     /// Waits for leave to send the body: a final head means that it is not wanted.
     async fn await_continue(&mut self, reactor: &Rc<Reactor>) -> Result<Option<ResponseHead>> {
-        let mut patience = Patience::new(reactor, Some(CONTINUE_TIMEOUT));
+        let mut patience = Patience::new(reactor, None);
+        patience.set(Some(CONTINUE_TIMEOUT), self.connection.patience.until());
         loop {
             while let Some(head) = self.connection.next_head(self.limits)? {
                 if !head.is_interim() {
@@ -302,7 +305,10 @@ impl Sender<'_> {
             })
             .await;
             match filled {
-                None => return Ok(None),
+                None => {
+                    self.connection.check_deadline(Phase::Head)?;
+                    return Ok(None);
+                }
                 Some(Ok(0)) => return Err(self.connection.ended_in_head()),
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(self.connection.fail(error.into(), Phase::Head)),

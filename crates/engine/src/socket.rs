@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::reactor::{Reactor, Source};
 use crate::sys;
+use crate::timers::sleep;
 
 /// Bytes that one task may move through a socket that always has more, or always takes more, before others get their
 /// turn.
@@ -22,6 +23,10 @@ const TURN_BYTES: usize = 1024 * 1024;
 
 /// Silence after which the kernel probes whether the peer still exists.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Between attempts to get into the full queue of a Unix domain socket: at first, and at most.
+const QUEUE_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_QUEUE_PAUSE: Duration = Duration::from_millis(50);
 
 /// A connected socket. Dropping it closes it.
 ///
@@ -37,21 +42,44 @@ impl Socket {
     /// Connects by TCP, without Nagle's delay and with the kernel's keep-alive probes. `from` is the local address,
     /// with port 0 for any port.
     pub async fn connect(reactor: &Rc<Reactor>, address: SocketAddr, from: Option<SocketAddr>) -> io::Result<Self> {
+        Socket::begin(reactor, address, from)?.connected().await
+    }
+
+    /// The same, but does not wait: [`poll_connected`](Self::poll_connected) has to.
+    pub(crate) fn begin(reactor: &Rc<Reactor>, address: SocketAddr, from: Option<SocketAddr>) -> io::Result<Self> {
         reactor.check_open()?;
         let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
         if let Some(from) = from {
+            // A port that somebody has chosen is wanted again after a connection was closed: while that is in TIME_WAIT
+            // as well.
+            socket.set_reuse_address(from.port() != 0)?;
             socket.bind(&from.into())?;
         }
-        Socket::start(reactor, socket, &address.into())?.connected().await
+        Socket::start(reactor, socket, &address.into())
     }
 
     /// Connects to a Unix domain socket. On Linux a path that begins with a NUL byte is an abstract name.
     pub async fn connect_unix(reactor: &Rc<Reactor>, path: &Path) -> io::Result<Self> {
-        reactor.check_open()?;
-        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        Socket::start(reactor, socket, &SockAddr::unix(path)?)?.connected().await
+        let address = SockAddr::unix(path)?;
+        let mut pause = QUEUE_PAUSE;
+        loop {
+            reactor.check_open()?;
+            let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+            match Socket::start(reactor, socket, &address) {
+                // The listener's queue is full. A blocking connect would wait; one that does not block is sent away,
+                // and told by nobody when there is room again.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(reactor, pause).await,
+                started => return started?.connected().await,
+            }
+            pause = (pause * 2).min(LONGEST_QUEUE_PAUSE);
+        }
+    }
+
+    /// Whether a path can be that of a Unix domain socket: the system has room for about a hundred bytes.
+    pub fn check_unix_path(path: &Path) -> io::Result<()> {
+        SockAddr::unix(path).map(drop)
     }
 
     fn start(reactor: &Rc<Reactor>, socket: socket2::Socket, address: &SockAddr) -> io::Result<Self> {
@@ -69,7 +97,8 @@ impl Socket {
         Ok(self)
     }
 
-    fn poll_connected(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Whether it is connected, or cannot be.
+    pub(crate) fn poll_connected(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
         if !self.source.writable.get() {
             self.source.writer.set(Some(cx.waker().clone()));
             return Poll::Pending;

@@ -114,6 +114,14 @@ impl Deadline {
         }
     }
 
+    /// The error of one that has passed.
+    pub(crate) fn check(until: Option<Self>) -> Result<(), Kind> {
+        match until {
+            Some(until) if until.at <= Instant::now() => Err(until.exceeded()),
+            _ => Ok(()),
+        }
+    }
+
     /// What is left of it.
     pub fn left(&self) -> Duration {
         self.at.saturating_duration_since(Instant::now())
@@ -149,6 +157,11 @@ impl Patience {
         (self.limit, self.until) = (limit, until);
     }
 
+    /// Its deadline, for another wait of the same undertaking.
+    pub(crate) fn until(&self) -> Option<Deadline> {
+        self.until
+    }
+
     /// The error that exhausted patience ends with.
     #[cold]
     pub fn exhausted(&self) -> Kind {
@@ -157,6 +170,12 @@ impl Patience {
             (Some(until), None) => until.exceeded(),
             (_, limit) => Kind::Timeout(limit.unwrap_or_default()),
         }
+    }
+
+    /// The error of a [`Deadline`] that has passed, for those who never wait: a peer that always has more to say, or a
+    /// caller who is slower than it, would never come to ask whether patience is exhausted.
+    pub(crate) fn check_deadline(&self) -> Result<(), Kind> {
+        Deadline::check(self.until)
     }
 
     /// Whether the limit has passed since the clock was started, which this does if it is not running. When not, the

@@ -4,13 +4,15 @@ use std::fs::File;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use engine::{BodySource, BoxError, FileBody, RequestBody};
+use engine::timers::Deadline;
+use engine::{BodySource, FileBody, Kind, RequestBody};
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyByteArray, PyBytes, PyIterator, PyMemoryView, PyString};
 
+use crate::deadline::within;
 use crate::head::{Extent, Outgoing};
 use crate::types;
 
@@ -176,8 +178,7 @@ fn of_piece(piece: &Bound<'_, PyAny>) -> PyResult<Bytes> {
 impl BodySource for Source {
     /// Runs the caller's code, which may switch greenlets: this is polled by its own greenlet only, and nothing shared
     /// is held here.
-    fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
-        let piece = Python::attach(|py| self.next(py));
-        Poll::Ready(piece.map_err(BoxError::from).transpose())
+    fn poll_next(&mut self, _: &mut Context<'_>, until: Option<Deadline>) -> Poll<Option<Result<Bytes, Kind>>> {
+        Poll::Ready(Python::attach(|py| within(py, until, || self.next(py))).transpose())
     }
 }

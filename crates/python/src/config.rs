@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use engine::proxy::{Credentials, Protocol, Proxy};
+use engine::socket::Socket;
 use engine::{Config, Timeouts};
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -90,6 +91,9 @@ impl RouteConfig {
                 .map_err(|_| PyValueError::new_err(format!("local_address must be an IP address, not {host:?}")))?;
             Ok::<_, PyErr>(SocketAddr::new(ip, port))
         });
+        if let Some(path) = &unix_socket {
+            Socket::check_unix_path(path).map_err(|error| PyValueError::new_err(format!("uds, {path:?}: {error}")))?;
+        }
         let proxy = proxy.map(|(protocol, host, port, credentials, tls)| {
             let credentials = credentials.map(|(user, password)| Credentials { user, password });
             let tls = tls.map(TlsSource::new).transpose()?;
@@ -102,6 +106,7 @@ impl RouteConfig {
 fn protocol_of(name: &str) -> PyResult<Protocol> {
     match name {
         "http" | "https" => Ok(Protocol::Http),
+        "socks4" => Ok(Protocol::Socks4),
         "socks4a" => Ok(Protocol::Socks4a),
         "socks5" => Ok(Protocol::Socks5),
         "socks5h" => Ok(Protocol::Socks5h),

@@ -1,5 +1,5 @@
-//! The one crossing of the engine's errors into Python. Programs catch built-in classes and `HTTPParseError`: no class
-//! is new here. What the text does not say is in the attributes `phase`, `peer` and `elapsed` (seconds).
+//! The one crossing of the engine's errors into Python. Programs catch built-in classes and `HTTPParseError`; the
+//! one new class, `ProxyError`, is of the kinds that they catch for it. What the text does not say is in the attributes `phase`, `peer` and `elapsed` (seconds).
 
 use std::io;
 
@@ -33,7 +33,7 @@ pub(crate) fn to_python(py: Python<'_>, error: Error) -> PyErr {
         Kind::PoolClosed => PyRuntimeError::new_err(text),
         Kind::Response(error) => response_error_with(py, &error, text),
         Kind::Deadline(_) | Kind::Timeout(_) => PyTimeoutError::new_err(text),
-        Kind::Proxy(_) => PyOSError::new_err(text),
+        Kind::Proxy(refusal) => proxy_error(py, refusal.status, text),
         Kind::Tls(error) => tls_error(py, &error, text),
     };
     let value = exception.value(py);
@@ -57,6 +57,16 @@ fn response_error_with(py: Python<'_>, error: &ResponseError, text: String) -> P
         _ => Closed::No,
     };
     of_response(py, which, (text, error.code()))
+}
+
+/// `ProxyError(text)` with its `status`.
+fn proxy_error(py: Python<'_>, status: Option<u16>, text: String) -> PyErr {
+    let create = || {
+        let exception = types::proxy_error(py)?.call1((text,))?;
+        exception.setattr("status", status)?;
+        Ok(PyErr::from_value(exception))
+    };
+    create().unwrap_or_else(|error| error)
 }
 
 /// `ssl.SSLError` with that text.

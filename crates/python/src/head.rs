@@ -8,6 +8,8 @@ use wire::{request, token};
 
 use crate::types;
 
+const PROXY_AUTHORIZATION: &[u8] = b"Proxy-Authorization";
+
 /// What the head has to know of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
@@ -85,8 +87,8 @@ pub(crate) fn encode(
     if let (Some(host), false, "HTTP/1.1") = (origin.host, writer.has_host, origin.version) {
         writer.field(b"Host", latin1("Host", host)?.as_ref())?;
     }
-    if let Some(credentials) = origin.proxy_authorization {
-        writer.field(b"Proxy-Authorization", credentials.as_bytes())?;
+    if let (Some(credentials), false) = (origin.proxy_authorization, writer.has_proxy_authorization) {
+        writer.field(PROXY_AUTHORIZATION, credentials.as_bytes())?;
     }
     let outgoing = writer.framing(method, origin.version, extent)?;
     writer.text.extend_from_slice(b"\r\n");
@@ -96,10 +98,26 @@ pub(crate) fn encode(
     Ok(Head { text, outgoing, closes, expects_continue })
 }
 
+/// A head as programs may log it: what it tells a proxy of us is masked.
+pub(crate) fn for_logs(head: &[u8]) -> Vec<u8> {
+    let mut shown = Vec::with_capacity(head.len());
+    for line in head.split_inclusive(|&byte| byte == b'\n') {
+        match line.split_at_checked(PROXY_AUTHORIZATION.len()) {
+            Some((name, [b':', ..])) if name.eq_ignore_ascii_case(PROXY_AUTHORIZATION) => {
+                shown.extend_from_slice(name);
+                shown.extend_from_slice(b": ***\r\n");
+            }
+            _ => shown.extend_from_slice(line),
+        }
+    }
+    shown
+}
+
 #[derive(Default)]
 struct Writer {
     text: Vec<u8>,
     has_host: bool,
+    has_proxy_authorization: bool,
     closes: bool,
     expects_continue: bool,
     length: Option<u64>,
@@ -156,6 +174,7 @@ impl Writer {
                 }
                 self.coding = true;
             }
+            19 if name.eq_ignore_ascii_case(PROXY_AUTHORIZATION) => self.has_proxy_authorization = true,
             _ => {}
         }
         Ok(())

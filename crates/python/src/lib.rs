@@ -10,6 +10,7 @@ mod bytes;
 mod client;
 mod config;
 mod context;
+mod deadline;
 mod error;
 mod head;
 mod hub;

@@ -2,12 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
+use engine::Resolver;
 use engine::dial::Resolution;
 use engine::timers::Deadline;
-use engine::{BoxError, Kind, Resolver};
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
+
+use crate::deadline::within;
 
 /// Asks one pool.
 pub(crate) struct PoolResolver(pub(crate) Py<PyAny>);
@@ -17,32 +19,14 @@ impl Resolver for PoolResolver {
         // It may switch greenlets: polled by its own greenlet, holding nothing.
         let pool = Python::attach(|py| self.0.clone_ref(py));
         let host = host.to_owned();
-        Box::pin(async move {
-            let found = Python::attach(|py| addresses(pool.bind(py), &host, port, until));
-            match (found, until) {
-                (Ok(Some(addresses)), _) => Ok(addresses),
-                (Ok(None), Some(until)) => Err(until.exceeded()),
-                (Ok(None), None) => Ok(Vec::new()),
-                (Err(error), _) => Err(Kind::Caller(BoxError::from(error))),
-            }
-        })
+        Box::pin(async move { Python::attach(|py| within(py, until, || addresses(pool.bind(py), &host, port))) })
     }
 }
 
-/// From what getaddrinfo returns: (family, type, protocol, name, address) each, of which the address counts. None when
-/// that took too long.
-fn addresses(
-    pool: &Bound<'_, PyAny>,
-    host: &str,
-    port: u16,
-    until: Option<Deadline>,
-) -> PyResult<Option<Vec<SocketAddr>>> {
-    let seconds = until.map(|until| until.left().as_secs_f64());
-    let found = pool.call_method1(intern!(pool.py(), "_resolve_within"), (host, port, seconds))?;
-    if found.is_none() {
-        return Ok(None);
-    }
-    found.try_iter()?.map(|entry| of_entry(&entry?)).collect::<PyResult<_>>().map(Some)
+/// From what getaddrinfo returns: (family, type, protocol, name, address) each, of which the address counts.
+fn addresses(pool: &Bound<'_, PyAny>, host: &str, port: u16) -> PyResult<Vec<SocketAddr>> {
+    let found = pool.call_method1(intern!(pool.py(), "_addresses"), (host, port))?;
+    found.try_iter()?.map(|entry| of_entry(&entry?)).collect()
 }
 
 fn of_entry(entry: &Bound<'_, PyAny>) -> PyResult<SocketAddr> {

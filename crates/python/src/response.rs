@@ -19,7 +19,7 @@ use wire::{HeaderMap, Limits, ResponseHead};
 
 use crate::bytes::filled_by;
 use crate::error::{response_error, to_python};
-use crate::head::from_latin1;
+use crate::head::{for_logs, from_latin1};
 use crate::hub::{GilBound, Runtime, block_on};
 use crate::parser::Parser;
 use crate::pysocket::PySocket;
@@ -449,9 +449,10 @@ impl Message {
         trailers.map_or_else(|| Ok(PyList::empty(py)), |trailers| pairs(py, &trailers))
     }
 
-    /// The request's head as text.
+    /// The request's head as text, without what it told a proxy of us.
     fn _request_head<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        from_latin1(py, &self.0.get(py).borrow().request_head)
+        let head = for_logs(&self.0.get(py).borrow().request_head);
+        from_latin1(py, &head)
     }
 
     /// What `TLSInfo` is made of; None for plain http.

@@ -26,10 +26,12 @@ borrowed! {
     memory_bio = "ssl"."MemoryBIO" as PyType;
     parse_error = "geventhttpclient._parser"."HTTPParseError" as PyType;
     protocol_violation = "geventhttpclient.response"."HTTPProtocolViolationError" as PyType;
+    proxy_error = "geventhttpclient.proxy"."ProxyError" as PyType;
     ssl_certificate_error = "ssl"."SSLCertVerificationError" as PyType;
     ssl_eof = "ssl"."SSLEOFError" as PyType;
     ssl_error = "ssl"."SSLError" as PyType;
     ssl_want_read = "ssl"."SSLWantReadError" as PyType;
     ssl_zero_return = "ssl"."SSLZeroReturnError" as PyType;
     file_io = "io"."FileIO" as PyType;
+    timeout = "gevent"."Timeout" as PyType;
 }

@@ -1,8 +1,21 @@
 //! Proxies: somebody who passes a connection on to its origin.
+//!
+//! What a proxy says is a stranger's word: it is bounded, checked, and shown in one line without our credentials.
 
+mod connect;
+mod socks;
+
+use std::borrow::Cow;
 use std::fmt;
+use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use tokio::io::AsyncWrite;
 
 use crate::config::authority;
 use crate::error::Kind;
@@ -15,12 +28,21 @@ use crate::{Config, Reactor};
 pub enum Protocol {
     /// HTTP: requests in absolute form (RFC 9112 section 3.2.2), or a tunnel by CONNECT (RFC 9110 section 9.3.6).
     Http,
+    /// SOCKS 4, which knows IPv4 alone: we resolve the name.
+    Socks4,
     /// SOCKS 4a: the proxy resolves the name.
     Socks4a,
     /// SOCKS 5 (RFC 1928): we resolve the name.
     Socks5,
     /// SOCKS 5: the proxy resolves the name.
     Socks5h,
+}
+
+impl Protocol {
+    /// Whether the proxy is told an address rather than a name.
+    pub(crate) fn resolves_here(self) -> bool {
+        matches!(self, Protocol::Socks4 | Protocol::Socks5)
+    }
 }
 
 /// A name and a password. Never shown.
@@ -30,6 +52,13 @@ pub struct Credentials {
     pub user: String,
     /// The password.
     pub password: String,
+}
+
+impl Credentials {
+    /// The token of the Basic scheme (RFC 7617 section 2).
+    fn basic(&self) -> String {
+        BASE64_STANDARD.encode(format!("{}:{}", self.user, self.password))
+    }
 }
 
 impl fmt::Debug for Credentials {
@@ -63,31 +92,72 @@ impl Proxy {
     pub fn peer(&self) -> String {
         authority(&self.host, self.port)
     }
+
+    /// What it said, in one line. A proxy may well repeat what it was sent: our credentials are no part of it.
+    fn quote(&self, said: &[u8]) -> String {
+        let mut text = String::from_utf8_lossy(said).into_owned();
+        if let Some(credentials) = &self.credentials {
+            for secret in [&credentials.basic(), &credentials.password] {
+                if !secret.is_empty() {
+                    text = text.replace(secret.as_str(), "***");
+                }
+            }
+        }
+        let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+        words.collect::<Vec<_>>().join(" ")
+    }
 }
 
 /// A proxy's answer, where it was not a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
+    /// `host:port` of the origin that was asked for.
+    pub origin: Rc<str>,
     /// The status code of its response, if it speaks HTTP.
     pub status: Option<u16>,
-    /// What it said, in one line.
+    /// What it said, or what is wrong with that, in one line.
     pub words: String,
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the proxy refused: {}", self.words)
+        write!(f, "proxy refused the tunnel to {}: {}", self.origin, self.words)
     }
 }
 
-/// Asks the proxy at the other end of `stream` for a connection to the origin; the stream is then that. `address` is the
-/// origin's, where the proxy is not to resolve it.
+/// Asks the proxy at the other end of `stream` for a connection to the origin; the stream is then that. `addresses` are
+/// the origin's, where the proxy is not to resolve it.
 pub(crate) async fn tunnel(
-    _reactor: &Rc<Reactor>,
-    _proxy: &Proxy,
-    _config: &Config,
-    _address: Option<SocketAddr>,
-    _stream: Stream,
+    reactor: &Rc<Reactor>,
+    proxy: &Proxy,
+    config: &Config,
+    addresses: &[SocketAddr],
+    stream: Stream,
 ) -> Result<Stream, Kind> {
-    Err(Kind::Misuse("no tunnels yet"))
+    match proxy.protocol {
+        Protocol::Http => connect::open(reactor, proxy, config, stream).await,
+        Protocol::Socks4 | Protocol::Socks4a => socks::open_4(proxy, config, addresses, stream).await,
+        Protocol::Socks5 | Protocol::Socks5h => socks::open_5(proxy, config, addresses, stream).await,
+    }
+}
+
+#[cold]
+fn refused(config: &Config, words: impl Into<String>) -> Kind {
+    Kind::Proxy(Refusal { origin: config.peer.clone(), status: None, words: words.into() })
+}
+
+/// The origin's name as the proxy is told it: in ASCII, since its resolver knows no other.
+fn ascii_name(config: &Config) -> Result<Cow<'_, str>, Kind> {
+    wire::url::idna::to_ascii(&config.host).map_err(|_| Kind::Misuse("the host's name cannot be written in ASCII"))
+}
+
+/// Writes all of it, through whatever holds it back.
+async fn write_all(stream: &mut Stream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match poll_fn(|cx| Pin::new(&mut *stream).poll_write(cx, bytes)).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => bytes = bytes.get(written..).unwrap_or_default(),
+        }
+    }
+    poll_fn(|cx| Pin::new(&mut *stream).poll_flush(cx)).await
 }

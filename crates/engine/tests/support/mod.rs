@@ -19,9 +19,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use engine::response::Incoming;
-use engine::timers::sleep;
+use engine::timers::{Deadline, sleep};
 use engine::{
-    BodySource, BoxError, Client, Config, Reactor, Request, RequestBody, Response, Result, SystemResolver, executor,
+    BodySource, BoxError, Client, Config, Kind, Reactor, Request, RequestBody, Response, Result, SystemResolver,
+    executor,
 };
 use tokio::io::ReadBuf;
 use wire::framing::Asked;
@@ -448,7 +449,11 @@ impl Pieces {
 }
 
 impl BodySource for Pieces {
-    fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Option<std::result::Result<Bytes, BoxError>>> {
-        Poll::Ready(self.0.pop_front())
+    fn poll_next(
+        &mut self,
+        _: &mut Context<'_>,
+        _: Option<Deadline>,
+    ) -> Poll<Option<std::result::Result<Bytes, Kind>>> {
+        Poll::Ready(self.0.pop_front().map(|piece| piece.map_err(Kind::Caller)))
     }
 }

@@ -12,7 +12,11 @@ pub fn to_ascii(host: &str) -> Result<Cow<'_, str>, UrlError> {
     if host.is_ascii() {
         return Ok(Cow::Borrowed(host));
     }
-    idna::domain_to_ascii_cow(host.as_bytes(), AsciiDenyList::URL).map_err(|_| UrlError::Host { host: host.to_owned() })
+    // Characters that stand for nothing may have been all there was.
+    match idna::domain_to_ascii_cow(host.as_bytes(), AsciiDenyList::URL) {
+        Ok(ascii) if !ascii.is_empty() => Ok(ascii),
+        _ => Err(UrlError::Host { host: host.to_owned() }),
+    }
 }
 
 #[cfg(test)]

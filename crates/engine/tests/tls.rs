@@ -1,0 +1,468 @@
+//! TLS, against a rustls server that does what no real one would do on demand.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::thread::{JoinHandle, spawn};
+use std::time::Duration;
+
+use engine::proxy::{Protocol, Proxy};
+use engine::tls::{Options, SetupError, TlsClient, Verify, Versions};
+use engine::{Client, Config, Error, Kind, Phase, Reactor};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use support::*;
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+type Stream<S = TcpStream> = StreamOwned<ServerConnection, S>;
+
+/// A CA, and the file in which it is.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    file: PathBuf,
+}
+
+static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| {
+    let mut params = CertificateParams::new([]).expect("no names");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(rcgen::DnType::CommonName, "a CA for tests");
+    let key = KeyPair::generate().expect("a key");
+    let issuer = CertifiedIssuer::self_signed(params, key).expect("a certificate");
+    let file = file_of("ca.pem", &issuer.pem());
+    Authority { issuer, file }
+});
+
+/// A file of this process alone.
+fn file_of(name: &str, text: &str) -> PathBuf {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let number = COUNT.fetch_add(1, Ordering::SeqCst);
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{number}-{name}", std::process::id()));
+    fs::write(&path, text).expect("a file");
+    path
+}
+
+/// A server's configuration, with a certificate of that name which the CA has signed.
+fn certified(name: &str, edit: impl FnOnce(&mut CertificateParams)) -> Arc<ServerConfig> {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
+    edit(&mut params);
+    let certificate = params.signed_by(&key, &AUTHORITY.issuer).expect("a certificate");
+    configured(certificate.der().clone(), key)
+}
+
+fn configured(certificate: rustls::pki_types::CertificateDer<'static>, key: KeyPair) -> Arc<ServerConfig> {
+    let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+    let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().expect("versions").with_no_client_auth();
+    Arc::new(builder.with_single_cert(vec![certificate], key).expect("a key that fits"))
+}
+
+/// A listener with a script for each connection that comes.
+struct Server {
+    address: SocketAddr,
+    thread: JoinHandle<()>,
+}
+
+type Script = Box<dyn FnOnce(&mut Stream) + Send>;
+
+impl Server {
+    fn new(config: Arc<ServerConfig>, scripts: Vec<Script>) -> Self {
+        Server::raw(scripts.into_iter().map(|script| {
+            let config = config.clone();
+            let raw: Box<dyn FnOnce(TcpStream) + Send> = Box::new(move |socket| {
+                script(&mut StreamOwned::new(ServerConnection::new(config).expect("a session"), socket));
+            });
+            raw
+        }))
+    }
+
+    fn raw(scripts: impl IntoIterator<Item = Box<dyn FnOnce(TcpStream) + Send>>) -> Self {
+        let scripts: Vec<_> = scripts.into_iter().collect();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let thread = spawn(move || {
+            for script in scripts {
+                let (socket, _) = listener.accept().expect("a connection");
+                socket.set_read_timeout(Some(BOUND)).expect("a timeout");
+                script(socket);
+            }
+        });
+        Server { address, thread }
+    }
+
+    fn finish(self) {
+        self.thread.join().expect("a script that was followed");
+    }
+}
+
+fn script(script: impl FnOnce(&mut Stream) + Send + 'static) -> Script {
+    Box::new(script)
+}
+
+/// Reads a request's head, `false` when the client has gone instead.
+fn heard(stream: &mut impl Read) -> bool {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut byte) {
+            Ok(1) => head.push(byte[0]),
+            _ => return false,
+        }
+    }
+    true
+}
+
+fn answers(times: usize) -> Script {
+    script(move |stream| {
+        for _ in 0..times {
+            assert!(heard(stream));
+            stream.write_all(OK).expect("a client that listens");
+        }
+        assert!(!heard(stream), "no more than {times} requests");
+    })
+}
+
+fn trusting() -> Options {
+    Options { roots: Some(AUTHORITY.file.clone()), ..Options::default() }
+}
+
+fn secured(address: SocketAddr, name: &str, options: &Options) -> (Rc<Reactor>, Client) {
+    let reactor = Reactor::new().expect("a reactor");
+    let mut config = Config::new(&address.ip().to_string(), address.port());
+    config.tls = Some(Rc::new(TlsClient::new(name, options).expect("good options")));
+    config.timeouts.network = Some(Duration::from_secs(10));
+    (reactor.clone(), Client::new(&reactor, config, 2))
+}
+
+fn refused(config: Arc<ServerConfig>, name: &str, options: &Options) -> Error {
+    let server = Server::new(config, vec![script(|stream| assert!(!heard(stream)))]);
+    let (reactor, client) = secured(server.address, name, options);
+    let error = run(&reactor, fetch(&client, get())).map(drop).expect_err("no trust");
+    assert_eq!(error.phase(), Phase::Tls);
+    assert_eq!(client.pool().statistics().in_use, 0);
+    server.finish();
+    error
+}
+
+#[test]
+fn one_connection_serves_many_requests_and_says_what_it_is() {
+    let server = Server::new(certified("a.test", |_| ()), vec![answers(3)]);
+    let (reactor, client) = secured(server.address, "a.test", &trusting());
+    for _ in 0..3 {
+        let (response, body) = run(&reactor, fetch(&client, get())).expect("an answer");
+        assert_eq!(body, b"ok");
+        let facts = response.tls.expect("a private connection");
+        assert_eq!((facts.version.as_str(), facts.verified, facts.resumed), ("TLSv1.3", Verify::Full, false));
+        assert!(facts.cipher.starts_with("TLS_"), "{}", facts.cipher);
+        assert!(facts.peer_certificate.as_ref().is_some_and(|der| der.first() == Some(&0x30)));
+    }
+    assert_eq!(client.pool().statistics().opened, 1);
+    drop(client);
+    server.finish();
+}
+
+#[test]
+fn sessions_are_resumed_within_a_client_and_by_no_other() {
+    let config = certified("a.test", |_| ());
+    let server = Server::new(config, vec![answers(1), answers(1), answers(1)]);
+    let (reactor, client) = secured(server.address, "a.test", &trusting());
+    let resumed = |client: &Client| {
+        let (response, _) = run(&reactor, fetch(client, get())).expect("an answer");
+        client.pool().close_idle();
+        response.tls.expect("a private connection").resumed
+    };
+    assert!(!resumed(&client));
+    assert!(resumed(&client));
+    let (reactor, other) = secured(server.address, "a.test", &trusting());
+    let (response, _) = run(&reactor, fetch(&other, get())).expect("an answer");
+    assert!(!response.tls.expect("a private connection").resumed);
+    drop(other);
+    server.finish();
+}
+
+#[test]
+fn what_is_wrong_with_a_certificate_is_said() {
+    let code = |error: &Error| match error.kind() {
+        Kind::Tls(error) => error.certificate,
+        other => panic!("{other:?}"),
+    };
+    let error = refused(certified("a.test", |_| ()), "b.test", &trusting());
+    assert_eq!(code(&error), Some(62));
+    assert!(error.to_string().contains("wanted 'b.test', the certificate has 'a.test'"), "{error}");
+    let error = refused(certified("a.test", |_| ()), "127.0.0.1", &trusting());
+    assert_eq!(code(&error), Some(64));
+    let old = |params: &mut CertificateParams| {
+        params.not_before = date_time_ymd(2001, 1, 1);
+        params.not_after = date_time_ymd(2002, 2, 3);
+    };
+    let error = refused(certified("a.test", old), "a.test", &trusting());
+    assert_eq!(code(&error), Some(10));
+    assert!(error.to_string().contains("it expired on Sun, 03 Feb 2002 00:00:00 GMT"), "{error}");
+    let new = |params: &mut CertificateParams| params.not_before = date_time_ymd(2999, 1, 1);
+    let error = refused(certified("a.test", new), "a.test", &trusting());
+    assert_eq!(code(&error), Some(9));
+    assert!(error.to_string().contains("it is not valid before Tue, 01 Jan 2999"), "{error}");
+    let error = refused(certified("a.test", |_| ()), "a.test", &Options::default());
+    assert_eq!(code(&error), Some(20));
+}
+
+/// A certificate that has signed itself, as a CA or not, and the file in which it is.
+fn self_signed(is_ca: bool) -> (Arc<ServerConfig>, PathBuf) {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new(["a.test".to_owned()]).expect("a name");
+    if is_ca {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    }
+    let certificate = params.self_signed(&key).expect("a certificate");
+    let file = file_of("self.pem", &certificate.pem());
+    (configured(certificate.der().clone(), key), file)
+}
+
+#[test]
+fn a_self_signed_certificate_is_accepted_where_it_was_picked_itself() {
+    for is_ca in [false, true] {
+        let (config, file) = self_signed(is_ca);
+        let error = refused(config.clone(), "a.test", &trusting());
+        assert!(matches!(error.kind(), Kind::Tls(error) if error.certificate.is_some()), "{error}");
+        let options = Options { roots: Some(file), ..Options::default() };
+        let error = refused(config.clone(), "b.test", &options);
+        assert!(matches!(error.kind(), Kind::Tls(error) if error.certificate == Some(62)), "{error}");
+        let server = Server::new(config, vec![answers(1)]);
+        let (reactor, client) = secured(server.address, "a.test", &options);
+        assert_eq!(run(&reactor, answer(&client, get())).expect("trust").1, "ok");
+        drop(client);
+        server.finish();
+    }
+}
+
+#[test]
+fn less_is_checked_only_on_request() {
+    let (config, _) = self_signed(true);
+    for (options, name, verified) in [
+        (Options { verify: Verify::Chain, ..trusting() }, "b.test", Verify::Chain),
+        (Options { verify: Verify::No, ..Options::default() }, "b.test", Verify::No),
+    ] {
+        let own = if verified == Verify::No { config.clone() } else { certified("a.test", |_| ()) };
+        let server = Server::new(own, vec![answers(1)]);
+        let (reactor, client) = secured(server.address, name, &options);
+        let (response, _) = run(&reactor, fetch(&client, get())).expect("an answer");
+        assert_eq!(response.tls.expect("a private connection").verified, verified);
+        drop(client);
+        server.finish();
+    }
+    let unchecked_chain = refused(config, "a.test", &Options { verify: Verify::Chain, ..trusting() });
+    assert!(matches!(unchecked_chain.kind(), Kind::Tls(_)));
+}
+
+#[test]
+fn versions_that_are_not_allowed_are_not_spoken() {
+    for (versions, version) in [(Versions::Tls12, "TLSv1.2"), (Versions::Tls13, "TLSv1.3")] {
+        let server = Server::new(certified("a.test", |_| ()), vec![answers(1)]);
+        let (reactor, client) = secured(server.address, "a.test", &Options { versions, ..trusting() });
+        let (response, _) = run(&reactor, fetch(&client, get())).expect("an answer");
+        assert_eq!(response.tls.expect("a private connection").version, version);
+        drop(client);
+        server.finish();
+    }
+}
+
+#[test]
+fn tickets_and_new_keys_leave_an_idle_connection_fit() {
+    let (asked, ask) = gate();
+    let (done, told) = tell();
+    let (Step::Await(asked), Step::Tell(done)) = (asked, done) else { panic!("the steps that were made") };
+    let server = Server::new(
+        certified("a.test", |_| ()),
+        vec![script(move |stream| {
+            assert!(heard(stream));
+            stream.write_all(OK).expect("a client that listens");
+            asked.recv_timeout(BOUND).expect("the test goes on");
+            stream.conn.refresh_traffic_keys().expect("TLS 1.3");
+            stream.flush().expect("a client that listens");
+            done.send(()).expect("the test waits");
+            assert!(heard(stream), "the same connection");
+            stream.write_all(OK).expect("a client that listens");
+            assert!(!heard(stream));
+        })],
+    );
+    let (reactor, client) = secured(server.address, "a.test", &trusting());
+    assert_eq!(run(&reactor, answer(&client, get())).expect("an answer").1, "ok");
+    ask.send(()).expect("a server that waits");
+    told.wait();
+    assert_eq!(run(&reactor, answer(&client, get())).expect("an answer").1, "ok");
+    assert_eq!(client.pool().statistics().opened, 1);
+    drop(client);
+    server.finish();
+}
+
+#[test]
+fn what_comes_unasked_ends_an_idle_connection() {
+    for words in [OK, b""] {
+        let (done, told) = tell();
+        let Step::Tell(done) = done else { panic!("the step that was made") };
+        let server = Server::new(
+            certified("a.test", |_| ()),
+            vec![
+                script(move |stream| {
+                    assert!(heard(stream));
+                    stream.write_all(OK).expect("a client that listens");
+                    if words.is_empty() {
+                        stream.conn.send_close_notify();
+                        stream.flush().expect("a client that listens");
+                    } else {
+                        stream.write_all(words).expect("a client that listens");
+                    }
+                    done.send(()).expect("the test waits");
+                    assert!(!heard(stream), "no second request");
+                }),
+                answers(1),
+            ],
+        );
+        let (reactor, client) = secured(server.address, "a.test", &trusting());
+        assert_eq!(run(&reactor, answer(&client, get())).expect("an answer").1, "ok");
+        told.wait();
+        assert_eq!(run(&reactor, answer(&client, get())).expect("an answer").1, "ok");
+        assert_eq!(client.pool().statistics().opened, 2);
+        drop(client);
+        server.finish();
+    }
+}
+
+#[test]
+fn a_body_to_the_end_needs_a_proper_end() {
+    for says_goodbye in [true, false] {
+        let server = Server::new(
+            certified("a.test", |_| ()),
+            vec![script(move |stream| {
+                assert!(heard(stream));
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nall of it?").expect("a client that listens");
+                if says_goodbye {
+                    stream.conn.send_close_notify();
+                    stream.flush().expect("a client that listens");
+                }
+            })],
+        );
+        let (reactor, client) = secured(server.address, "a.test", &trusting());
+        let read = run(&reactor, answer(&client, get()));
+        match (says_goodbye, read) {
+            (true, Ok((200, body))) => assert_eq!(body, "all of it?"),
+            (false, Err(error)) => {
+                assert!(matches!(error.kind(), Kind::Response(wire::ResponseError::EarlyEnd(_))), "{error}");
+                assert_eq!(error.phase(), Phase::Body);
+            }
+            (_, other) => panic!("{other:?}"),
+        }
+        drop(client);
+        server.finish();
+    }
+}
+
+#[test]
+fn much_comes_whole_in_both_directions() {
+    const SIZE: usize = 5_000_000;
+    let body: Vec<u8> = (0..SIZE).map(|i| (i % 251) as u8).collect();
+    let expected = body.clone();
+    let server = Server::new(
+        certified("a.test", |_| ()),
+        vec![script(move |stream| {
+            assert!(heard(stream));
+            let mut sent = vec![0; SIZE];
+            stream.read_exact(&mut sent).expect("a whole body");
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n");
+            stream.write_all(head.as_bytes()).expect("a client that listens");
+            stream.write_all(&sent).expect("a client that listens");
+            assert!(!heard(stream));
+        })],
+    );
+    let (reactor, client) = secured(server.address, "a.test", &trusting());
+    let (_, echoed) = run(&reactor, fetch(&client, post(body))).expect("an answer");
+    assert!(echoed == expected);
+    assert_eq!(client.pool().statistics().idle, 1);
+    drop(client);
+    server.finish();
+}
+
+#[test]
+fn a_peer_that_speaks_no_tls_or_nothing_at_all() {
+    let plain: Box<dyn FnOnce(TcpStream) + Send> = Box::new(|mut socket| {
+        socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").expect("a client that listens");
+        drop(socket.read(&mut [0; 1024]));
+    });
+    let gone: Box<dyn FnOnce(TcpStream) + Send> = Box::new(|mut socket| {
+        assert!(socket.read(&mut [0; 4096]).expect("a hello") > 0);
+    });
+    let server = Server::raw([plain, gone]);
+    let (reactor, client) = secured(server.address, "a.test", &trusting());
+    let error = run(&reactor, fetch(&client, get())).map(drop).expect_err("no TLS");
+    assert!(error.to_string().contains("may speak plain HTTP"), "{error}");
+    let error = run(&reactor, fetch(&client, get())).map(drop).expect_err("no answer");
+    let is_end = matches!(error.kind(), Kind::Tls(_))
+        || matches!(error.kind(), Kind::Io(error) if error.kind() == ErrorKind::ConnectionReset);
+    assert!(is_end && error.phase() == Phase::Tls, "{error}");
+    server.finish();
+}
+
+#[test]
+fn tls_within_tls_through_a_proxy() {
+    let (outer, inner) = (certified("proxy.test", |_| ()), certified("a.test", |_| ()));
+    let server = Server::new(
+        outer,
+        vec![script(move |stream| {
+            assert!(heard(stream), "CONNECT");
+            stream.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").expect("a client that listens");
+            let mut within = StreamOwned::new(ServerConnection::new(inner).expect("a session"), stream);
+            for _ in 0..2 {
+                assert!(heard(&mut within));
+                within.write_all(OK).expect("a client that listens");
+            }
+            assert!(!heard(&mut within));
+        })],
+    );
+    let reactor = Reactor::new().expect("a reactor");
+    let mut config = Config::new("a.test", 443);
+    config.tls = Some(Rc::new(TlsClient::new("a.test", &trusting()).expect("good options")));
+    let mut proxy = Proxy::new(Protocol::Http, "127.0.0.1", server.address.port());
+    proxy.tls = Some(Rc::new(TlsClient::new("proxy.test", &trusting()).expect("good options")));
+    config.route.proxy = Some(proxy);
+    let client = Client::new(&reactor, config, 1);
+    for _ in 0..2 {
+        assert_eq!(run(&reactor, answer(&client, get())).expect("an answer").1, "ok");
+    }
+    assert_eq!(client.pool().statistics().opened, 1);
+    drop(client);
+    server.finish();
+}
+
+#[test]
+fn what_cannot_be_set_up_names_its_file() {
+    let setup = |options: &Options| TlsClient::new("a.test", options).map(drop).expect_err("bad options");
+    let missing = PathBuf::from("/nowhere/ca.pem");
+    let error = setup(&Options { roots: Some(missing.clone()), ..Options::default() });
+    assert!(matches!(&error, SetupError::File(path, _) if *path == missing), "{error}");
+    let empty = file_of("empty.pem", "nothing\n");
+    let error = setup(&Options { roots: Some(empty.clone()), ..Options::default() });
+    assert!(matches!(&error, SetupError::Content(words) if words.contains(&*empty.to_string_lossy())), "{error}");
+    let certificate = AUTHORITY.file.clone();
+    let error = setup(&Options { identity: Some((certificate.clone(), empty.clone())), ..trusting() });
+    assert!(error.to_string().contains("no private key"), "{error}");
+    let error = setup(&Options { identity: Some((empty, certificate.clone())), ..trusting() });
+    assert!(error.to_string().contains("no certificate"), "{error}");
+    let locked = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let error = setup(&Options { identity: Some((certificate.clone(), file_of("locked.pem", locked))), ..trusting() });
+    assert!(error.to_string().contains("is encrypted"), "{error}");
+    let other = file_of("other.pem", &KeyPair::generate().expect("a key").serialize_pem());
+    let error = setup(&Options { identity: Some((certificate, other)), ..trusting() });
+    assert!(matches!(error, SetupError::Content(_)), "{error}");
+    for name in ["", "a b", "-", "a..b"] {
+        assert!(matches!(TlsClient::new(name, &trusting()), Err(SetupError::Name(_))), "{name:?}");
+    }
+}
