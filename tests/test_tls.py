@@ -733,22 +733,27 @@ def test_a_handshake_in_single_bytes(way: str, tls_nginx: TlsNginx, certificates
 # ---------------------------------------------------------------- sessions
 
 
+@both_ways
 @pytest.mark.parametrize("listener", ["tls12", "tls13"])
-def test_a_client_takes_up_its_own_sessions(listener: str, tls_nginx: TlsNginx, certificates: Certificates) -> None:
-    trust = trusting(certificates)
+@pytest.mark.parametrize("page", ["/page", "/close/page"])
+def test_a_client_takes_up_its_own_sessions(
+    way: str, listener: str, page: str, tls_nginx: TlsNginx, certificates: Certificates
+) -> None:
+    """Whether the connection that a session is from is still in use, or over."""
+    options = {"ssl_options": trusting(certificates), "concurrency": 2}
     port = tls_nginx.ports[listener]
-    with client_of(port, ssl_options=trust) as client, client_of(port, ssl_options=trust) as other:
-        first = client.get("/close/page")
+    with client_of(port, way, **options) as client, client_of(port, way, **options) as other:
+        first = client.get(page)
         first.read()
         assert first.tls.resumed is False
 
-        second = client.get("/close/page")
-        second.read()
-        assert second.tls.resumed is True
-        assert second.tls.verified is True
-        assert second.tls.peer_certificate == first.tls.peer_certificate
-        assert facts(client)["session"] == "r"
-        assert opened(client) == 3
+        with client.get("/big"):  # keeps a connection busy
+            second = client.get("/close/page")
+            second.read()
+            assert second.tls.resumed is True
+            assert second.tls.verified is True
+            assert second.tls.peer_certificate == first.tls.peer_certificate
+            assert facts(client)["session"] == "r"
 
         assert other.get("/page").tls.resumed is False
         assert facts(other)["session"] == "."
