@@ -241,6 +241,7 @@ def is_exempt(host: str, port: int, no_proxy: str) -> bool:
 # With a port, perhaps; or an IPv6 address or network as it is.
 _EXEMPTION = re.compile(r"(?P<place>\[[^\]]*\]|[^:\[\]]+)(?::(?P<port>[0-9]{1,5}))?|[^\[\]]+")
 
+
 def _in_ascii(name: str) -> str:
     try:
         return _core.host_to_ascii(name)

@@ -106,6 +106,8 @@ def _take_in(
 ) -> None:
     """Adds what `verify` and `cert` say to the options that say the same in another way."""
     if not isinstance(verify, bool):
+        if not isinstance(verify, (str, os.PathLike)):
+            raise TypeError(f"verify must be True, False, or a file or directory of CA certificates, not {verify!r}")
         if options.get("ca_certs") is not None:
             raise ValueError("verify and ssl_options both name the CA certificates")
         options["ca_certs"] = os.fspath(verify)
@@ -114,8 +116,8 @@ def _take_in(
     if options.get("certfile") is not None:
         raise ValueError("cert and ssl_options both name the client's certificate")
     names = ("certfile", "keyfile", "password")
-    parts = (cert,) if isinstance(cert, (str, os.PathLike)) else tuple(cert)
-    if not 1 <= len(parts) <= len(names):
+    parts = cert if isinstance(cert, (tuple, list)) else (cert,)
+    if not 1 <= len(parts) <= len(names) or not isinstance(parts[0], (str, os.PathLike)):
         raise ValueError("cert must be a file, or a tuple of the certificate's file, the key's, and the key's password")
     options.update(zip(names, parts, strict=False))
 
@@ -126,6 +128,8 @@ def _wishes(host: str, options: Mapping[str, Any], nameless: bool, unverified: b
     )
     if keyfile is not None and certfile is None:
         raise ValueError("keyfile needs a certfile")
+    if options.get("cert_reqs") not in (None, *ssl.VerifyMode):
+        raise ValueError(f"cert_reqs must be one of ssl.VerifyMode, not {options['cert_reqs']!r}")
     verify = "chain" if nameless else "full"
     if unverified or options.get("cert_reqs") == ssl.CERT_NONE:
         verify = "no"
