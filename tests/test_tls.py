@@ -87,15 +87,30 @@ def test_an_ipv6_address(way: str, certificates: Certificates) -> None:
 
 
 @both_ways
+@pytest.mark.parametrize("shown", ["self_signed", "self_signed_ca"])
 def test_a_self_signed_certificate_that_is_itself_trusted(
-    way: str, tls_nginx: TlsNginx, certificates: Certificates
+    way: str, shown: str, tls_nginx: TlsNginx, certificates: Certificates
 ) -> None:
-    trust = {"ca_certs": str(certificates.self_signed.chain)}
-    with client_of(tls_nginx.ports["self_signed"], way, ssl_options=trust) as client:
+    pair = getattr(certificates, shown)
+    with client_of(tls_nginx.ports[shown], way, ssl_options={"ca_certs": str(pair.chain)}) as client:
         response = client.get("/page")
         assert response.tls.verified is True
-        assert response.tls.peer_certificate == certificates.self_signed.der
+        assert response.tls.peer_certificate == pair.der
         response.read()
+
+
+@both_ways
+@pytest.mark.parametrize("shown", ["self_signed_expired", "self_signed_ca_expired"])
+def test_a_trusted_self_signed_certificate_is_not_for_ever(
+    way: str, shown: str, tls_nginx: TlsNginx, certificates: Certificates
+) -> None:
+    trust = {"ca_certs": str(getattr(certificates, shown).chain)}
+    with (
+        client_of(tls_nginx.ports[shown], way, ssl_options=trust) as client,
+        pytest.raises(ssl.SSLCertVerificationError) as caught,
+    ):
+        client.get("/")
+    assert caught.value.verify_code == 10
 
 
 @both_ways
@@ -112,12 +127,13 @@ def test_trust_in_one_self_signed_certificate_is_no_trust_in_others(
 
 
 @both_ways
+@pytest.mark.parametrize("shown", ["self_signed", "self_signed_ca"])
 def test_a_trusted_self_signed_certificate_is_for_its_own_name_only(
-    way: str, tls_nginx: TlsNginx, certificates: Certificates
+    way: str, shown: str, tls_nginx: TlsNginx, certificates: Certificates
 ) -> None:
-    trust = {"ca_certs": str(certificates.self_signed.chain)}
+    trust = {"ca_certs": str(getattr(certificates, shown).chain)}
     with (
-        client_of(tls_nginx.ports["self_signed"], way, "other.test", ssl_options=trust) as client,
+        client_of(tls_nginx.ports[shown], way, "other.test", ssl_options=trust) as client,
         pytest.raises(ssl.SSLCertVerificationError, match=r"other\.test") as caught,
     ):
         client.get("/")
@@ -152,6 +168,9 @@ REFUSED: dict[str, tuple[str, str, int, tuple[str, ...]]] = {
     "a wildcard is one label": ("wildcard", "a.b.wild.test", 62, ("wanted 'a.b.wild.test'", "'*.wild.test'")),
     "unknown authority": ("untrusted", "localhost", 20, ("issuer",)),
     "self-signed": ("self_signed", "localhost", 18, ("self-signed",)),
+    "self-signed, an authority": ("self_signed_ca", "localhost", 18, ("self-signed",)),
+    "not for servers": ("for_clients", "localhost", 26, ("servers",)),
+    "a name where no name belongs": ("common_name", "localhost", 62, ("wanted 'localhost'",)),
     "intermediate missing": ("incomplete", "localhost", 20, ("issuer",)),
 }
 refused = pytest.mark.parametrize(("shown", "host", "code", "words"), REFUSED.values(), ids=REFUSED)
