@@ -113,20 +113,48 @@ class HTTPClient:
     ) -> None:
         """For `host` (a name or an address) and `port` (80, with TLS 443).
 
-        `headers` go out with every request. Timeouts are in seconds, None is for ever: `connection_timeout` for
-        connecting to one address, `network_timeout` for each wait for the peer to take or send bytes, `pool_timeout`
-        for a wait for one of the `concurrency` connections. `block_size` is what iterating over a response yields.
+        - `headers`: go out with every request.
+        - `concurrency`: the most connections there are at a time, in each thread.
+        - `block_size`: the bytes that iterating over a response yields at once.
+        - `version`: `HTTP/1.1` or `HTTP/1.0`.
+        - `headers_type`: the class of `default_headers` and of the responses' fields.
 
-        - `proxy`: who passes the connections on, none by default: a Proxy, or `scheme://user:password@host:port` with
-          the schemes http, https, socks5h, socks5, socks4a and socks4 (see geventhttpclient.proxy.Proxy).
+        Timeouts are in seconds, None is for ever. A request may bring its own (see `request`). What has taken too long
+        raises TimeoutError, whose `phase` says where the request was.
+
+        - `connection_timeout`: for opening a connection: resolving, connecting, the proxy and TLS, all together.
+        - `network_timeout`: for each wait for the peer to take or send bytes.
+        - `pool_timeout`: for a wait for one of the `concurrency` connections; None by default.
+        - `total_timeout`: for a request from its start to the last byte of the response; None by default.
+
+        TLS, which is on with `ssl=True` or any `ssl_options`, is 1.2 or 1.3. Certificates and names are verified, by
+        the certificates that SSL_CERT_FILE and SSL_CERT_DIR name, else the system's, else Mozilla's. The names and the
+        meaning of `ssl_options` are those of Python's ssl module: `ca_certs` (a file, or a directory), `cert_reqs`,
+        `certfile`, `keyfile`, `server_hostname`, `ssl_version`, and for OpenSSL alone `ciphers`, `options` and
+        `verify_flags`.
+
+        - `verify`: a file or a directory of CA certificates in place of the usual ones; False to verify nothing.
+        - `insecure`: whether the name in the certificate does not matter. The chain does.
+        - `cert`: the client's certificate, for servers that ask: a file (PEM), or one and that of its key.
+        - `ssl_context_factory`: returns the ssl.SSLContext to be used, and is called with `cafile=`, or without where
+          it takes none. See geventhttpclient.tls.init_ssl_context for what is then set in it.
+
+        The way to the host is the plain one by default.
+
+        - `proxy`: who passes the connections on: a Proxy, or `scheme://user:password@host:port` with the schemes http,
+          https, socks5h, socks5, socks4a and socks4 (see geventhttpclient.proxy.Proxy).
         - `proxy_host`, `proxy_port`, `proxy_user`, `proxy_password`: the same for an http proxy, in place of `proxy`.
-        - `proxy_ssl_options`: what TLS to an https proxy is to do, as `ssl_options` say it for the origin.
+        - `proxy_ssl_options`: what TLS to an https proxy is to do, as `ssl_options` say it for the host.
         - `trust_env`: without one of those, whether HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY of the environment
           are followed as they are now (see geventhttpclient.proxy.is_exempt); False by default.
+        - `disable_ipv6`: whether IPv4 addresses alone are asked for.
+        - `resolve`: addresses to take instead of asking for them: `{"host:port": "ip"}`, or a list of them.
+        - `dns_cache`: for how many seconds an answer of the resolver is good; None, to ask each time, by default.
+        - `local_address`: where connections come from: an IP address, or one and a port.
+        - `uds`: the path of a Unix domain socket to connect to in place of the host.
 
-        Raises ValueError for a version other than 1.0 and 1.1, a bad port, a `proxy_host` without `proxy_port`, a
-        `proxy` that is none or beside a `proxy_host`, and a concurrency below 1. `ssl=True` is accepted, but requests
-        raise NotImplementedError as yet.
+        Raises ValueError or TypeError that names an argument of no use, OSError for a file that cannot be read, and
+        ssl.SSLError for one that holds no certificate, or no key that fits.
         """
         use_tls = ssl or ssl_options is not None
         if port is None:
@@ -258,11 +286,15 @@ class HTTPClient:
         str (sent as UTF-8), an open file (from its position on), or a file-like or an iterable of pieces, which go out
         chunked unless a Content-Length header says how many bytes they are.
 
+        `connection_timeout`, `network_timeout`, `pool_timeout` and `total_timeout` are those of this request, in place
+        of the client's.
+
         What is idempotent is sent once more when a connection that had been idle breaks before it has answered.
 
         Raises ValueError or TypeError before anything is sent when the request is not a good one; HTTPParseError or
         HTTPConnectionClosed when the answer is not; OSError and its subclasses (ConnectionRefusedError, TimeoutError,
-        socket.gaierror ...) for the network; RuntimeError when the client was closed.
+        socket.gaierror ...) for the network; ssl.SSLError and ssl.SSLCertVerificationError for TLS; ProxyError when a
+        proxy refuses; RuntimeError when the client was closed.
         """
         return self._connection_pool._exchange(
             HTTPSocketPoolResponse,
