@@ -1,4 +1,5 @@
-"""Real proxies, each on a loopback port of its own: tinyproxy (HTTP), microsocks (SOCKS 5), dante (SOCKS 4 and 5)."""
+"""Real proxies, each on a loopback port of its own: tinyproxy (HTTP), microsocks (SOCKS 5), dante (SOCKS 4 without its
+extension 4a, and 5). And a scripted HTTP proxy, which keeps what it was asked."""
 
 from __future__ import annotations
 
@@ -10,14 +11,18 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import gevent
+from gevent import socket as gevent_socket
+
 from tests.conftest import missing
+from tests.peer import Conn
 
 # How long a proxy may take to listen, in steps of 10 ms.
 STEPS = 1000
 
 
 class RealProxy:
-    """A proxy that runs until `stop()`; `output` is what it has written."""
+    """A proxy that runs until `close()`; `output` is what it has written."""
 
     def __init__(self, program: str, directory: Path, port: int, arguments: Sequence[str]) -> None:
         self.port = port
@@ -36,14 +41,14 @@ class RealProxy:
             except subprocess.TimeoutExpired:
                 continue
             raise RuntimeError(f"{program} ended at once: {self.output}")
-        self.stop()
+        self.close()
         raise RuntimeError(f"{program} does not listen: {self.output}")
 
     @property
     def output(self) -> str:
         return self._output.read_text(errors="replace")
 
-    def stop(self) -> None:
+    def close(self) -> None:
         self.process.terminate()
         self.process.wait(10)
 
@@ -85,7 +90,6 @@ def dante(directory: Path, *, blocked: int) -> RealProxy:
         f"""
 logoutput: stderr
 internal: 127.0.0.1 port = {port}
-external.protocol: ipv4
 external: lo
 clientmethod: none
 socksmethod: none
@@ -96,3 +100,29 @@ socks pass {{ from: 127.0.0.0/8 to: 0.0.0.0/0 }}
 """
     )
     return RealProxy("danted", directory, port, ["-f", str(path), "-p", str(directory / "pid")])
+
+
+def tunnelling(conn: Conn) -> None:
+    """A script: makes the connection that CONNECT asks for, and passes bytes on both ways until either end closes."""
+    request = conn.read_head()
+    if request is None:
+        return
+    conn.requests.append(request)
+    conn.peer.requests.append(request)
+    host, _, port = request.target.rpartition(":")
+    upstream = gevent_socket.create_connection((host.strip("[]"), int(port)))
+    conn.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+    with upstream:
+        both = [gevent.spawn(_pass_on, conn.sock, upstream), gevent.spawn(_pass_on, upstream, conn.sock)]
+        try:
+            gevent.joinall(both, count=1)
+        finally:
+            gevent.killall(both)
+
+
+def _pass_on(source: gevent_socket.socket, sink: gevent_socket.socket) -> None:
+    try:
+        while data := source.recv(65536):
+            sink.sendall(data)
+    except OSError:
+        pass

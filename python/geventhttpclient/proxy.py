@@ -227,11 +227,11 @@ def is_exempt(host: str, port: int, no_proxy: str) -> bool:
         found = _EXEMPTION.fullmatch(entry)
         if found is None or (found["port"] and int(found["port"]) != port):
             continue
-        place = found["place"] or entry
+        place = (found["place"] or entry).strip("[]")
         if address is not None:
-            if _holds(place.strip("[]"), address):
+            if _holds(place, address):
                 return True
-        else:
+        elif _address(place) is None:
             name = _in_ascii(place.removeprefix("*").removeprefix(".").rstrip("."))
             if name and (host == name or host.endswith(f".{name}")):
                 return True
