@@ -21,7 +21,7 @@ from geventhttpclient import HTTPClient
 from geventhttpclient.client import HTTPClientPool
 from tests.certificates import IDNA, PASSWORD, Certificates
 from tests.conftest import TlsNginx
-from tests.hubtools import attempt, descriptors, in_thread, run, until
+from tests.hubtools import attempt, choose, descriptors, in_thread, run, until
 from tests.peer import Conn, Peer, serve_ok
 from tests.s_server import s_server
 from tests.tls import (
@@ -30,6 +30,7 @@ from tests.tls import (
     check_whole,
     client_of,
     facts,
+    hashed,
     hello_is_there,
     opened,
     read_hello,
@@ -294,7 +295,7 @@ def test_for_a_client_an_optional_certificate_is_a_required_one(
 def test_verify_names_what_to_trust(
     what: str, kind: Callable[[Path], Any], tls_nginx: TlsNginx, certificates: Certificates
 ) -> None:
-    path = certificates.ca if what == "file" else certificates.hashed()
+    path = certificates.ca if what == "file" else hashed(certificates.ca)
     with client_of(tls_nginx.ports["valid"], verify=kind(path)) as client:
         assert client.get("/page").tls.verified is True
     with (
@@ -333,8 +334,8 @@ def test_without_tls_there_is_nothing_to_tell() -> None:
 def test_the_environment_names_what_to_trust(
     variable: str, tls_nginx: TlsNginx, certificates: Certificates, tmp_path: Path
 ) -> None:
-    known = certificates.ca if variable == "SSL_CERT_FILE" else certificates.hashed()
-    unknown = certificates.other_ca if variable == "SSL_CERT_FILE" else certificates.hashed("other_ca")
+    known = certificates.ca if variable == "SSL_CERT_FILE" else hashed(certificates.ca)
+    unknown = certificates.other_ca if variable == "SSL_CERT_FILE" else hashed(certificates.other_ca)
     for path, answer in ((known, ["True"]), (unknown, ["refused", "20"])):
         environment = {"SSL_CERT_FILE": "", "SSL_CERT_DIR": "", variable: str(path)}
         assert run("tls.trusts", tls_nginx.ports["valid"], **environment).clean().split() == answer
@@ -812,9 +813,11 @@ def test_threads_have_connections_of_their_own(way: str, tls_nginx: TlsNginx, ce
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize(("kind", "loop"), [("os", "libev-cext"), ("gevent", "libev-cext"), ("gevent", "libuv-cffi")])
 @both_ways
 def test_the_child_of_a_fork_says_nothing_on_its_parents_connections(
-    way: str, tls_nginx: TlsNginx, certificates: Certificates
+    way: str, kind: str, loop: str, tls_nginx: TlsNginx, certificates: Certificates
 ) -> None:
-    said = run("tls.forks", tls_nginx.ports["valid"], certificates.ca, way, PYTHONWARNINGS="ignore").clean()
+    environment = {**choose(loop), "PYTHONWARNINGS": "ignore"}
+    said = run("tls.forks", tls_nginx.ports["valid"], certificates.ca, way, kind, **environment).clean()
     assert said.split() == ["1"]
