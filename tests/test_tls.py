@@ -6,6 +6,7 @@ Each goes both ways: by the engine's own TLS, and by an SSLContext of the caller
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import sys
 from collections.abc import Callable
@@ -75,6 +76,13 @@ def test_believed(way: str, shown: str, host: str, told: str, tls_nginx: TlsNgin
         assert known["cipher"] == response.tls.cipher
         assert opened(client) == 1
         check_whole(client)
+
+
+def test_a_final_dot_is_no_part_of_the_name(tls_nginx: TlsNginx, certificates: Certificates) -> None:
+    """It says that a name is whole, to the resolver; RFC 6066 section 3 has it left out."""
+    with client_of(tls_nginx.ports["valid"], host="localhost.", ssl_options=trusting(certificates)) as client:
+        assert client.get("/page").tls.verified is True
+        assert facts(client)["name"] == "localhost"
 
 
 @both_ways
@@ -290,16 +298,17 @@ def test_for_a_client_an_optional_certificate_is_a_required_one(
         client.get("/page")
 
 
+@both_ways
 @pytest.mark.parametrize("kind", [str, Path])
 @pytest.mark.parametrize("what", ["file", "directory"])
 def test_verify_names_what_to_trust(
-    what: str, kind: Callable[[Path], Any], tls_nginx: TlsNginx, certificates: Certificates
+    way: str, what: str, kind: Callable[[Path], Any], tls_nginx: TlsNginx, certificates: Certificates
 ) -> None:
     path = certificates.ca if what == "file" else hashed(certificates.ca)
-    with client_of(tls_nginx.ports["valid"], verify=kind(path)) as client:
+    with client_of(tls_nginx.ports["valid"], way, verify=kind(path)) as client:
         assert client.get("/page").tls.verified is True
     with (
-        client_of(tls_nginx.ports["untrusted"], verify=kind(path)) as client,
+        client_of(tls_nginx.ports["untrusted"], way, verify=kind(path)) as client,
         pytest.raises(ssl.SSLCertVerificationError),
     ):
         client.get("/page")
@@ -548,6 +557,12 @@ def test_a_file_that_is_not_there(certificates: Certificates, tmp_path: Path) ->
         with pytest.raises(FileNotFoundError) as caught:
             HTTPClient("localhost", ssl=True, **options)
         assert gone in str(caught.value)
+
+
+def test_a_directory_in_the_place_of_a_file(certificates: Certificates, tmp_path: Path) -> None:
+    for cert in ((str(tmp_path), str(certificates.client.key)), (str(certificates.client.chain), str(tmp_path))):
+        with pytest.raises(OSError, match=re.escape(str(tmp_path))):
+            HTTPClient("localhost", ssl=True, cert=cert)
 
 
 def broken_files(certificates: Certificates, directory: Path) -> dict[str, tuple[dict[str, Any], Path]]:
