@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import ssl
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,15 +110,6 @@ class Certificates:
         self.client_together = self.directory / "client-together.pem"
         self.client_together.write_bytes(self.client.key.read_bytes() + self.client.chain.read_bytes())
         self.client_encrypted = self._encrypted("client-encrypted", self.client)
-
-    def hashed(self, name: str = "ca") -> Path:
-        """A directory in which OpenSSL finds that authority by the hash of its name."""
-        directory = self.directory / f"hashed-{name}"
-        if not directory.exists():
-            directory.mkdir()
-            (directory / "ca.pem").write_bytes(getattr(self, name).read_bytes())
-            subprocess.run(["openssl", "rehash", directory], check=True, stdin=subprocess.DEVNULL)
-        return directory
 
     def _write(self, name: str, data: bytes) -> Path:
         path = self.directory / f"{name}.pem"

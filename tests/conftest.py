@@ -8,8 +8,9 @@ import random
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -100,14 +101,16 @@ http {{
             [program, "-p", str(directory), "-c", str(config), "-e", str(directory / "error.log")],
             stderr=subprocess.DEVNULL,
         )
-        for _ in range(2000):
-            if self.process.poll() is not None:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.005)
                 raise RuntimeError(f"nginx ended at once: {(directory / 'error.log').read_text()}")
-            try:
+            with suppress(ConnectionRefusedError):
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
                 return
-            except ConnectionRefusedError:
-                os.sched_yield()
+        self.process.kill()
+        self.process.wait()
         raise RuntimeError("nginx does not listen")
 
     def servers(self, directory: Path) -> str:

@@ -6,6 +6,7 @@ Each goes both ways: by the engine's own TLS, and by an SSLContext of the caller
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import sys
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from geventhttpclient import HTTPClient
 from geventhttpclient.client import HTTPClientPool
 from tests.certificates import IDNA, PASSWORD, Certificates
 from tests.conftest import TlsNginx
-from tests.hubtools import attempt, descriptors, in_thread, run, until
+from tests.hubtools import attempt, choose, descriptors, in_thread, run, until
 from tests.peer import Conn, Peer, serve_ok
 from tests.s_server import s_server
 from tests.tls import (
@@ -30,6 +31,7 @@ from tests.tls import (
     check_whole,
     client_of,
     facts,
+    hashed,
     hello_is_there,
     opened,
     read_hello,
@@ -74,6 +76,13 @@ def test_believed(way: str, shown: str, host: str, told: str, tls_nginx: TlsNgin
         assert known["cipher"] == response.tls.cipher
         assert opened(client) == 1
         check_whole(client)
+
+
+def test_a_final_dot_is_no_part_of_the_name(tls_nginx: TlsNginx, certificates: Certificates) -> None:
+    """It says that a name is whole, to the resolver; RFC 6066 section 3 has it left out."""
+    with client_of(tls_nginx.ports["valid"], host="localhost.", ssl_options=trusting(certificates)) as client:
+        assert client.get("/page").tls.verified is True
+        assert facts(client)["name"] == "localhost"
 
 
 @both_ways
@@ -289,16 +298,17 @@ def test_for_a_client_an_optional_certificate_is_a_required_one(
         client.get("/page")
 
 
+@both_ways
 @pytest.mark.parametrize("kind", [str, Path])
 @pytest.mark.parametrize("what", ["file", "directory"])
 def test_verify_names_what_to_trust(
-    what: str, kind: Callable[[Path], Any], tls_nginx: TlsNginx, certificates: Certificates
+    way: str, what: str, kind: Callable[[Path], Any], tls_nginx: TlsNginx, certificates: Certificates
 ) -> None:
-    path = certificates.ca if what == "file" else certificates.hashed()
-    with client_of(tls_nginx.ports["valid"], verify=kind(path)) as client:
+    path = certificates.ca if what == "file" else hashed(certificates.ca)
+    with client_of(tls_nginx.ports["valid"], way, verify=kind(path)) as client:
         assert client.get("/page").tls.verified is True
     with (
-        client_of(tls_nginx.ports["untrusted"], verify=kind(path)) as client,
+        client_of(tls_nginx.ports["untrusted"], way, verify=kind(path)) as client,
         pytest.raises(ssl.SSLCertVerificationError),
     ):
         client.get("/page")
@@ -333,8 +343,8 @@ def test_without_tls_there_is_nothing_to_tell() -> None:
 def test_the_environment_names_what_to_trust(
     variable: str, tls_nginx: TlsNginx, certificates: Certificates, tmp_path: Path
 ) -> None:
-    known = certificates.ca if variable == "SSL_CERT_FILE" else certificates.hashed()
-    unknown = certificates.other_ca if variable == "SSL_CERT_FILE" else certificates.hashed("other_ca")
+    known = certificates.ca if variable == "SSL_CERT_FILE" else hashed(certificates.ca)
+    unknown = certificates.other_ca if variable == "SSL_CERT_FILE" else hashed(certificates.other_ca)
     for path, answer in ((known, ["True"]), (unknown, ["refused", "20"])):
         environment = {"SSL_CERT_FILE": "", "SSL_CERT_DIR": "", variable: str(path)}
         assert run("tls.trusts", tls_nginx.ports["valid"], **environment).clean().split() == answer
@@ -547,6 +557,12 @@ def test_a_file_that_is_not_there(certificates: Certificates, tmp_path: Path) ->
         with pytest.raises(FileNotFoundError) as caught:
             HTTPClient("localhost", ssl=True, **options)
         assert gone in str(caught.value)
+
+
+def test_a_directory_in_the_place_of_a_file(certificates: Certificates, tmp_path: Path) -> None:
+    for cert in ((str(tmp_path), str(certificates.client.key)), (str(certificates.client.chain), str(tmp_path))):
+        with pytest.raises(OSError, match=re.escape(str(tmp_path))):
+            HTTPClient("localhost", ssl=True, cert=cert)
 
 
 def broken_files(certificates: Certificates, directory: Path) -> dict[str, tuple[dict[str, Any], Path]]:
@@ -812,9 +828,11 @@ def test_threads_have_connections_of_their_own(way: str, tls_nginx: TlsNginx, ce
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize(("kind", "loop"), [("os", "libev-cext"), ("gevent", "libev-cext"), ("gevent", "libuv-cffi")])
 @both_ways
 def test_the_child_of_a_fork_says_nothing_on_its_parents_connections(
-    way: str, tls_nginx: TlsNginx, certificates: Certificates
+    way: str, kind: str, loop: str, tls_nginx: TlsNginx, certificates: Certificates
 ) -> None:
-    said = run("tls.forks", tls_nginx.ports["valid"], certificates.ca, way, PYTHONWARNINGS="ignore").clean()
+    environment = {**choose(loop), "PYTHONWARNINGS": "ignore"}
+    said = run("tls.forks", tls_nginx.ports["valid"], certificates.ca, way, kind, **environment).clean()
     assert said.split() == ["1"]

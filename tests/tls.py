@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import ssl
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 from geventhttpclient import HTTPClient
 from tests.certificates import Certificates, Pair
+from tests.conftest import missing
 from tests.hubtools import until
 from tests.peer import Conn, Peer, Script
 
@@ -37,6 +41,17 @@ def client_of(port: int, way: str = "native", host: str = "localhost", **options
 def trusting(certificates: Certificates, **more: Any) -> dict[str, Any]:
     """The ssl_options of a client that trusts the authority of the tests, and no other."""
     return {"ca_certs": str(certificates.ca), **more}
+
+
+def hashed(authority: Path) -> Path:
+    """A directory in which OpenSSL finds that authority by the hash of its name."""
+    directory = authority.with_suffix(".d")
+    if not directory.exists():
+        program = shutil.which("openssl") or missing("openssl")
+        directory.mkdir()
+        (directory / authority.name).write_bytes(authority.read_bytes())
+        subprocess.run([program, "rehash", directory], check=True, stdin=subprocess.DEVNULL)
+    return directory
 
 
 @contextmanager

@@ -19,7 +19,7 @@ def trusts(port: str) -> None:
         print("refused", e.verify_code)
 
 
-def forks(port: str, authority: str, way: str) -> None:
+def forks(port: str, authority: str, way: str, kind: str) -> None:
     """Says how many connections the parent has opened after children have come and gone."""
     client = HTTPClient("127.0.0.1", int(port), ssl=True, ssl_options={"ca_certs": authority}, **by(way))
     page = get(client, "/page")
@@ -29,7 +29,7 @@ def forks(port: str, authority: str, way: str) -> None:
             assert get(client, "/page") == page
         client.close()
 
-    for kind in ("os", "gevent"):
+    for _ in range(2):
         assert fork(kind, child)() == 0
         assert get(client, "/page") == page
     print(client._connection_pool.statistics()["opened"])
