@@ -90,7 +90,8 @@ def choose_tls(
         context.verify_mode = ssl.CERT_NONE
     if wishes.version is not None:
         context.minimum_version = context.maximum_version = _VERSIONS[wishes.version]
-    return context, wishes.host
+    # OpenSSL would look for a name with the dot of the root in the certificate.
+    return context, wishes.host.removesuffix(".")
 
 
 def native_tls(host: str, ssl_options: Mapping[str, Any]) -> _core._Tls:
@@ -134,9 +135,10 @@ def _wishes(host: str, options: Mapping[str, Any], nameless: bool, unverified: b
     if unverified or options.get("cert_reqs") == ssl.CERT_NONE:
         verify = "no"
     cert = None if certfile is None else (certfile, keyfile or certfile)
-    return _Wishes(
-        options.get("server_hostname") or host, ca_certs, verify, cert, _version_of(options.get("ssl_version"))
-    )
+    name = options.get("server_hostname") or host
+    if not isinstance(name, str):
+        raise TypeError(f"server_hostname must be a str, not {name!r}")
+    return _Wishes(name, ca_certs, verify, cert, _version_of(options.get("ssl_version")))
 
 
 def _files(wishes: _Wishes) -> dict[str, Any]:
@@ -178,6 +180,8 @@ def init_ssl_context(
         context = factory()
         if ca_certs is not None:
             context.load_verify_locations(**{kind: ca_certs})
+    if context is None:
+        raise TypeError("ssl_context_factory must return an ssl.SSLContext, not None")
     context.check_hostname = check_hostname
     if check_hostname:
         context.verify_mode = ssl.CERT_REQUIRED

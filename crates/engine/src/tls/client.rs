@@ -10,7 +10,7 @@ use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, SupportedProtocolVersion};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, KeyLogFile, ProtocolVersion, SupportedProtocolVersion};
 use tokio_rustls::TlsConnector;
 
 use super::roots::Roots;
@@ -88,6 +88,10 @@ impl TlsClient {
         };
         config.alpn_protocols.clone_from(&options.alpn);
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        if std::env::var_os("SSLKEYLOGFILE").is_some_and(|path| !path.is_empty()) {
+            // As Python's default contexts do, for whoever wants to read his own traffic.
+            config.key_log = Arc::new(KeyLogFile::new());
+        }
         Ok(TlsClient { config: Arc::new(config), name, verify })
     }
 }

@@ -59,6 +59,15 @@ impl Layer for TlsStream {
     }
 }
 
+impl Drop for TlsStream {
+    /// RFC 8446 section 6.1: a goodbye before the close, if the socket takes it at once. One that is no longer ours (the
+    /// child of a fork has it, or a thread that ended) takes nothing.
+    fn drop(&mut self) {
+        self.0.get_mut().1.send_close_notify();
+        let _ = Pin::new(&mut self.0).poll_flush(&mut Context::from_waker(Waker::noop()));
+    }
+}
+
 impl AsyncRead for TlsStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
