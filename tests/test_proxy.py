@@ -137,6 +137,12 @@ def test_a_proxy_is_checked_when_it_is_made() -> None:
     assert Proxy("http", "[::1]", 80).host == "::1"
 
 
+def test_only_http_proxies_are_told_credentials_in_a_header() -> None:
+    assert Proxy.from_url("https://user:secret@proxy.example").authorization() == "Basic dXNlcjpzZWNyZXQ="
+    assert Proxy.from_url("https://proxy.example").authorization() is None
+    assert Proxy.from_url("socks5h://user:secret@proxy.example").authorization() is None
+
+
 def test_two_ways_at_once_are_refused() -> None:
     for name, value in (("proxy_host", "a"), ("proxy_port", 1), ("proxy_user", "a"), ("proxy_password", "hidden")):
         with pytest.raises(ValueError, match=f"proxy and {name}") as caught:
@@ -213,6 +219,13 @@ def test_what_is_given_wins_over_the_environment(no_variables: pytest.MonkeyPatc
     assert chosen("http://example.org", proxy="http://given:1") == "http://given:1"
     assert chosen("http://example.org", proxy_host="given", proxy_port=2) == "http://given:2"
     assert chosen("http://example.org") is None
+
+
+def test_a_unix_socket_is_no_matter_of_the_environment(no_variables: pytest.MonkeyPatch) -> None:
+    no_variables.setenv("HTTP_PROXY", "http://environment:1")
+    assert chosen("http://example.org", uds="/run/some.socket") is None
+    with pytest.raises(ValueError, match="exclude one another"):
+        chosen("http://example.org", uds="/run/some.socket", proxy="http://given:1")
 
 
 def test_a_bad_variable_is_named_and_not_shown(no_variables: pytest.MonkeyPatch) -> None:
