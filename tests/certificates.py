@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 PASSWORD = "open-sesame"
 
@@ -32,6 +33,8 @@ HERE = ("localhost", "127.0.0.1", "::1")
 
 # Its form on the wire is xn--bcher-kva.test.
 IDNA = "bücher.test"
+
+LOCALHOST = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
 
 EXPIRED_ON = datetime.datetime(2020, 2, 29, 12, 0, 0)
 NOT_BEFORE = datetime.datetime(2999, 2, 28, 12, 0, 0)
@@ -79,8 +82,21 @@ class Certificates:
         self.early = self._issue("early", authority, *HERE, not_before=NOT_BEFORE)
         self.elsewhere = self._issue("elsewhere", authority, "elsewhere.test", "www.elsewhere.test", "192.0.2.1")
         self.untrusted = self._issue("untrusted", other, *HERE)
-        self.self_signed = self._self_signed("self-signed", "localhost")
+        self.self_signed = self._self_signed("self-signed")
+        # As `openssl req -x509` makes them: it says of itself that it is an authority, too.
+        self.self_signed_ca = self._self_signed("self-signed-ca", x509.BasicConstraints(ca=True, path_length=None))
+        self.self_signed_expired = self._self_signed("self-signed-expired", days=-1)
+        self.self_signed_ca_expired = self._self_signed(
+            "self-signed-ca-expired", x509.BasicConstraints(ca=True, path_length=None), days=-1
+        )
         self.address = self._issue("address", authority, "127.0.0.1")
+        self.common_name = self._unusual("common-name", authority)
+        self.for_clients = self._unusual(
+            "for-clients",
+            authority,
+            x509.SubjectAlternativeName([x509.DNSName("localhost")]),
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]),
+        )
         self.wildcard = self._issue("wildcard", authority, "*.wild.test")
         self.idna = self._issue("idna", authority, IDNA)
         self.a = self._issue("a", authority, "a.test")
@@ -96,12 +112,12 @@ class Certificates:
         self.client_together.write_bytes(self.client.key.read_bytes() + self.client.chain.read_bytes())
         self.client_encrypted = self._encrypted("client-encrypted", self.client)
 
-    def hashed(self) -> Path:
-        """A directory in which OpenSSL finds `ca` by the hash of its name."""
-        directory = self.directory / "hashed"
+    def hashed(self, name: str = "ca") -> Path:
+        """A directory in which OpenSSL finds that authority by the hash of its name."""
+        directory = self.directory / f"hashed-{name}"
         if not directory.exists():
             directory.mkdir()
-            (directory / "ca.pem").write_bytes(self.ca.read_bytes())
+            (directory / "ca.pem").write_bytes(getattr(self, name).read_bytes())
             subprocess.run(["openssl", "rehash", directory], check=True, stdin=subprocess.DEVNULL)
         return directory
 
@@ -121,20 +137,39 @@ class Certificates:
     def _leaf_of(self, name: str, pair: Pair) -> Path:
         return self._write(name, ssl.DER_cert_to_PEM_cert(pair.der).encode())
 
-    def _self_signed(self, name: str, host: str) -> Pair:
-        """One that vouches for itself, and for nobody else: no authority."""
+    def _self_signed(self, name: str, *extensions: x509.ExtensionType, days: int = 1) -> Pair:
+        """One of localhost that vouches for itself, valid until so many days from now."""
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, host)])
+        names = x509.SubjectAlternativeName([x509.DNSName("localhost")])
+        return self._sign(name, key, LOCALHOST, key, days, names, *extensions)
+
+    def _unusual(self, name: str, authority: trustme.CA, *extensions: x509.ExtensionType) -> Pair:
+        """One of localhost by its subject, which nobody looks at any more; trustme makes none without other names."""
+        issuer = x509.load_pem_x509_certificate(authority.cert_pem.bytes()).subject
+        key = load_pem_private_key(authority.private_key_pem.bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        return self._sign(name, ec.generate_private_key(ec.SECP256R1()), issuer, key, 1, *extensions)
+
+    def _sign(
+        self,
+        name: str,
+        key: ec.EllipticCurvePrivateKey,
+        issuer: x509.Name,
+        issuer_key: ec.EllipticCurvePrivateKey,
+        days: int,
+        *extensions: x509.ExtensionType,
+    ) -> Pair:
         now = datetime.datetime.now(datetime.timezone.utc)
-        certificate = (
-            x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
-            .sign(key, hashes.SHA256())
+        builder = (
+            x509.CertificateBuilder(issuer, LOCALHOST, key.public_key(), x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=10))
+            .not_valid_after(now + datetime.timedelta(days=days))
         )
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=False)
+        certificate = builder.sign(issuer_key, hashes.SHA256()).public_bytes(Encoding.PEM)
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        return Pair(self._write(name, certificate.public_bytes(Encoding.PEM)), self._write(f"{name}-key", pem))
+        return Pair(self._write(name, certificate), self._write(f"{name}-key", pem))
 
     def _encrypted(self, name: str, pair: Pair) -> Pair:
         key = load_pem_private_key(pair.key.read_bytes(), None)

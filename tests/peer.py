@@ -155,6 +155,8 @@ class Conn:
     def secure(self, context: gevent.ssl.SSLContext) -> None:
         """Shakes hands as a server. ssl.SSLError when that fails: the client is read out then, so that a close of ours
         cannot take from it what TLS had to say."""
+        # Else what follows the session tickets is held back until they are acknowledged, and lost by a reset.
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock = context.wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
         try:
             self.sock.do_handshake()

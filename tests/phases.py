@@ -133,7 +133,7 @@ class Resolve(Phase):
     host = "origin.test"
     is_ours = False
     faults = ()
-    bounds = ()
+    bounds = ("connection_timeout",)
     expected = b"/waits"
 
     @contextmanager

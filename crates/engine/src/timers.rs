@@ -179,7 +179,7 @@ impl Patience {
     }
 
     /// Whether the limit has passed since the clock was started, which this does if it is not running. When not, the
-    /// task of `cx` is woken at the deadline.
+    /// task of `cx` is woken at the deadline. A limit of nothing has always passed.
     pub fn poll_exhausted(&mut self, cx: &Context<'_>) -> bool {
         let timers = &self.reactor.timers;
         if let Some(key) = self.key {
@@ -187,6 +187,9 @@ impl Patience {
         }
         if self.limit.is_none() && self.until.is_none() {
             return false;
+        }
+        if self.limit == Some(Duration::ZERO) {
+            return true;
         }
         let now = Instant::now();
         // A limit beyond what the clock can count is no limit.
@@ -216,9 +219,9 @@ impl Drop for Patience {
     }
 }
 
-/// Waits for that long.
+/// Waits for that long, and for one turn of the reactor at least.
 pub async fn sleep(reactor: &Rc<Reactor>, duration: Duration) {
-    let mut patience = Patience::new(reactor, Some(duration));
+    let mut patience = Patience::new(reactor, Some(duration.max(Duration::from_nanos(1))));
     std::future::poll_fn(|cx| {
         if patience.poll_exhausted(cx) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
     })

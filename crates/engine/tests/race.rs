@@ -196,18 +196,18 @@ fn only_addresses_of_the_local_ones_family_are_tried() {
 }
 
 #[test]
-fn a_connection_comes_from_its_local_address_and_port_again_and_again() {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("bound");
+fn a_local_port_can_be_used_again_for_another_peer() {
     let probe = TcpListener::bind("127.0.0.2:0").expect("a free port");
     let local = probe.local_addr().expect("bound");
     drop(probe);
     let reactor = Reactor::new().expect("a reactor");
     for _ in 0..2 {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
         let socket = run(&reactor, Socket::connect(&reactor, address, Some(local))).expect("a connection");
         let (_accepted, from) = listener.accept().expect("a connection");
         assert_eq!(from, local);
-        // The side that closes first keeps the port for a while.
+        // The side that closes first keeps the port for a while, as far as this peer is concerned.
         drop(socket);
     }
 }
