@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -68,7 +69,9 @@ struct ContextStream {
     held: Option<Py<PyBytes>>,
     held_sent: usize,
     scratch: Vec<u8>,
-    /// Where its session is left for the next connection; taken when that is done.
+    /// Nothing was read of it yet.
+    is_new: bool,
+    /// Where its session is left for the next connection, until that is done for good.
     session: Option<Session>,
 }
 
@@ -99,6 +102,7 @@ impl ContextStream {
             held: None,
             held_sent: 0,
             scratch: Vec::new(),
+            is_new: true,
             session: Some(tls.session.clone()),
         })
     }
@@ -153,11 +157,13 @@ impl ContextStream {
                 Asked::Cut => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                 Asked::Wants => {}
             }
-            // The peer may be waiting for us before it says more; if it takes nothing for now, it may yet say it.
-            if let Poll::Ready(Err(error)) = self.poll_drain(cx) {
-                return Poll::Ready(Err(error));
+            // The peer may be waiting for us before it says more; whether it hears us or not, it may have said it.
+            let drained = self.poll_drain(cx);
+            match (self.poll_feed(cx), drained) {
+                (Poll::Ready(fed), _) => fed?,
+                (Poll::Pending, Poll::Ready(Err(error))) => return Poll::Ready(Err(error)),
+                (Poll::Pending, _) => return Poll::Pending,
             }
-            ready!(self.poll_feed(cx))?;
         }
     }
 
@@ -202,6 +208,16 @@ impl ContextStream {
                 (_, true) => self.held = None,
                 (sent, false) => self.held_sent += sent,
             }
+        }
+    }
+
+    /// Leaves its session for the next connection. Tickets of TLS 1.3 come behind the handshake, so that the later this
+    /// is done, the better; without a session the next handshake is a whole one.
+    fn leave_session(&self) {
+        if let Some(place) = &self.session {
+            let session = Python::attach(|py| self.object.getattr(py, intern!(py, "session")).ok());
+            let before = place.replace(session);
+            drop(before);
         }
     }
 
@@ -258,12 +274,8 @@ impl Layer for ContextStream {
             self.scratch = Vec::new();
         }
         self.stream.rest();
-        if let Some(place) = self.session.take() {
-            // Only now: tickets of TLS 1.3 come behind the handshake. Without a session the next handshake is a whole one.
-            let session = Python::attach(|py| self.object.getattr(py, intern!(py, "session")).ok());
-            let before = place.replace(session);
-            drop(before);
-        }
+        self.leave_session();
+        self.session = None;
     }
 }
 
@@ -275,6 +287,10 @@ impl AsyncRead for ContextStream {
             Ok(read.cast_into::<PyBytes>()?.unbind())
         });
         if let Some(read) = ready!(read)? {
+            if mem::replace(&mut self.is_new, false) {
+                // A connection that is closed with this response never comes to rest.
+                self.leave_session();
+            }
             Python::attach(|py| {
                 let bytes = read.as_bytes(py);
                 buf.put_slice(bytes.get(..room).unwrap_or(bytes));

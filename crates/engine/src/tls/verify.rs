@@ -50,7 +50,7 @@ impl ServerCertVerifier for Verifier {
             // A CA's certificate is none of a server's, unless somebody has picked this very one. Its dates are checked
             // before that is found out.
             Err(error) if is_ca(&error) && self.roots.picked.contains(end_entity) => {}
-            Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) if is_self_signed(end_entity) => {
+            Err(error) if is_unknown(&error) && is_self_signed(end_entity) => {
                 let why = CertificateError::Other(OtherError(Arc::new(SelfSigned)));
                 return Err(Error::InvalidCertificate(why));
             }
@@ -102,6 +102,11 @@ impl std::fmt::Display for SelfSigned {
 }
 
 impl std::error::Error for SelfSigned {}
+
+/// A CA's certificate that nobody has picked is as unknown as any other.
+fn is_unknown(error: &Error) -> bool {
+    matches!(error, Error::InvalidCertificate(CertificateError::UnknownIssuer)) || is_ca(error)
+}
 
 fn is_ca(error: &Error) -> bool {
     let Error::InvalidCertificate(CertificateError::Other(OtherError(other))) = error else { return false };

@@ -60,6 +60,9 @@ fn of_certificate(error: &CertificateError) -> TlsError {
         CertificateError::Other(OtherError(other)) if other.is::<SelfSigned>() => {
             (18, "self-signed certificate, which is not among the trusted ones".to_owned())
         }
+        CertificateError::Other(OtherError(other)) if other.is::<webpki::Error>() => {
+            (1, format!("it cannot be used: {}", spelled(&other.to_string())))
+        }
         other => (1, other.to_string()),
     };
     TlsError { certificate: Some(code), words }
