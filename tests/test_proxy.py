@@ -438,11 +438,15 @@ def through(proxy: RealProxy, scheme: str, port: int, *, host: str = "127.0.0.1"
 
 
 def test_tinyproxy_passes_requests_on(open_tinyproxy: RealProxy) -> None:
-    with Peer() as peer, through(open_tinyproxy, "http", peer.port) as client:
-        for _ in range(3):
-            assert client.get("/here").read() == b"/here"
-        assert client.post("/there", body=b"x" * 100_000).read() == b"/there"
-        check_whole(client)
+    with Peer() as peer:
+        with through(open_tinyproxy, "http", peer.port) as client:
+            for _ in range(3):
+                assert client.get("/here").read() == b"/here"
+            check_whole(client)
+        # By a client of its own: tinyproxy closes after each response without a word of it, and what is not idempotent
+        # is not sent again.
+        with through(open_tinyproxy, "http", peer.port) as client:
+            assert client.post("/there", body=b"x" * 100_000).read() == b"/there"
     assert peer.requests[-1].body == b"x" * 100_000
 
 

@@ -188,7 +188,7 @@ class HTTPClient:
             proxy_port,
             proxy_user,
             proxy_password,
-            trust_env and uds is None and uds is None,
+            trust_env and uds is None,
         )
         self.use_proxy = via is not None
         connection_host, connection_port = (host, port) if via is None else (via.host, via.port)

@@ -93,6 +93,8 @@ impl Server {
         let thread = spawn(move || {
             for script in scripts {
                 let (socket, _) = listener.accept().expect("a connection");
+                // A second answer must not wait for the first one's acknowledgement.
+                socket.set_nodelay(true).expect("a TCP socket");
                 socket.set_read_timeout(Some(BOUND)).expect("a timeout");
                 script(socket);
             }
