@@ -112,10 +112,26 @@ class HTTPClient:
     ) -> None:
         """For `host` (a name or an address) and `port` (80, with TLS 443).
 
-        `headers` go out with every request. Timeouts are in seconds, None is for ever: `connection_timeout` for
-        connecting to one address, `network_timeout` for each wait for the peer to take or send bytes, `pool_timeout`
-        for a wait for one of the `concurrency` connections. `block_size` is what iterating over a response yields. A
-        plain proxy is asked in absolute form (RFC 9112 section 3.2.2).
+        `headers` go out with every request. `block_size` is what iterating over a response yields. A plain proxy is
+        asked in absolute form (RFC 9112 section 3.2.2).
+
+        Timeouts are in seconds: 0 for no wait at all, None for ever. Beyond them comes a TimeoutError that names the
+        phase. Each request may bring its own.
+
+        - `connection_timeout`: for opening a connection: name, address, proxy and TLS together.
+        - `network_timeout`: for each wait for the peer to take or send bytes.
+        - `pool_timeout`: for the wait for one of the `concurrency` connections.
+        - `total_timeout`: for all of a request, from its start to the last byte of the response's body.
+
+        Addresses are those of gevent's resolver, IPv6 and IPv4 in turn. The next one is tried 250 ms after the one
+        before, or at once when that has failed; the first to accept is taken (RFC 8305).
+
+        - `disable_ipv6`: only IPv4.
+        - `resolve`: addresses for some origins: `{"example.org:443": "127.0.0.1"}`, or a list in the order to try.
+        - `dns_cache`: how many seconds the resolver's answer is good for; None asks it for every connection.
+        - `local_address`: where connections come from: an IP address, or a tuple of that and a port.
+        - `uds`: the path of a Unix domain socket, connected to in place of host and port, which are still what is asked
+          for. On Linux, one that begins with NUL is an abstract name. No proxy of the environment is asked then.
 
         Raises ValueError for a version other than 1.0 and 1.1, a bad port, a `proxy_host` without `proxy_port`, and
         a concurrency below 1. `ssl=True` is accepted, but requests raise NotImplementedError as yet.
@@ -241,6 +257,9 @@ class HTTPClient:
         chunked unless a Content-Length header says how many bytes they are.
 
         What is idempotent is sent once more when a connection that had been idle breaks before it has answered.
+
+        `connection_timeout`, `network_timeout`, `pool_timeout` and `total_timeout` are in place of the client's for
+        this request and its response; None is for ever. The last one also interrupts code that makes the body's pieces.
 
         Raises ValueError or TypeError before anything is sent when the request is not a good one; HTTPParseError or
         HTTPConnectionClosed when the answer is not; OSError and its subclasses (ConnectionRefusedError, TimeoutError,
