@@ -102,11 +102,17 @@ class Conn:
         line, self.buffer = self.buffer.split(b"\n", 1)
         return line + b"\n"
 
+    def _read_size_line(self) -> bytes:
+        line = self.read_line()
+        if not line:
+            raise ConnectionResetError("the client closed within a body")
+        return line
+
     def read_body(self, request: Request) -> bytes:
         """The body by the request's own framing: counted, chunked, or none."""
         if (request.get("transfer-encoding") or "").lower() == "chunked":
             body = b""
-            while size := int(self.read_line().split(b";")[0], 16):
+            while size := int(self._read_size_line().split(b";")[0], 16):
                 body += self.read_exactly(size)
                 assert self.read_line() == b"\r\n"
             while self.read_line() not in (b"\r\n", b""):

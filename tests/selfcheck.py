@@ -21,10 +21,12 @@ import socket
 import threading
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import gevent
 import gevent.os
+import gevent.socket
+import pytest
 from gevent.event import AsyncResult, Event
 from gevent.exceptions import BlockingSwitchOutError, LoopExit
 
@@ -175,6 +177,34 @@ def short_timeouts() -> None:
             with gevent.Timeout(3):
                 assert isinstance(failure(lambda one=one: one.get("/held")), TimeoutError)
             one.close()
+
+
+@check
+def deadlines_of_code_that_waits_by_itself() -> None:
+    """A resolver and the source of a body, on every loop interrupted by gevent; however short, and however long."""
+
+    def endless() -> Iterator[bytes]:
+        yield b"first"
+        Event().wait()
+
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        warnings.simplefilter("error")
+        for limit in (0.0004, 0.05):
+            one = client()
+            error = failure(lambda one=one, limit=limit: one.post("/", endless(), total_timeout=limit))
+            assert isinstance(error, TimeoutError), repr(error)
+            assert fetch(one, "/after") == b"/after"
+            one.close()
+            patch.setattr("gevent.socket.getaddrinfo", lambda *_: Event().wait())
+            one = HTTPClient("origin.invalid", port, connection_timeout=limit)
+            error = failure(lambda one=one: one.get("/"))
+            assert isinstance(error, TimeoutError), repr(error)
+            assert error.phase == "resolve"
+            patch.undo()
+            one.close()
+        one = HTTPClient("localhost", port, disable_ipv6=True)
+        assert one.get("/", connection_timeout=1e300, total_timeout=1e19).read() == b"/"
+        one.close()
 
 
 @check

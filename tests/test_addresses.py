@@ -288,6 +288,7 @@ def test_an_answer_is_kept_for_as_long_as_that(names: Resolver, clock: SimpleNam
         assert [each[4][0] for each in first] == ["::1", "1.1.1.1"]
         first.clear()  # the caller's own
         clock.now += 9.9
+        pool._resolve().clear()
         assert len(pool._resolve()) == 2
         assert len(names.asked) == 1
         clock.now += 0.1
@@ -360,6 +361,21 @@ def test_many_who_miss_the_cache_at_once(names: Resolver) -> None:
             asked = len(names.asked)
             assert another.get("/").read() == b"/"
             assert len(names.asked) == asked
+
+
+def test_an_answer_that_was_renewed_is_no_longer_the_oldest(
+    names: Resolver, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolver, "CACHE_SIZE", 2)
+    names.known.update({f"{n}.test": [f"1.1.1.{n}"] for n in range(3)})
+    found_by("0.test", dns_cache=60)
+    found_by("1.test", dns_cache=60)
+    clock.now += 60
+    for n in (0, 2):
+        found_by(f"{n}.test", dns_cache=60)
+    names.asked.clear()
+    found_by("0.test", dns_cache=60)
+    assert names.asked == []
 
 
 @pytest.mark.parametrize("bad", [-1, float("nan"), "1", [1]], ids=repr)
@@ -445,11 +461,11 @@ def test_a_slow_resolver(slow_resolver: Any, timeouts: dict[str, float], monkeyp
         check_whole(client, monkeypatch)
 
 
+@pytest.mark.parametrize("slow_resolver", [silent_threads, silent_server], indirect=True)
 def test_a_slow_resolver_and_a_kill_or_a_timeout_of_the_caller(
     slow_resolver: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if slow_resolver is blocking:
-        pytest.skip("nothing can happen meanwhile")
+    """Not with the blocking one: nothing can happen meanwhile."""
     with Peer() as peer, HTTPClient("slow.test", peer.port, total_timeout=15) as client:
         job = gevent.spawn(client.get, "/")
         gevent.sleep(0.01)

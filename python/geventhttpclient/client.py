@@ -147,11 +147,16 @@ class HTTPClient:
         - `proxy_ssl_options`: what TLS to an https proxy is to do, as `ssl_options` say it for the host.
         - `trust_env`: without one of those, whether HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY of the environment
           are followed as they are now (see geventhttpclient.proxy.is_exempt); False by default.
-        - `disable_ipv6`: whether IPv4 addresses alone are asked for.
-        - `resolve`: addresses to take instead of asking for them: `{"host:port": "ip"}`, or a list of them.
-        - `dns_cache`: for how many seconds an answer of the resolver is good; None, to ask each time, by default.
-        - `local_address`: where connections come from: an IP address, or one and a port.
-        - `uds`: the path of a Unix domain socket to connect to in place of the host.
+        - `local_address`: where connections come from: an IP address, or a tuple of that and a port.
+        - `uds`: the path of a Unix domain socket, connected to in place of host and port, which are still what is asked
+          for. On Linux, one that begins with NUL is an abstract name. No proxy of the environment is asked then.
+
+        Addresses are those of gevent's resolver, IPv6 and IPv4 in turn. The next one is tried 250 ms after the one
+        before, or at once when that has failed; the first to accept is taken (RFC 8305).
+
+        - `disable_ipv6`: whether IPv4 alone is used.
+        - `resolve`: addresses for some origins: `{"example.org:443": "127.0.0.1"}`, or a list in the order to try.
+        - `dns_cache`: how many seconds the resolver's answer is good for; None asks it for every connection.
 
         Raises ValueError or TypeError that names an argument of no use, OSError for a file that cannot be read, and
         ssl.SSLError for one that holds no certificate, or no key that fits.
@@ -286,10 +291,10 @@ class HTTPClient:
         str (sent as UTF-8), an open file (from its position on), or a file-like or an iterable of pieces, which go out
         chunked unless a Content-Length header says how many bytes they are.
 
-        `connection_timeout`, `network_timeout`, `pool_timeout` and `total_timeout` are those of this request, in place
-        of the client's.
-
         What is idempotent is sent once more when a connection that had been idle breaks before it has answered.
+
+        `connection_timeout`, `network_timeout`, `pool_timeout` and `total_timeout` are in place of the client's for
+        this request and its response; None is for ever. The last one also interrupts code that makes the body's pieces.
 
         Raises ValueError or TypeError before anything is sent when the request is not a good one; HTTPParseError or
         HTTPConnectionClosed when the answer is not; OSError and its subclasses (ConnectionRefusedError, TimeoutError,

@@ -322,13 +322,15 @@ fn sending_takes_too_long() {
     peer.finish();
 }
 
-/// Blocks for a moment before each piece, and has no end.
-struct Drops;
+/// Blocks for a moment before each piece, and comes to its end only when it should have been ended long before.
+#[derive(Default)]
+struct Drops(u32);
 
 impl BodySource for Drops {
     fn poll_next(&mut self, _: &mut Context<'_>, _: Option<Deadline>) -> Poll<Option<Result<Bytes, Kind>>> {
         std::thread::sleep(LIMIT / 20);
-        Poll::Ready(Some(Ok(Bytes::from_static(b"drop"))))
+        self.0 += 1;
+        Poll::Ready((self.0 < 100).then(|| Ok(Bytes::from_static(b"drop"))))
     }
 }
 
@@ -336,7 +338,7 @@ impl BodySource for Drops {
 fn a_body_that_never_has_to_wait_for_the_peer_is_ended() {
     let peer = bad_then_good(vec![Step::Head, Step::Gone]);
     let (reactor, client) = client_with(peer.address, 1, hurried);
-    let endless = request("POST", "Transfer-Encoding: chunked\r\n", RequestBody::Chunked(Box::new(Drops)));
+    let endless = request("POST", "Transfer-Encoding: chunked\r\n", RequestBody::Chunked(Box::<Drops>::default()));
     let failed = run(&reactor, answer(&client, endless)).expect_err("no end");
     assert_deadline(&failed, Phase::Send);
     assert_whole_again(&reactor, &client);
@@ -429,6 +431,29 @@ fn an_endless_body_is_ended_however_it_is_read() {
         });
         assert_whole_again(&reactor, &client);
         peer.join().expect("a peer");
+    }
+}
+
+/// All of the body is there in time, but not taken: what is not delivered when the time is over is not delivered.
+#[test]
+fn a_reader_that_never_waits_is_told() {
+    for room in [64, 16 * 1024] {
+        let body = vec![b'z'; 256 * 1024];
+        let peer = bad_then_good(vec![Step::Head, send("HTTP/1.1 200 OK\r\n\r\n"), Step::Send(body), Step::Close]);
+        let (reactor, client) = client_with(peer.address, 1, hurried);
+        run(&reactor, async {
+            let mut response = client.send(get(), &SystemResolver).await.expect("a head");
+            let mut room = vec![0; room];
+            sleep(&reactor, LIMIT / 2).await;
+            assert!(read_piece(&mut response.body, &mut room).await.expect("some of it") > 0);
+            sleep(&reactor, LIMIT).await;
+            response.body.ready().clear();
+            let failed = read_piece(&mut response.body, &mut room).await.expect_err("too late");
+            assert_deadline(&failed, Phase::Body);
+        });
+        assert_whole_again(&reactor, &client);
+        drop(client);
+        peer.finish();
     }
 }
 
