@@ -125,7 +125,12 @@ ROWS = [
         floor="wrk GET /page",
         targets=(rate_of_reference(2),),
     ),
-    Row("tls-handshake", "`tls-get` with a new connection for each request", "get_once", tls=True),
+    Row(
+        "tls-handshake",
+        "`tls-get` with a new connection for each request; ours resumes its sessions",
+        "get_once",
+        tls=True,
+    ),
     Row(
         "tls-read-all",
         "`read-all` over TLS",
