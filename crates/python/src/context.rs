@@ -69,6 +69,8 @@ struct ContextStream {
     held: Option<Py<PyBytes>>,
     held_sent: usize,
     scratch: Vec<u8>,
+    /// The SSLObject has nothing left to decode: asking it would only cost an exception.
+    is_dry: bool,
     /// Nothing was read of it yet.
     is_new: bool,
     /// Where its session is left for the next connection, until that is done for good.
@@ -102,6 +104,7 @@ impl ContextStream {
             held: None,
             held_sent: 0,
             scratch: Vec::new(),
+            is_dry: false,
             is_new: true,
             session: Some(tls.session.clone()),
         })
@@ -155,15 +158,23 @@ impl ContextStream {
                 Asked::Done(value) => return Poll::Ready(Ok(Some(value))),
                 Asked::Ended => return Poll::Ready(Ok(None)),
                 Asked::Cut => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-                Asked::Wants => {}
+                Asked::Wants => ready!(self.poll_more(cx))?,
             }
-            // The peer may be waiting for us before it says more; whether it hears us or not, it may have said it.
-            let drained = self.poll_drain(cx);
-            match (self.poll_feed(cx), drained) {
-                (Poll::Ready(fed), _) => fed?,
-                (Poll::Pending, Poll::Ready(Err(error))) => return Poll::Ready(Err(error)),
-                (Poll::Pending, _) => return Poll::Pending,
+        }
+    }
+
+    /// Waits for more to come, and gives it to the SSLObject.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.is_dry = true;
+        // The peer may be waiting for us before it says more; whether it hears us or not, it may have said it.
+        let drained = self.poll_drain(cx);
+        match (self.poll_feed(cx), drained) {
+            (Poll::Ready(fed), _) => {
+                self.is_dry = false;
+                Poll::Ready(fed)
             }
+            (Poll::Pending, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
+            (Poll::Pending, _) => Poll::Pending,
         }
     }
 
@@ -247,7 +258,7 @@ fn classify<T>(py: Python<'_>, result: PyResult<T>) -> PyResult<Asked<T>> {
 
 impl Layer for ContextStream {
     fn is_quiet(&mut self) -> bool {
-        let more = Python::attach(|py| self.has_more(py)).unwrap_or(true);
+        let more = !self.is_dry && Python::attach(|py| self.has_more(py)).unwrap_or(true);
         self.stream.look_again();
         let mut byte = [0; 1];
         let mut room = ReadBuf::new(&mut byte);
@@ -282,6 +293,9 @@ impl Layer for ContextStream {
 impl AsyncRead for ContextStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let room = buf.remaining().min(PIECE);
+        if self.is_dry {
+            ready!(self.poll_more(cx))?;
+        }
         let read = self.poll_asked(cx, |object| {
             let read = object.call_method1(intern!(object.py(), "read"), (room,))?;
             Ok(read.cast_into::<PyBytes>()?.unbind())
@@ -291,10 +305,12 @@ impl AsyncRead for ContextStream {
                 // A connection that is closed with this response never comes to rest.
                 self.leave_session();
             }
-            Python::attach(|py| {
+            let more = Python::attach(|py| {
                 let bytes = read.as_bytes(py);
                 buf.put_slice(bytes.get(..room).unwrap_or(bytes));
+                self.has_more(py)
             });
+            self.is_dry = !more.map_err(io::Error::other)?;
         }
         Poll::Ready(Ok(()))
     }
