@@ -117,9 +117,11 @@ class ConnectionPool(_core.ConnectionPool):
 
     def _addresses(self, host: str, port: int) -> list[tuple[Any, ...]]:
         """What the engine calls for addresses, to be tried in order. It ends the wait when its time is over."""
-        if (host, port) == (self._connection_host, self._connection_port):
-            return self._resolve()
-        return self._names.lookup(host, port)
+        proxy = self._proxy
+        if proxy is not None and (host, port) != (proxy.host, proxy.port):
+            # The origin's, for a proxy that is told addresses.
+            return self._names.lookup(host, port)
+        return self._resolve()
 
     def _resolve(self) -> list[tuple[Any, ...]]:
         """The addresses to try, in order, as `socket.getaddrinfo` returns them. Asked each time it is connected.
