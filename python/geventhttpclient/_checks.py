@@ -40,14 +40,16 @@ def check_seconds(name: str, seconds: Any) -> float | None:
     """The number of seconds, infinite where no float can hold it. ValueError or TypeError for what is none."""
     if seconds is None:
         return None
-    if not isinstance(seconds, (int, float)):
+    # Decimals, fractions and the numbers of numpy are such, too, as they are for a socket's settimeout; text is not.
+    if not any(hasattr(type(seconds), method) for method in ("__float__", "__index__")):
         raise TypeError(f"{name} must be a number of seconds or None, not {seconds!r}")
-    if not seconds >= 0:
-        raise ValueError(f"{name} must be a number of seconds of at least 0, not {seconds}")
     try:
-        return float(seconds)
+        number = float(seconds)
     except OverflowError:
-        return math.inf
+        number = math.inf if seconds > 0 else -math.inf
+    if not number >= 0:
+        raise ValueError(f"{name} must be a number of seconds of at least 0, not {seconds}")
+    return number
 
 
 def check_timeouts(
