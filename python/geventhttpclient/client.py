@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from geventhttpclient import _core
@@ -421,7 +420,11 @@ class HTTPClient:
 
 def _host_of(field: str) -> str:
     """The host in the value of a Host header."""
-    return re.sub(r":\d*$", "", field.strip())
+    field = field.strip()
+    host, _, port = field.rpartition(":")
+    is_port = not port or port.isdigit()
+    # An IPv6 address without brackets has no port.
+    return host if is_port and (":" not in host or host.endswith("]")) else field
 
 
 def _given(**arguments: Any) -> dict[str, Any]:
