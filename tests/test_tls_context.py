@@ -404,6 +404,17 @@ def test_the_certificate_of_a_client(encrypted: bool, tls_nginx: TlsNginx, certi
         assert "O=The Client" in facts(client)["client"]
 
 
+def test_the_password_of_a_key_is_not_shown(certificates: Certificates) -> None:
+    files = (str(certificates.client.chain), str(certificates.client_encrypted.key), PASSWORD)
+    named = dict(zip(("certfile", "keyfile", "password"), files, strict=True))
+    for options in ({"cert": files}, {"ssl_options": named}):
+        with HTTPClientPool(**options) as clients:
+            assert clients.client_args == options
+            pool = clients.get_client("https://localhost")._connection_pool
+            for thing in (clients.client_args, vars(pool)):
+                assert PASSWORD not in repr(thing)
+
+
 def test_the_log_of_keys(tls_nginx: TlsNginx, certificates: Certificates, tmp_path: Path) -> None:
     context = verifying(certificates)
     context.keylog_filename = str(tmp_path / "keys")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from geventhttpclient import _core
-from geventhttpclient._checks import check_count, check_host, check_port, check_timeouts
+from geventhttpclient._checks import check_count, check_host, check_port, check_timeouts, without_user
 from geventhttpclient._version import __version__
 from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool
 from geventhttpclient.header import Headers
@@ -251,7 +251,7 @@ class HTTPClient:
         if not isinstance(url, URL):
             url = URL(url)
         if url.scheme not in (PROTO_HTTP, PROTO_HTTPS) or not url.host:
-            raise ValueError(f"Not an http or https URL with a host: {str(url)!r}")
+            raise ValueError(f"Not an http or https URL with a host: {without_user(str(url))!r}")
         use_tls = kw.pop("ssl", url.scheme == PROTO_HTTPS)
         if not use_tls:
             kw.pop("ssl_options", None)
@@ -439,7 +439,7 @@ class HTTPClientPool:
     """
 
     def __init__(self, **kw: Any) -> None:
-        """The arguments of HTTPClient.from_url, kept in `client_args` without showing a proxy's credentials."""
+        """The arguments of HTTPClient.from_url, kept in `client_args` without showing credentials."""
         self.clients: dict[tuple[Any, ...], HTTPClient] = {}
         self.client_args = conceal(kw)
 

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from geventhttpclient import _core
-from geventhttpclient._checks import check_host, check_port
+from geventhttpclient._checks import Secret, check_host, check_port, concealed, without_user
 
 __all__ = ["Proxy", "ProxyError", "choose_proxy", "conceal", "is_exempt"]
 
@@ -30,15 +30,6 @@ class ProxyError(OSError, RuntimeError):
     phase: str
     peer: str | None
     elapsed: float | None
-
-
-class Secret(str):
-    """A str that its own repr does not show, nor that of what holds it."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'***'"
 
 
 @dataclass(frozen=True)
@@ -66,7 +57,8 @@ class Proxy:
 
     def __post_init__(self) -> None:
         if self.scheme not in DEFAULT_PORTS:
-            raise ValueError(f"proxy: the scheme must be one of {', '.join(DEFAULT_PORTS)}, not {self.scheme!r}")
+            shown = without_user(str(self.scheme))
+            raise ValueError(f"proxy: the scheme must be one of {', '.join(DEFAULT_PORTS)}, not {shown!r}")
         check_host("proxy host", self.host)
         check_port("proxy port", self.port)
         object.__setattr__(self, "host", _core.host_to_ascii(self.host.strip("[]")))
@@ -145,14 +137,30 @@ _PLACE = re.compile(r"(?P<host>[^\x00-\x20\x7f/?#@\\<>\[\]:]+|\[[0-9A-Fa-f:.]+\]
 
 
 def conceal(arguments: dict[str, Any]) -> dict[str, Any]:
-    """A client's arguments, of which those about proxies no longer show a secret in their repr."""
-    concealed = dict(arguments)
-    if arguments.get("proxy") and isinstance(arguments["proxy"], str):
-        concealed["proxy"] = Proxy.from_url(arguments["proxy"])
-    for name in ("proxy_user", "proxy_password"):
-        if isinstance(arguments.get(name), str):
-            concealed[name] = Secret(arguments[name])
-    return concealed
+    """A client's arguments, which no longer show a proxy's credentials or the password of a key in their repr."""
+    safe = dict(arguments)
+    for name, value in arguments.items():
+        if name == "proxy" and value and isinstance(value, str):
+            safe[name] = Proxy.from_url(value)
+        elif name in ("proxy_user", "proxy_password"):
+            safe[name] = concealed(value)
+        elif name in ("ssl_options", "proxy_ssl_options"):
+            safe[name] = conceal_password(value)
+        elif name == "cert":
+            safe[name] = conceal_key(value)
+    return safe
+
+
+def conceal_password(ssl_options: Any) -> Any:
+    """`ssl_options`, of which a password is not shown."""
+    if isinstance(ssl_options, dict) and "password" in ssl_options:
+        return {**ssl_options, "password": concealed(ssl_options["password"])}
+    return ssl_options
+
+
+def conceal_key(cert: Any) -> Any:
+    """`cert`, of which a password is not shown."""
+    return (*cert[:2], *map(concealed, cert[2:])) if isinstance(cert, (tuple, list)) else cert
 
 
 def choose_proxy(
