@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -33,11 +33,14 @@ enum Source {
     Path(PathBuf, Stamp),
 }
 
-/// A file that is written anew has another one.
+/// A file that is written anew, or put in the place of another, has another one, whatever date it was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Stamp {
+    /// Device and number.
+    file: (u64, u64),
     length: u64,
-    modified: Option<SystemTime>,
+    /// Of the content, and of anything: in seconds and nanoseconds.
+    changed: [(i64, i64); 2],
 }
 
 impl Stamp {
@@ -48,7 +51,11 @@ impl Stamp {
 
 impl From<&Metadata> for Stamp {
     fn from(metadata: &Metadata) -> Self {
-        Stamp { length: metadata.len(), modified: metadata.modified().ok() }
+        Stamp {
+            file: (metadata.dev(), metadata.ino()),
+            length: metadata.len(),
+            changed: [(metadata.mtime(), metadata.mtime_nsec()), (metadata.ctime(), metadata.ctime_nsec())],
+        }
     }
 }
 
