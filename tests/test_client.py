@@ -1581,3 +1581,8 @@ def test_lengths_beyond_what_can_be_counted_are_all_there_is() -> None:
             with pytest.raises(TypeError, match="sep"):
                 response.readline("x")  # type: ignore[arg-type]
             assert response.read(length) == client.get("/").read()
+
+
+@pytest.mark.parametrize(("given", "port"), [("8080", 8080), (0, 80), ("0", 80), (None, 80)])
+def test_ports_as_programs_write_them(given: Any, port: int) -> None:
+    assert HTTPClient("a.test", given).port == port

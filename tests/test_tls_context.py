@@ -21,6 +21,7 @@ from geventhttpclient.connectionpool import SSLConnectionPool, init_ssl_context
 from tests.certificates import PASSWORD, Certificates
 from tests.conftest import TlsNginx
 from tests.peer import Conn, Peer, serve_ok
+from tests.phases import BIG
 from tests.support import OK
 from tests.tls import WAYS, check_whole, client_of, facts, hashed, opened, own_factory, trusting
 
@@ -469,6 +470,93 @@ def test_a_change_of_the_context_holds_from_the_next_connection_on(
         second = client.get("/close/page")
         second.read()
         assert (first.tls.version, second.tls.version) == ("TLSv1.3", "TLSv1.2")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize(("checks", "shown"), [("chain", "untrusted"), ("name", "elsewhere")])
+def test_a_session_of_a_context_is_no_way_around_what_it_checks_by_now(
+    version: ssl.TLSVersion, checks: str, shown: str, certificates: Certificates
+) -> None:
+    """Whoever takes up a session is shown no certificate: what was not checked when it began never would be."""
+    context = verifying(certificates)
+    context.check_hostname = False
+    if checks == "chain":
+        context.verify_mode = ssl.CERT_NONE
+    server = getattr(certificates, shown).server(version)
+
+    def once(conn: Conn) -> None:
+        conn.read_request()
+        conn.respond(headers=[("Connection", "close")])
+
+    with (
+        Peer(once, tls=server) as peer,
+        closing(
+            HTTPClient("localhost", peer.port, ssl=True, insecure=True, ssl_context_factory=returning(context))
+        ) as client,
+    ):
+        for resumed in (False, True):
+            response = client.get("/")
+            response.read()
+            assert response.tls.resumed is resumed
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.check_hostname = checks == "name"
+        with pytest.raises(ssl.SSLCertVerificationError):
+            client.get("/")
+        check_whole(client)
+
+
+class Interrupt(BaseException):
+    """What a signal's handler may raise, wherever Python runs."""
+
+
+@pytest.mark.parametrize("method", ["do_handshake", "write", "read", "pending"])
+def test_what_a_signal_raises_in_the_context_comes_out(method: str, certificates: Certificates) -> None:
+    interrupted: list[str] = []
+
+    def interrupting(name: str) -> Callable[..., Any]:
+        def call(self: ssl.SSLObject, *arguments: Any) -> Any:
+            if name in interrupted:
+                interrupted.remove(name)
+                raise Interrupt
+            return getattr(ssl.SSLObject, name)(self, *arguments)
+
+        return call
+
+    context = verifying(certificates)
+    methods = {name: interrupting(name) for name in ("do_handshake", "write", "read", "pending")}
+    context.sslobject_class = type("Interrupted", (ssl.SSLObject,), methods)  # type: ignore[misc]
+    with (
+        Peer(serve_ok, tls=certificates.valid.server()) as peer,
+        closing(HTTPClient("localhost", peer.port, ssl=True, ssl_context_factory=returning(context))) as client,
+    ):
+        if method != "do_handshake":
+            client.get("/").read()
+        interrupted.append(method)
+        with pytest.raises(Interrupt):
+            client.get("/").read()
+        check_whole(client)
+        assert client.get("/again").read() == b"/again"
+
+
+def test_what_a_signal_raises_while_an_upload_is_stuck_comes_out(certificates: Certificates) -> None:
+    class Interrupted(ssl.SSLObject):
+        def read(self, *_: Any) -> bytes:  # type: ignore[override]
+            raise Interrupt
+
+    def deaf(conn: Conn) -> None:
+        conn.read_head()
+        conn.hung_up.wait()
+
+    context = verifying(certificates)
+    context.sslobject_class = Interrupted
+    with (
+        Peer(deaf, tls=certificates.valid.server()) as peer,
+        closing(HTTPClient("localhost", peer.port, ssl=True, ssl_context_factory=returning(context))) as client,
+    ):
+        with pytest.raises(Interrupt):
+            client.post("/", b"x" * BIG)
+        check_whole(client)
+        peer.conns[0].hung_up.set()
 
 
 def test_a_context_of_gevents(tls_nginx: TlsNginx, certificates: Certificates) -> None:

@@ -49,6 +49,14 @@ def check_count(name: str, count: Any) -> None:
         raise ValueError(f"{name} must be at least 1 and at most {sys.maxsize}, not {count}")
 
 
+def read_port(port: int | str | None, default: int) -> int:
+    """A port given as a number or in digits; None and 0 are the default, as existing programs have it."""
+    if isinstance(port, str) and port.isascii() and port.isdigit():
+        port = int(port)
+    check_port("port", default if port is None else port)
+    return int(port or default)
+
+
 def check_port(name: str, port: Any) -> None:
     """ValueError or TypeError unless it is a number from 0 to 65535."""
     if not isinstance(port, int) or isinstance(port, bool):

@@ -80,15 +80,19 @@ class ConnectionPool(_core.ConnectionPool):
         self.network_timeout = network_timeout
         self.pool_timeout = pool_timeout
         self.total_timeout = total_timeout
+        # As the engine is told once: assigning to the four above later changes nothing.
+        self._timeouts = check_timeouts(connection_timeout, network_timeout, pool_timeout, total_timeout)
         if use_proxy and proxy is None:
             proxy = Proxy("http", self._connection_host, connection_port, proxy_user, proxy_password)
         self._proxy = proxy
         self._names = Names(disable_ipv6, resolve, dns_cache)
+        # A proxy is told whom it is for; without one, what is to be connected to is all that counts.
+        to_proxy = proxy is not None
         self._configure(
-            self._request_host,
-            request_port,
+            self._request_host if to_proxy else self._connection_host,
+            request_port if to_proxy else connection_port,
             size,
-            check_timeouts(connection_timeout, network_timeout, pool_timeout, total_timeout),
+            self._timeouts,
             self._route(proxy, proxy_ssl_options, local_address, uds),
             self._tls(),
         )
