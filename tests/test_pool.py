@@ -112,6 +112,19 @@ def test_a_client_hands_its_arguments_to_its_pool(patched: Any) -> None:
         assert given["disable_ipv6"] is True
 
 
+def test_a_subclass_may_send_its_connections_elsewhere(patched: Any) -> None:
+    with Peer(serve_ok) as peer:
+
+        class Diverting(ConnectionPool):
+            def __init__(self, host: str, port: int, *args: Any, **kw: Any) -> None:
+                super().__init__(peer.host, peer.port, *args, **kw)
+
+        patched(Diverting)
+        with closing(HTTPClient("origin.invalid", 81)) as client:
+            assert client.get("/path").read() == b"/path"
+        assert peer.requests[0].get("host") == "origin.invalid:81"
+
+
 # ---------------------------------------------------------------- statistics
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import ssl
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from tests.certificates import IDNA, PASSWORD, Certificates
 from tests.conftest import TlsNginx
 from tests.hubtools import attempt, choose, descriptors, in_thread, run, until
 from tests.peer import Conn, Peer, serve_ok
+from tests.phases import BIG
 from tests.s_server import s_server
 from tests.tls import (
     WAYS,
@@ -120,6 +122,26 @@ def test_a_trusted_self_signed_certificate_is_not_for_ever(
     ):
         client.get("/")
     assert caught.value.verify_code == 10
+
+
+@pytest.mark.parametrize("put", [os.replace, shutil.copyfile])
+def test_trust_ends_when_its_file_is_written_anew(
+    put: Callable[[Path, Path], object], tls_nginx: TlsNginx, certificates: Certificates, tmp_path: Path
+) -> None:
+    """The new content is as long as the old, and bears its date."""
+    old, new, trusted = certificates.ca.read_bytes(), certificates.other_ca.read_bytes(), tmp_path / "trusted.pem"
+    length = max(len(old), len(new))
+    for content, is_good in ((old, True), (new, False)):
+        prepared = tmp_path / "prepared.pem"
+        prepared.write_bytes(content.ljust(length, b"\n"))
+        put(prepared, trusted)
+        os.utime(trusted, (1_700_000_000, 1_700_000_000))
+        with client_of(tls_nginx.ports["valid"], ssl_options={"ca_certs": str(trusted)}) as client:
+            if is_good:
+                client.get("/page").read()
+            else:
+                with pytest.raises(ssl.SSLCertVerificationError):
+                    client.get("/page")
 
 
 @both_ways
@@ -483,12 +505,20 @@ def ways_to_show(certificates: Certificates) -> dict[str, dict[str, Any]]:
         "cert, one file": {"cert": together},
         "ssl_options, two files": {"ssl_options": files},
         "ssl_options, one file twice": {"ssl_options": {"certfile": together, "keyfile": together}},
+        "ssl_options, in bytes": {"ssl_options": {"certfile": os.fsencode(together)}},
     }
 
 
 @both_ways
 @pytest.mark.parametrize(
-    "how", ["cert, two files", "cert, one file", "ssl_options, two files", "ssl_options, one file twice"]
+    "how",
+    [
+        "cert, two files",
+        "cert, one file",
+        "ssl_options, two files",
+        "ssl_options, one file twice",
+        "ssl_options, in bytes",
+    ],
 )
 def test_a_demanded_certificate_is_shown(way: str, how: str, tls_nginx: TlsNginx, certificates: Certificates) -> None:
     options = dict(ways_to_show(certificates)[how])
@@ -514,10 +544,12 @@ def test_nginx_answers_who_does_not_show_the_right_one(
 @both_ways
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("shows", [None, "stranger"])
+@pytest.mark.parametrize("length", [1, BIG])
 def test_a_server_that_turns_a_client_away(
-    way: str, version: ssl.TLSVersion, shows: str | None, certificates: Certificates
+    way: str, version: ssl.TLSVersion, shows: str | None, length: int, certificates: Certificates
 ) -> None:
-    """By TLS 1.3 the client has finished its handshake when the refusal comes: in the place of an answer."""
+    """By TLS 1.3 the client has finished its handshake when the refusal comes: in the place of an answer, or in the
+    middle of a request that is more than the sockets take."""
     context = certificates.valid.server(version)
     context.load_verify_locations(certificates.ca)
     context.verify_mode = ssl.CERT_REQUIRED
@@ -529,7 +561,7 @@ def test_a_server_that_turns_a_client_away(
     ):
         for _ in range(2):
             with pytest.raises(ssl.SSLError) as caught:
-                client.post("/", b"x")
+                client.post("/", b"x" * length)
             error = caught.value
             assert not isinstance(error, ssl.SSLCertVerificationError)  # that is what the server had to say of us
             assert error.phase in (("tls",) if version == ssl.TLSVersion.TLSv1_2 else ("send", "head"))
@@ -623,6 +655,8 @@ def test_a_file_that_is_of_no_use(what: str, certificates: Certificates, tmp_pat
         ({"ssl_options": {"cert_reqs": "yes"}}, "cert_reqs"),
         ({"ssl_options": {"ssl_version": "1.2"}}, "ssl_version"),
         ({"ssl_options": {"keyfile": "key.pem"}}, "certfile"),
+        ({"ssl_options": {"ca_certs": 5}}, "ca_certs"),
+        ({"cert": ("cert.pem", 5)}, "keyfile"),
     ],
 )
 def test_an_argument_of_no_use_is_named(options: dict[str, Any], name: str) -> None:

@@ -21,10 +21,13 @@ from geventhttpclient.connectionpool import SSLConnectionPool, init_ssl_context
 from tests.certificates import PASSWORD, Certificates
 from tests.conftest import TlsNginx
 from tests.peer import Conn, Peer, serve_ok
+from tests.phases import BIG
 from tests.support import OK
-from tests.tls import check_whole, client_of, facts, opened, own_factory, trusting
+from tests.tls import WAYS, check_whole, client_of, facts, hashed, opened, own_factory, trusting
 
 pytestmark = pytest.mark.usefixtures("bounded", "names_are_here")
+
+both_ways = pytest.mark.parametrize("way", WAYS)
 
 Factory = Callable[..., ssl.SSLContext]
 
@@ -76,6 +79,18 @@ def test_without_a_ca_file_it_is_called_with_that_of_the_system(
     HTTPClient("localhost", ssl=True, ssl_context_factory=factory).close()
     assert files[0] is None or Path(files[0]).is_file()
     assert files[1] == str(certificates.ca)
+
+
+@pytest.mark.parametrize("file", ["", "missing.pem"])
+def test_directories_of_the_environment(
+    file: str, certificates: Certificates, tls_nginx: TlsNginx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As OpenSSL has them: several, some of which may not be there, beside a file that need not be there either."""
+    monkeypatch.setenv("SSL_CERT_FILE", file and str(tmp_path / file))
+    monkeypatch.setenv("SSL_CERT_DIR", f"{tmp_path / 'missing'}:{hashed(certificates.ca)}")
+    for way in WAYS:
+        with client_of(tls_nginx.ports["valid"], way) as client:
+            assert client.get("/page").tls.verified is True
 
 
 def test_verify_names_the_ca_file(certificates: Certificates, tls_nginx: TlsNginx) -> None:
@@ -390,6 +405,17 @@ def test_the_certificate_of_a_client(encrypted: bool, tls_nginx: TlsNginx, certi
         assert "O=The Client" in facts(client)["client"]
 
 
+def test_the_password_of_a_key_is_not_shown(certificates: Certificates) -> None:
+    files = (str(certificates.client.chain), str(certificates.client_encrypted.key), PASSWORD)
+    named = dict(zip(("certfile", "keyfile", "password"), files, strict=True))
+    for options in ({"cert": files}, {"ssl_options": named}):
+        with HTTPClientPool(**options) as clients:
+            assert clients.client_args == options
+            pool = clients.get_client("https://localhost")._connection_pool
+            for thing in (clients.client_args, vars(pool)):
+                assert PASSWORD not in repr(thing)
+
+
 def test_the_log_of_keys(tls_nginx: TlsNginx, certificates: Certificates, tmp_path: Path) -> None:
     context = verifying(certificates)
     context.keylog_filename = str(tmp_path / "keys")
@@ -444,6 +470,93 @@ def test_a_change_of_the_context_holds_from_the_next_connection_on(
         second = client.get("/close/page")
         second.read()
         assert (first.tls.version, second.tls.version) == ("TLSv1.3", "TLSv1.2")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize(("checks", "shown"), [("chain", "untrusted"), ("name", "elsewhere")])
+def test_a_session_of_a_context_is_no_way_around_what_it_checks_by_now(
+    version: ssl.TLSVersion, checks: str, shown: str, certificates: Certificates
+) -> None:
+    """Whoever takes up a session is shown no certificate: what was not checked when it began never would be."""
+    context = verifying(certificates)
+    context.check_hostname = False
+    if checks == "chain":
+        context.verify_mode = ssl.CERT_NONE
+    server = getattr(certificates, shown).server(version)
+
+    def once(conn: Conn) -> None:
+        conn.read_request()
+        conn.respond(headers=[("Connection", "close")])
+
+    with (
+        Peer(once, tls=server) as peer,
+        closing(
+            HTTPClient("localhost", peer.port, ssl=True, insecure=True, ssl_context_factory=returning(context))
+        ) as client,
+    ):
+        for resumed in (False, True):
+            response = client.get("/")
+            response.read()
+            assert response.tls.resumed is resumed
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.check_hostname = checks == "name"
+        with pytest.raises(ssl.SSLCertVerificationError):
+            client.get("/")
+        check_whole(client)
+
+
+class Interrupt(BaseException):
+    """What a signal's handler may raise, wherever Python runs."""
+
+
+@pytest.mark.parametrize("method", ["do_handshake", "write", "read", "pending"])
+def test_what_a_signal_raises_in_the_context_comes_out(method: str, certificates: Certificates) -> None:
+    interrupted: list[str] = []
+
+    def interrupting(name: str) -> Callable[..., Any]:
+        def call(self: ssl.SSLObject, *arguments: Any) -> Any:
+            if name in interrupted:
+                interrupted.remove(name)
+                raise Interrupt
+            return getattr(ssl.SSLObject, name)(self, *arguments)
+
+        return call
+
+    context = verifying(certificates)
+    methods = {name: interrupting(name) for name in ("do_handshake", "write", "read", "pending")}
+    context.sslobject_class = type("Interrupted", (ssl.SSLObject,), methods)  # type: ignore[misc]
+    with (
+        Peer(serve_ok, tls=certificates.valid.server()) as peer,
+        closing(HTTPClient("localhost", peer.port, ssl=True, ssl_context_factory=returning(context))) as client,
+    ):
+        if method != "do_handshake":
+            client.get("/").read()
+        interrupted.append(method)
+        with pytest.raises(Interrupt):
+            client.get("/").read()
+        check_whole(client)
+        assert client.get("/again").read() == b"/again"
+
+
+def test_what_a_signal_raises_while_an_upload_is_stuck_comes_out(certificates: Certificates) -> None:
+    class Interrupted(ssl.SSLObject):
+        def read(self, *_: Any) -> bytes:  # type: ignore[override]
+            raise Interrupt
+
+    def deaf(conn: Conn) -> None:
+        conn.read_head()
+        conn.hung_up.wait()
+
+    context = verifying(certificates)
+    context.sslobject_class = Interrupted
+    with (
+        Peer(deaf, tls=certificates.valid.server()) as peer,
+        closing(HTTPClient("localhost", peer.port, ssl=True, ssl_context_factory=returning(context))) as client,
+    ):
+        with pytest.raises(Interrupt):
+            client.post("/", b"x" * BIG)
+        check_whole(client)
+        peer.conns[0].hung_up.set()
 
 
 def test_a_context_of_gevents(tls_nginx: TlsNginx, certificates: Certificates) -> None:
@@ -516,6 +629,22 @@ def test_the_name_of_a_clients_own_host_header(
         assert response.tls.peer_certificate == getattr(certificates, name).der
         assert response.tls.verified is True
         assert facts(client)["name"] == f"{name}.test"
+
+
+@both_ways
+@pytest.mark.parametrize("host", ["[::1]", "::1"])
+def test_an_address_with_and_without_brackets(
+    way: str, host: str, tls_nginx: TlsNginx, certificates: Certificates
+) -> None:
+    """URLs and Host headers have them, certificates have not."""
+    # A name that the certificate does not have: only what is said in its place can be verified.
+    port = tls_nginx.ports["valid"]
+    options = trusting(certificates, server_hostname=host)
+    with client_of(port, way, "a.test", ssl_options=options) as client:
+        assert client.get("/page").tls.verified is True
+    if way == "context":
+        with client_of(port, way, "a.test", headers={"Host": host}, ssl_options=trusting(certificates)) as client:
+            assert client.get("/page").tls.verified is True
 
 
 def test_server_hostname_is_stronger_than_a_host_header(tls_nginx: TlsNginx, certificates: Certificates) -> None:

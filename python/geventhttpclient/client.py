@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from geventhttpclient import _core
-from geventhttpclient._checks import check_count, check_host, check_port, check_timeouts
+from geventhttpclient._checks import check_count, check_host, check_port, check_timeouts, read_port, without_user
 from geventhttpclient._version import __version__
 from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool
 from geventhttpclient.header import Headers
@@ -82,7 +81,7 @@ class HTTPClient:
     def __init__(
         self,
         host: str,
-        port: int | None = None,
+        port: int | str | None = None,
         headers: HeadersDataType | None = None,
         block_size: int = BLOCK_SIZE,
         connection_timeout: float | None = ConnectionPool.DEFAULT_CONNECTION_TIMEOUT,
@@ -162,8 +161,7 @@ class HTTPClient:
         ssl.SSLError for one that holds no certificate, or no key that fits.
         """
         use_tls = ssl or ssl_options is not None
-        if port is None:
-            port = 443 if use_tls else 80
+        port = read_port(port, 443 if use_tls else 80)
         check_host("host", host)
         check_port("port", port)
         if version not in (self.HTTP_11, self.HTTP_10):
@@ -257,7 +255,7 @@ class HTTPClient:
         if not isinstance(url, URL):
             url = URL(url)
         if url.scheme not in (PROTO_HTTP, PROTO_HTTPS) or not url.host:
-            raise ValueError(f"Not an http or https URL with a host: {str(url)!r}")
+            raise ValueError(f"Not an http or https URL with a host: {without_user(str(url))!r}")
         use_tls = kw.pop("ssl", url.scheme == PROTO_HTTPS)
         if not use_tls:
             kw.pop("ssl_options", None)
@@ -318,20 +316,13 @@ class HTTPClient:
 
     def _timeouts(self, given: Timeouts) -> _core._Seconds:
         """All of a request's timeouts: those given, and the client's own for the rest."""
-        pool = self._connection_pool
-        own: Timeouts = {
-            "connection_timeout": pool.connection_timeout,
-            "network_timeout": pool.network_timeout,
-            "pool_timeout": pool.pool_timeout,
-            "total_timeout": pool.total_timeout,
-        }
+        names = ("connection_timeout", "network_timeout", "pool_timeout", "total_timeout")
+        own: dict[str, Any] = dict(zip(names, self._connection_pool._timeouts, strict=True))
         unknown = given.keys() - own.keys()
         if unknown:
             raise TypeError(f"no such timeout: {', '.join(sorted(unknown))}")
         own.update(given)
-        return check_timeouts(
-            own["connection_timeout"], own["network_timeout"], own["pool_timeout"], own["total_timeout"]
-        )
+        return check_timeouts(*own.values())
 
     def _build_request(
         self,
@@ -426,7 +417,11 @@ class HTTPClient:
 
 def _host_of(field: str) -> str:
     """The host in the value of a Host header."""
-    return re.sub(r":\d*$", "", field.strip())
+    field = field.strip()
+    host, _, port = field.rpartition(":")
+    is_port = not port or port.isdigit()
+    # An IPv6 address without brackets has no port.
+    return host if is_port and (":" not in host or host.endswith("]")) else field
 
 
 def _given(**arguments: Any) -> dict[str, Any]:
@@ -441,7 +436,7 @@ class HTTPClientPool:
     """
 
     def __init__(self, **kw: Any) -> None:
-        """The arguments of HTTPClient.from_url, kept in `client_args` without showing a proxy's credentials."""
+        """The arguments of HTTPClient.from_url, kept in `client_args` without showing credentials."""
         self.clients: dict[tuple[Any, ...], HTTPClient] = {}
         self.client_args = conceal(kw)
 

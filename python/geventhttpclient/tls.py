@@ -109,6 +109,8 @@ def _take_in(
     if not isinstance(verify, bool):
         if not isinstance(verify, (str, os.PathLike)):
             raise TypeError(f"verify must be True, False, or a file or directory of CA certificates, not {verify!r}")
+        if not os.fspath(verify):
+            raise ValueError("verify must not be empty: it names a file or a directory of CA certificates")
         if options.get("ca_certs") is not None:
             raise ValueError("verify and ssl_options both name the CA certificates")
         options["ca_certs"] = os.fspath(verify)
@@ -124,9 +126,7 @@ def _take_in(
 
 
 def _wishes(host: str, options: Mapping[str, Any], nameless: bool, unverified: bool) -> _Wishes:
-    ca_certs, certfile, keyfile = (
-        None if options.get(name) is None else os.fspath(options[name]) for name in ("ca_certs", "certfile", "keyfile")
-    )
+    ca_certs, certfile, keyfile = (_path(name, options.get(name)) for name in ("ca_certs", "certfile", "keyfile"))
     if keyfile is not None and certfile is None:
         raise ValueError("keyfile needs a certfile")
     if options.get("cert_reqs") not in (None, *ssl.VerifyMode):
@@ -138,7 +138,19 @@ def _wishes(host: str, options: Mapping[str, Any], nameless: bool, unverified: b
     name = options.get("server_hostname") or host
     if not isinstance(name, str):
         raise TypeError(f"server_hostname must be a str, not {name!r}")
+    if name.startswith("["):
+        # An address as URLs and Host headers write it; certificates do not.
+        name = name.strip("[]")
     return _Wishes(name, ca_certs, verify, cert, _version_of(options.get("ssl_version")))
+
+
+def _path(name: str, path: Any) -> str | None:
+    if path is None:
+        return None
+    try:
+        return os.fsdecode(path)
+    except TypeError:
+        raise TypeError(f"{name} must be a path, not {path!r}") from None
 
 
 def _files(wishes: _Wishes) -> dict[str, Any]:
@@ -168,23 +180,26 @@ def init_ssl_context(
     """A context from `factory`, made to do what `ssl_options` say.
 
     `factory` is called with `cafile=`; where it takes no such argument, without, and the certificates are loaded
-    afterwards. `ca_certs` is a file or a directory, None for `default_ca_file()`. With `check_hostname` the context
-    verifies, whatever it did before; without, it verifies what it did before but for the name. `options` and
-    `verify_flags` replace those of the context.
+    afterwards unless the context verifies nothing. `ca_certs` is a file or a directory, None for `default_ca_file()`.
+    With `check_hostname` the context verifies, whatever it did before; without, it verifies what it did before but for
+    the name. `options` and `verify_flags` replace those of the context.
     """
     ca_certs = ca_certs or default_ca_file()
-    kind = "capath" if ca_certs is not None and os.path.isdir(ca_certs) else "cafile"
+    kind = "capath" if ca_certs is not None and _names_directories(ca_certs) else "cafile"
+    to_be_loaded = False
     try:
         context = factory(**{kind: ca_certs})
     except TypeError:
         context = factory()
-        if ca_certs is not None:
-            context.load_verify_locations(**{kind: ca_certs})
+        to_be_loaded = ca_certs is not None
     if context is None:
         raise TypeError("ssl_context_factory must return an ssl.SSLContext, not None")
     context.check_hostname = check_hostname
     if check_hostname:
         context.verify_mode = ssl.CERT_REQUIRED
+    # It takes OpenSSL some 15 ms and half a megabyte for each context: not for one that verifies nothing.
+    if to_be_loaded and context.verify_mode != ssl.CERT_NONE:
+        context.load_verify_locations(**{kind: ca_certs})
     options = ssl_options or {}
     if options.get("certfile") is not None:
         context.load_cert_chain(options["certfile"], options.get("keyfile"), options.get("password"))
@@ -197,13 +212,19 @@ def init_ssl_context(
     return context
 
 
+def _names_directories(path: str) -> bool:
+    """Whether it is a directory, or several with colons between them, as OpenSSL has them in SSL_CERT_DIR."""
+    return not os.path.isfile(path) and any(map(os.path.isdir, path.split(os.pathsep)))
+
+
 def default_ca_file() -> str | None:
-    """The file that an SSLContext is told to trust: SSL_CERT_FILE, the system's, else that of certifi (Mozilla's)."""
-    named = os.environ.get("SSL_CERT_FILE")
-    if named:
-        return named
-    if os.environ.get("SSL_CERT_DIR"):
-        return os.environ["SSL_CERT_DIR"]
+    """What an SSLContext is told to trust: the file of SSL_CERT_FILE, the directories of SSL_CERT_DIR, the system's
+    file, else that of certifi (Mozilla's)."""
+    file, directories = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    if file and directories and not os.path.exists(file):
+        return directories
+    if file or directories:
+        return file or directories
     for bundle in _BUNDLES:
         if os.path.exists(bundle):
             return bundle

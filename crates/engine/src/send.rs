@@ -69,7 +69,9 @@ pub(crate) async fn send(
         Err(error) => match Box::pin(sender.last_words()).await {
             Ok(head) => Ok(Sent::Cut(head)),
             // An alert says why.
-            Err(why) if matches!(why.kind(), Kind::Tls(_)) => Err(SendError { error: why, nothing_left }),
+            Err(why) if matches!(why.kind(), Kind::Tls(_) | Kind::Io(_)) && !why.is_disconnect() => {
+                Err(SendError { error: why, nothing_left })
+            }
             Err(_) => Err(SendError { error, nothing_left }),
         },
     }
@@ -255,7 +257,15 @@ impl Sender<'_> {
             match self.connection.poll_fill(cx) {
                 Poll::Pending => break,
                 // No answer will come; whether the request still can go out, the writes will tell.
-                Poll::Ready(Ok(0) | Err(_)) => self.listening = false,
+                Poll::Ready(Ok(0)) => self.listening = false,
+                Poll::Ready(Err(error)) => {
+                    let error = self.connection.fail(error.into(), Phase::Send);
+                    // Anything else, a TLS alert say, is the end of the connection, and may be told only once.
+                    if !error.is_disconnect() {
+                        return Poll::Ready(Err(error));
+                    }
+                    self.listening = false;
+                }
                 Poll::Ready(Ok(_)) => {
                     if let Some(head) = self.final_head()? {
                         self.listening = false;

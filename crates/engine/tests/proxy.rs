@@ -224,6 +224,30 @@ mod connect {
     }
 
     #[test]
+    fn half_of_our_credentials_is_not_quoted_either() {
+        let secrets = Some(("user", "open sesame"));
+        let words =
+            |answer: String| refusal(Protocol::Http, "a.test", secrets, vec![Step::Head, send(answer), Step::Gone]);
+        let long = "x".repeat(506);
+        for said in ["open sesame", "dXNlcjpvcGVuIHNlc2FtZQ=="] {
+            for answer in [
+                format!("HTTP/1.1 407 {long}{said}\r\nContent-Length: 0\r\n\r\n"),
+                format!("HTTP/1.1 407 No\r\n\r\n{long}{said}"),
+                format!("HTTP/1.1 407 No\r\nContent-Length: 2000\r\n\r\n{long}{said}{}", "x".repeat(2000)),
+                // No more than this has come so far.
+                format!("HTTP/1.1 407 No\r\n\r\n{long}{}", &said[..5]),
+                format!("HTTP/1.1 407 No\r\nContent-Length: 2000\r\n\r\n{long}{}", &said[..5]),
+            ] {
+                let words = words(answer).words;
+                assert!(words.contains(&format!("{long}***")), "{words}");
+                assert!(!words.contains("open") && !words.contains("dXNl"), "{words}");
+            }
+        }
+        let whole = "HTTP/1.1 407 No\r\nContent-Length: 4\r\n\r\nzero".to_owned();
+        assert_eq!(words(whole).words, "407 No: zero");
+    }
+
+    #[test]
     fn what_comes_unasked_is_not_the_origins() {
         for behind in ["x", OK] {
             let script = vec![Step::Head, send(format!("{ESTABLISHED}{behind}")), Step::Gone];

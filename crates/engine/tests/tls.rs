@@ -265,6 +265,33 @@ fn less_is_checked_only_on_request() {
     assert!(matches!(unchecked_chain.kind(), Kind::Tls(_)));
 }
 
+/// Shows a certificate and signs with a key that is not its own.
+#[derive(Debug)]
+struct Impostor(Arc<rustls::sign::CertifiedKey>);
+
+impl rustls::server::ResolvesServerCert for Impostor {
+    fn resolve(&self, _: rustls::server::ClientHello<'_>) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        Some(self.0.clone())
+    }
+}
+
+#[test]
+fn a_certificate_without_its_key_is_refused_even_unverified() {
+    let (own, shown) = (KeyPair::generate().expect("a key"), KeyPair::generate().expect("a key"));
+    let params = CertificateParams::new(["a.test".to_owned()]).expect("a name");
+    let certificate = params.signed_by(&shown, &AUTHORITY.issuer).expect("a certificate");
+    let key = PrivateKeyDer::try_from(own.serialize_der()).expect("a key");
+    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key).expect("a key of a known kind");
+    let stolen = rustls::sign::CertifiedKey::new(vec![certificate.der().clone()], key);
+    for versions in [Versions::Tls12, Versions::Tls13] {
+        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().expect("versions").with_no_client_auth();
+        let config = Arc::new(builder.with_cert_resolver(Arc::new(Impostor(Arc::new(stolen.clone())))));
+        let error = refused(config, "a.test", &Options { verify: Verify::No, versions, ..Options::default() });
+        assert!(matches!(error.kind(), Kind::Tls(_)), "{error}");
+    }
+}
+
 #[test]
 fn versions_that_are_not_allowed_are_not_spoken() {
     for (versions, version) in [(Versions::Tls12, "TLSv1.2"), (Versions::Tls13, "TLSv1.3")] {

@@ -53,7 +53,8 @@ impl Pool {
         Pool { id, config: OnceLock::new(), closed: AtomicBool::new(false) }
     }
 
-    /// An SSLContext may lie where its callbacks lead to the pool.
+    /// An SSLContext may lie where its callbacks lead to the pool. Once it was used, the clients of threads hold it as
+    /// well, which the collector does not see: such a pool lives until it is closed.
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.config.get().map_or(Ok(()), |config| config.traverse(&visit))
     }

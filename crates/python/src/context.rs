@@ -32,8 +32,37 @@ pub(crate) struct ContextTls {
     session: Session,
 }
 
-/// The last `ssl.SSLSession`, None before there is one.
-type Session = Rc<RefCell<Option<Py<PyAny>>>>;
+/// The last `ssl.SSLSession`, and what was checked when it began; None before there is one.
+type Session = Rc<RefCell<Option<(Checks, Py<PyAny>)>>>;
+
+/// What a context checks: `verify_mode`, `check_hostname` and `verify_flags`, which may be changed at any time.
+///
+/// Whoever takes up a session is shown no certificate: it is as good as what was checked when it began.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Checks {
+    mode: i64,
+    name: bool,
+    flags: i64,
+}
+
+impl Checks {
+    fn of(context: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = context.py();
+        Ok(Checks {
+            mode: context.getattr(intern!(py, "verify_mode"))?.extract()?,
+            name: context.getattr(intern!(py, "check_hostname"))?.is_truthy()?,
+            flags: context.getattr(intern!(py, "verify_flags"))?.extract()?,
+        })
+    }
+
+    fn verify(self) -> Verify {
+        match (self.mode, self.name) {
+            (0, _) => Verify::No,
+            (_, true) => Verify::Full,
+            (_, false) => Verify::Chain,
+        }
+    }
+}
 
 impl ContextTls {
     pub(crate) fn new(context: Py<PyAny>, host: Option<String>) -> Self {
@@ -44,11 +73,10 @@ impl ContextTls {
 impl Tls for ContextTls {
     fn handshake(&self, stream: Stream) -> Handshake {
         let made = Python::attach(|py| ContextStream::new(py, self, stream));
-        let context = Python::attach(|py| self.context.clone_ref(py));
         Box::pin(async move {
             let mut stream = made.map_err(of_caller)?;
             poll_fn(|cx| stream.poll_handshake(cx)).await?;
-            let facts = Python::attach(|py| stream.facts(context.bind(py))).map_err(of_caller)?;
+            let facts = Python::attach(|py| stream.facts(py)).map_err(of_caller)?;
             Ok(Secured { stream: Stream::Layer(Box::new(stream)), facts: Rc::new(facts) })
         })
     }
@@ -73,8 +101,11 @@ struct ContextStream {
     is_dry: bool,
     /// Nothing was read of it yet.
     is_new: bool,
+    checks: Checks,
     /// Where its session is left for the next connection, until that is done for good.
     session: Option<Session>,
+    /// Raised where there was nobody to raise it to (a signal's handler may do so at any time): the next write does.
+    raised: Option<PyErr>,
 }
 
 /// What came of asking the SSLObject for something.
@@ -93,7 +124,11 @@ impl ContextStream {
         let bio = types::memory_bio(py)?;
         let (incoming, outgoing) = (bio.call0()?, bio.call0()?);
         let context = tls.context.bind(py);
-        let session = tls.session.borrow().as_ref().map(|session| session.clone_ref(py));
+        let checks = Checks::of(context)?;
+        let session = match &*tls.session.borrow() {
+            Some((then, session)) if *then == checks => Some(session.clone_ref(py)),
+            _ => None,
+        };
         let arguments = (&incoming, &outgoing, false, tls.host.as_deref(), session);
         let object = context.call_method1(intern!(py, "wrap_bio"), arguments)?;
         Ok(ContextStream {
@@ -106,26 +141,21 @@ impl ContextStream {
             scratch: Vec::new(),
             is_dry: false,
             is_new: true,
+            checks,
             session: Some(tls.session.clone()),
+            raised: None,
         })
     }
 
-    fn facts(&self, context: &Bound<'_, PyAny>) -> PyResult<Facts> {
-        let py = context.py();
+    fn facts(&self, py: Python<'_>) -> PyResult<Facts> {
         let object = self.object.bind(py);
-        let unverified = context.getattr(intern!(py, "verify_mode"))?.eq(0)?;
-        let verified = match context.getattr(intern!(py, "check_hostname"))?.is_truthy()? {
-            _ if unverified => Verify::No,
-            true => Verify::Full,
-            false => Verify::Chain,
-        };
         let cipher: Option<(String, String, u32)> = object.call_method0(intern!(py, "cipher"))?.extract()?;
         Ok(Facts {
             version: object.call_method0(intern!(py, "version"))?.extract::<Option<String>>()?.unwrap_or_default(),
             cipher: cipher.map(|(name, _, _)| name).unwrap_or_default(),
             alpn: object.call_method0(intern!(py, "selected_alpn_protocol"))?.extract()?,
             peer_certificate: object.call_method1(intern!(py, "getpeercert"), (true,))?.extract()?,
-            verified,
+            verified: self.checks.verify(),
             resumed: object.getattr(intern!(py, "session_reused"))?.is_truthy()?,
         })
     }
@@ -227,8 +257,23 @@ impl ContextStream {
     fn leave_session(&self) {
         if let Some(place) = &self.session {
             let session = Python::attach(|py| self.object.getattr(py, intern!(py, "session")).ok());
-            let before = place.replace(session);
+            let before = place.replace(session.map(|session| (self.checks, session)));
             drop(before);
+        }
+    }
+
+    /// Whether there is nothing to read, an end included.
+    fn has_nothing(&mut self) -> io::Result<bool> {
+        let more = !self.is_dry && Python::attach(|py| self.has_more(py)).map_err(io::Error::other)?;
+        // The stream below has something to say more often than not when it is a session ticket.
+        if self.stream.is_quiet() && !more {
+            return Ok(true);
+        }
+        let mut byte = [0; 1];
+        let mut room = ReadBuf::new(&mut byte);
+        match Pin::new(self).poll_read(&mut Context::from_waker(Waker::noop()), &mut room) {
+            Poll::Pending => Ok(true),
+            Poll::Ready(read) => read.map(|()| false),
         }
     }
 
@@ -258,18 +303,16 @@ fn classify<T>(py: Python<'_>, result: PyResult<T>) -> PyResult<Asked<T>> {
 
 impl Layer for ContextStream {
     fn is_quiet(&mut self) -> bool {
-        let more = !self.is_dry && Python::attach(|py| self.has_more(py)).unwrap_or(true);
         self.stream.look_again();
-        let mut byte = [0; 1];
-        let mut room = ReadBuf::new(&mut byte);
-        let mut cx = Context::from_waker(Waker::noop());
-        // The stream below has something to say more often than not when it is a session ticket.
-        let quiet = match self.stream.is_quiet() {
-            true if !more => true,
-            _ => Pin::new(&mut *self).poll_read(&mut cx, &mut room).is_pending(),
-        };
+        let quiet = self.has_nothing();
         self.forget_waiters();
-        quiet
+        quiet.unwrap_or_else(|error| {
+            // What is no word of TLS is not about the connection, and nobody's but the caller's.
+            self.raised = error.downcast::<PyErr>().ok().filter(|raised| {
+                Python::attach(|py| types::ssl_error(py).is_ok_and(|class| !raised.is_instance(py, class)))
+            });
+            self.raised.is_some()
+        })
     }
 
     fn look_again(&self) {
@@ -326,6 +369,9 @@ impl AsyncWrite for ContextStream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Some(raised) = self.raised.take() {
+            return Poll::Ready(Err(io::Error::other(raised)));
+        }
         // What was taken before goes first: no more than a piece is ever held.
         ready!(self.poll_drain(cx))?;
         let mut piece = Vec::with_capacity(bufs.iter().map(|buf| buf.len()).sum::<usize>().min(PIECE));

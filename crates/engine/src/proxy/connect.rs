@@ -13,7 +13,7 @@ use crate::stream::Stream;
 use crate::timers::{Deadline, Patience};
 use crate::{Config, Connection, Error, Kind, Phase, Reactor};
 
-/// How much of a refusal's body an error may quote, in bytes.
+/// How much of a refusal's reason, and of its body, an error may quote, in characters.
 const QUOTED: usize = 512;
 
 /// How long to wait for that much. Whoever is refused wants to know soon rather than all.
@@ -63,7 +63,7 @@ fn no_answer(error: Error, proxy: &Proxy, config: &Config) -> Kind {
         Kind::Closed => refused(config, "it closed the connection instead of an answer"),
         Kind::Response(error) => {
             let words = format!("its answer is not good HTTP: {error}");
-            refused(config, proxy.quote(words.as_bytes()))
+            refused(config, proxy.quote(words.as_bytes(), false, QUOTED))
         }
         kind => kind,
     }
@@ -72,8 +72,7 @@ fn no_answer(error: Error, proxy: &Proxy, config: &Config) -> Kind {
 /// The status line's, and as much of a body of plain text as is here or comes at once.
 #[cold]
 async fn words(proxy: &Proxy, connection: &mut Connection, head: &ResponseHead) -> String {
-    let reason = head.reason();
-    let reason = proxy.quote(reason.get(..QUOTED).unwrap_or(reason));
+    let reason = proxy.quote(head.reason(), false, QUOTED);
     let status = format!("{} {reason}", head.status);
     let quoted = Box::pin(body(proxy, connection, head)).await;
     let separator = if quoted.is_empty() { "" } else { ": " };
@@ -82,7 +81,7 @@ async fn words(proxy: &Proxy, connection: &mut Connection, head: &ResponseHead) 
 
 async fn body(proxy: &Proxy, connection: &mut Connection, head: &ResponseHead) -> String {
     let length = match Framing::of(Asked::Other, head) {
-        Ok(Framing::Counted(length)) => Some(usize::try_from(length).unwrap_or(usize::MAX).min(QUOTED)),
+        Ok(Framing::Counted(length)) => Some(usize::try_from(length).unwrap_or(usize::MAX)),
         Ok(Framing::UntilClose) => None,
         _ => return String::new(),
     };
@@ -90,14 +89,15 @@ async fn body(proxy: &Proxy, connection: &mut Connection, head: &ResponseHead) -
         return String::new();
     }
     connection.patience.set(None, Deadline::of_dial(Instant::now(), QUOTE_WAIT));
-    while connection.buffer.len() < length.unwrap_or_default() {
+    while connection.buffer.len() < length.unwrap_or_default().min(QUOTED) {
         match poll_fn(|cx| connection.poll_fill_patiently(cx, Phase::Proxy)).await {
             Ok(1..) => {}
             _ => break,
         }
     }
     let here = connection.buffer.len();
-    proxy.quote(connection.buffer.get(..here.min(length.unwrap_or(QUOTED))).unwrap_or_default())
+    let said = connection.buffer.get(..here.min(length.unwrap_or(here))).unwrap_or_default();
+    proxy.quote(said, length.is_none_or(|length| here < length), QUOTED)
 }
 
 /// Whether a person could read it in an error: text that is not HTML.

@@ -93,19 +93,32 @@ impl Proxy {
         authority(&self.host, self.port)
     }
 
-    /// What it said, in one line. A proxy may well repeat what it was sent: our credentials are no part of it.
-    fn quote(&self, said: &[u8]) -> String {
+    /// What it said, in one line of at most so many characters; `cut` is whether it may have said more. A proxy may well
+    /// repeat what it was sent: our credentials are no part of it, nor is the first half of them where it was cut.
+    fn quote(&self, mut said: &[u8], cut: bool, most: usize) -> String {
+        let secrets: Vec<String> = match &self.credentials {
+            Some(credentials) => vec![credentials.basic(), credentials.password.clone()],
+            None => Vec::new(),
+        };
+        let secrets = || secrets.iter().filter(|secret| !secret.is_empty());
+        let begun = if cut { secrets().map(|secret| begun(said, secret.as_bytes())).max().unwrap_or(0) } else { 0 };
+        said = said.get(..said.len() - begun).unwrap_or_default();
         let mut text = String::from_utf8_lossy(said).into_owned();
-        if let Some(credentials) = &self.credentials {
-            for secret in [&credentials.basic(), &credentials.password] {
-                if !secret.is_empty() {
-                    text = text.replace(secret.as_str(), "***");
-                }
-            }
+        for secret in secrets() {
+            text = text.replace(secret.as_str(), "***");
+        }
+        if begun > 0 {
+            text.push_str("***");
         }
         let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
-        words.collect::<Vec<_>>().join(" ")
+        words.collect::<Vec<_>>().join(" ").chars().take(most).collect()
     }
+}
+
+/// How many bytes of a secret stand at the end of what was said, with the rest of it missing.
+fn begun(said: &[u8], secret: &[u8]) -> usize {
+    let is_end = |length: &usize| secret.get(..*length).is_some_and(|start| said.ends_with(start));
+    (1..secret.len()).rev().find(is_end).unwrap_or(0)
 }
 
 /// A proxy's answer, where it was not a connection.

@@ -90,7 +90,8 @@ impl TlsClient {
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
         if std::env::var_os("SSLKEYLOGFILE").is_some_and(|path| !path.is_empty()) {
             // As Python's default contexts do, for whoever wants to read his own traffic.
-            config.key_log = Arc::new(KeyLogFile::new());
+            static KEY_LOG: LazyLock<Arc<KeyLogFile>> = LazyLock::new(|| Arc::new(KeyLogFile::new()));
+            config.key_log = KEY_LOG.clone();
         }
         Ok(TlsClient { config: Arc::new(config), name, verify })
     }

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
+use openssl_probe::ProbeResult;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls_native_certs::{load_certs_from_paths, load_native_certs};
@@ -33,11 +34,14 @@ enum Source {
     Path(PathBuf, Stamp),
 }
 
-/// A file that is written anew has another one.
+/// A file that is written anew, or put in the place of another, has another one, whatever date it was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Stamp {
+    /// Device and number.
+    file: (u64, u64),
     length: u64,
-    modified: Option<SystemTime>,
+    /// Of the content, and of anything: in seconds and nanoseconds.
+    changed: [(i64, i64); 2],
 }
 
 impl Stamp {
@@ -48,7 +52,11 @@ impl Stamp {
 
 impl From<&Metadata> for Stamp {
     fn from(metadata: &Metadata) -> Self {
-        Stamp { length: metadata.len(), modified: metadata.modified().ok() }
+        Stamp {
+            file: (metadata.dev(), metadata.ino()),
+            length: metadata.len(),
+            changed: [(metadata.mtime(), metadata.mtime_nsec()), (metadata.ctime(), metadata.ctime_nsec())],
+        }
     }
 }
 
@@ -89,7 +97,12 @@ impl Roots {
                 (load_certs_from_paths(Some(path), None).certs, path.display().to_string())
             }
             Source::Default([None, None]) => {
-                let found = load_native_certs().certs;
+                let mut found = load_native_certs().certs;
+                if found.is_empty() {
+                    // A variable that is set and empty is a path to it, and none to OpenSSL.
+                    let ProbeResult { cert_file, cert_dir, .. } = openssl_probe::probe();
+                    found = load_certs_from_paths(cert_file.as_deref(), cert_dir.first().map(PathBuf::as_path)).certs;
+                }
                 let store = store_of(&found);
                 return Ok(if store.is_empty() { Roots::mozilla() } else { Roots { store, picked: Vec::new() } });
             }
