@@ -2,15 +2,16 @@
 
 import ssl
 from collections.abc import Iterable
-from typing import Any, Protocol, SupportsIndex, TypeVar
+from typing import Any, Protocol, SupportsIndex, TypeVar, final
 
-from _typeshed import WriteableBuffer
+from _typeshed import ReadableBuffer, WriteableBuffer
 from typing_extensions import Self, disjoint_base
 
 from geventhttpclient.header import Headers, HeadersDataType
 
 __all__ = [
     "ConnectionPool",
+    "Decoder",
     "HTTPResponseParser",
     "Message",
     "_after_fork_in_child",
@@ -21,6 +22,7 @@ __all__ = [
     "authority_with_host",
     "authority_with_port",
     "authority_with_user",
+    "decode",
     "encode_head",
     "host_to_ascii",
     "path_append",
@@ -130,6 +132,15 @@ class Message(HTTPResponseParser):
     def _read_available(self, length: int) -> bytes: ...
     def release(self) -> None: ...
 
+@final
+class Decoder:
+    def __new__(cls, content_encoding: str, limit: int | None = None) -> Self: ...
+    @property
+    def unknown(self) -> str | None: ...
+    def feed(self, data: ReadableBuffer) -> bytes: ...
+    def finish(self) -> bytes: ...
+
+def decode(content_encoding: str, data: ReadableBuffer, limit: int | None = None) -> bytes: ...
 def encode_head(
     method: str,
     target: str,

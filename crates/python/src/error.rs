@@ -7,7 +7,7 @@ use engine::tls::TlsError;
 use engine::{Error, Kind};
 use pyo3::exceptions::{PyConnectionAbortedError, PyOSError, PyRuntimeError, PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
-use wire::ResponseError;
+use wire::{CodingError, ResponseError};
 
 use crate::types;
 
@@ -57,6 +57,15 @@ fn response_error_with(py: Python<'_>, error: &ResponseError, text: String) -> P
         _ => Closed::No,
     };
     of_response(py, which, (text, error.code()))
+}
+
+/// `zlib.error`, whatever the coding: it is what programs catch for a body that cannot be decoded.
+#[cold]
+pub(crate) fn coding_error(py: Python<'_>, error: &CodingError) -> PyErr {
+    match types::zlib_error(py) {
+        Ok(class) => PyErr::from_type(class.clone(), (error.to_string(),)),
+        Err(error) => error,
+    }
 }
 
 /// `ProxyError(text)` with its `status`.

@@ -8,6 +8,7 @@
 mod body;
 mod bytes;
 mod client;
+mod coding;
 mod config;
 mod context;
 mod deadline;
@@ -31,6 +32,8 @@ mod _core {
 
     #[pymodule_export]
     use super::client::{Pool, encode_head};
+    #[pymodule_export]
+    use super::coding::{Decoder, decode};
     #[pymodule_export]
     use super::hub::{after_fork_in_child, at_exit, runtime_statistics};
     #[pymodule_export]

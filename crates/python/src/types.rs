@@ -34,4 +34,5 @@ borrowed! {
     ssl_zero_return = "ssl"."SSLZeroReturnError" as PyType;
     file_io = "io"."FileIO" as PyType;
     timeout = "gevent"."Timeout" as PyType;
+    zlib_error = "zlib"."error" as PyType;
 }

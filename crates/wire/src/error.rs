@@ -1,5 +1,7 @@
-//! What can be wrong with a message, sorted by who is to blame: [`RequestError`] is the caller's, [`ResponseError`] the
-//! peer's.
+//! What can be wrong with a message, sorted by who is to blame: [`RequestError`] is the caller's, [`ResponseError`] and
+//! [`CodingError`] are the peer's.
+
+use crate::coding::{Coding, MOST_CODINGS};
 
 /// The caller asked for a request that must not be sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -97,4 +99,31 @@ impl ResponseError {
             | ResponseError::TrailersTooLarge(_) => 24,
         }
     }
+}
+
+/// The peer sent a body that is not coded as it says, or one that grows beyond what was allowed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CodingError {
+    /// The body ended before the coding's stream did.
+    #[error("{0}: the body ends before the stream does")]
+    CutShort(Coding),
+    /// Not what the coding looks like, or a checksum that does not fit.
+    #[error("{coding}: {words}")]
+    Damaged {
+        /// What the body was said to be.
+        coding: Coding,
+        /// What is wrong with it, in the decoder's words.
+        words: String,
+    },
+    /// More than [`coding`](crate::coding) allows for what was sent, or than the limit that was given.
+    #[error("{coding}: the body decodes to more than the {allowed} bytes that are allowed")]
+    TooLarge {
+        /// The coding whose stage made too much.
+        coding: Coding,
+        /// In bytes.
+        allowed: u64,
+    },
+    /// More than [`MOST_CODINGS`].
+    #[error("Content-Encoding: {0} codings, and at most {MOST_CODINGS} are undone")]
+    TooMany(usize),
 }
