@@ -12,7 +12,8 @@ import gevent
 import pytest
 
 from geventhttpclient import HTTPClient, auth
-from geventhttpclient.auth import BasicAuth, Challenge, DigestAuth, netrc_auth, parse_challenges, resolve_auth
+from geventhttpclient.auth import BasicAuth, DigestAuth, netrc_auth, resolve_auth
+from geventhttpclient.challenge import Challenge, parse_challenges
 from tests.peer import Conn, Peer
 
 # ---------------------------------------------------------------------------------------------------------------- Basic
@@ -64,32 +65,36 @@ def test_resolve_auth_refuses_the_rest_and_tells_no_secret(wrong: object) -> Non
 # ----------------------------------------------------------------------------------------------------------- challenges
 
 
+def challenge(scheme: str, token: str | None = None, params: dict[str, str] | None = None) -> Challenge:
+    return Challenge(scheme, token, params or {})
+
+
 @pytest.mark.parametrize(
     ("field", "challenges"),
     [
         ("", []),
-        ("Negotiate", [Challenge("negotiate")]),
-        ("NTLM TlRMTVNTUAAB==", [Challenge("ntlm", "TlRMTVNTUAAB==")]),
-        ('Basic realm="a, b"', [Challenge("basic", None, {"realm": "a, b"})]),
-        (r'Basic Realm="a \"b\" \\"', [Challenge("basic", None, {"realm": r'a "b" \ '.strip()})]),
-        ("Basic realm = x", [Challenge("basic", None, {"realm": "x"})]),
+        ("Negotiate", [challenge("negotiate")]),
+        ("NTLM TlRMTVNTUAAB==", [challenge("ntlm", "TlRMTVNTUAAB==")]),
+        ('Basic realm="a, b"', [challenge("basic", None, {"realm": "a, b"})]),
+        (r'Basic Realm="a \"b\" \\"', [challenge("basic", None, {"realm": r'a "b" \ '.strip()})]),
+        ("Basic realm = x", [challenge("basic", None, {"realm": "x"})]),
         # RFC 9110 section 11.6.1 gives this one, where commas part both parameters and challenges.
         (
             'Basic realm="simple", Newauth realm="apps", type=1, title="Login to \\"apps\\""',
             [
-                Challenge("basic", None, {"realm": "simple"}),
-                Challenge("newauth", None, {"realm": "apps", "type": "1", "title": 'Login to "apps"'}),
+                challenge("basic", None, {"realm": "simple"}),
+                challenge("newauth", None, {"realm": "apps", "type": "1", "title": 'Login to "apps"'}),
             ],
         ),
-        ("Negotiate, NTLM", [Challenge("negotiate"), Challenge("ntlm")]),
+        ("Negotiate, NTLM", [challenge("negotiate"), challenge("ntlm")]),
         (
             ", ,Negotiate abc=,, Basic realm=x,",
-            [Challenge("negotiate", "abc="), Challenge("basic", None, {"realm": "x"})],
+            [challenge("negotiate", "abc="), challenge("basic", None, {"realm": "x"})],
         ),
-        ('Digest realm="a", realm="b"', [Challenge("digest", None, {"realm": "a"})]),
+        ('Digest realm="a", realm="b"', [challenge("digest", None, {"realm": "a"})]),
         # What is broken counts for nothing, what was whole before it does.
-        ('Basic realm="a", Digest realm="b', [Challenge("basic", None, {"realm": "a"})]),
-        ('Basic realm="a", Digest nonce=@', [Challenge("basic", None, {"realm": "a"})]),
+        ('Basic realm="a", Digest realm="b', [challenge("basic", None, {"realm": "a"})]),
+        ('Basic realm="a", Digest nonce=@', [challenge("basic", None, {"realm": "a"})]),
         ('Basic realm="a\x00"', []),
         ('Basic realm="a\r\nX: y"', []),
         ("realm=x", []),
@@ -118,7 +123,11 @@ def test_hostile_challenges_take_linear_time(piece: str) -> None:
 
 
 def cnonce_is(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    monkeypatch.setattr(auth.secrets, "token_hex", lambda size: value)
+    class Fixed(bytes):
+        def hex(self) -> str:  # type: ignore[override]
+            return value
+
+    monkeypatch.setattr(auth.os, "urandom", Fixed)
 
 
 def said(authorization: str | None) -> dict[str, str]:

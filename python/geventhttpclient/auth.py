@@ -1,23 +1,20 @@
-"""Who is asking: Basic (RFC 7617) and Digest (RFC 7616) authentication, the challenges they answer, and netrc files.
+"""Who is asking: Basic (RFC 7617) and Digest (RFC 7616) authentication, and netrc files.
 
 Nothing here sends anything: a challenge goes in, the value of an Authorization field comes out.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import netrc
 import os
-import re
-import secrets
-import unicodedata
 from base64 import b64encode
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from urllib.parse import quote
+from typing import TYPE_CHECKING, NamedTuple
 
-__all__ = ["AuthValue", "BasicAuth", "Challenge", "DigestAuth", "netrc_auth", "parse_challenges", "resolve_auth"]
+if TYPE_CHECKING:
+    from geventhttpclient.challenge import Challenge
+
+__all__ = ["AuthValue", "BasicAuth", "DigestAuth", "netrc_auth", "resolve_auth"]
 
 _LATIN = "iso-8859-1"
 _UTF8 = "utf-8"
@@ -95,6 +92,8 @@ def netrc_auth(host: str) -> tuple[str, str] | None:
     The file is that which NETRC names, else `~/.netrc` or `~/_netrc`. One that is missing, unreadable or malformed
     counts for none: it was not written for us, and a request can do without it.
     """
+    import netrc
+
     named = os.environ.get("NETRC")
     for path in [named] if named is not None else ["~/.netrc", "~/_netrc"]:
         try:
@@ -107,65 +106,6 @@ def netrc_auth(host: str) -> tuple[str, str] | None:
     return None
 
 
-@dataclass(frozen=True)
-class Challenge:
-    """What a server wants: a scheme in lower case, with either a token or parameters by lower-case name."""
-
-    scheme: str
-    token: str | None = None
-    params: dict[str, str] = field(default_factory=dict)
-
-
-_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_SEPARATOR = re.compile(r"[ \t,]*")
-_PARAM = re.compile(rf'({_TOKEN})[ \t]*=[ \t]*(?:({_TOKEN})|"([^"\\]*(?:\\.[^"\\]*)*)")[ \t]*(?=,|\Z)', re.DOTALL)
-_SCHEME = re.compile(rf"({_TOKEN})(?:[ \t]+|(?=,)|\Z)")
-_TOKEN68 = re.compile(r"([A-Za-z0-9\-._~+/]+=*)[ \t]*(?=,|\Z)")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-
-
-def parse_challenges(fields: str | Iterable[str]) -> list[Challenge]:
-    """The challenges in the lines of WWW-Authenticate or Proxy-Authenticate (RFC 9110 section 11.6.1), in order.
-
-    A line that breaks the grammar ends there: what came whole before that counts. Of a parameter that is repeated, the
-    first counts. Control characters are never part of a value.
-    """
-    challenges: list[Challenge] = []
-    for line in [fields] if isinstance(fields, str) else fields:
-        challenges += _parse_line(line)
-    return challenges
-
-
-def _parse_line(line: str) -> list[Challenge]:
-    found: list[Challenge] = []
-    at = _end(_SEPARATOR, line, 0)
-    while at < len(line):
-        # `a = b` goes with the scheme before it; a scheme has no "=" behind it.
-        param = _PARAM.match(line, at)
-        if param is not None and found and found[-1].token is None:
-            name, token, quoted = param.groups()
-            value = token if token is not None else re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL)
-            if _CONTROL.search(value.replace("\t", " ")):
-                return found[:-1]
-            found[-1].params.setdefault(name.lower(), value)
-            at = param.end()
-        else:
-            scheme = _SCHEME.match(line, at) if param is None else None
-            if scheme is None:
-                return found[:-1]
-            at = scheme.end()
-            token68 = _TOKEN68.match(line, at)
-            found.append(Challenge(scheme[1].lower(), token68[1] if token68 else None))
-            at = token68.end() if token68 else at
-        at = _end(_SEPARATOR, line, at)
-    return found
-
-
-def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
-    match = pattern.match(text, at)
-    return at if match is None else match.end()
-
-
 def _encoding_of(text: str) -> str:
     try:
         text.encode(_LATIN)
@@ -174,30 +114,15 @@ def _encoding_of(text: str) -> str:
     return _LATIN
 
 
-def _md5(data: bytes) -> str:
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _sha512_256(data: bytes) -> str:
-    return hashlib.new("sha512_256", data).hexdigest()
-
-
-# From the weakest to the strongest (RFC 7616 section 6.1).
-_HASHES: dict[str, Callable[[bytes], str]] = {"MD5": _md5, "SHA-256": _sha256}
-if "sha512_256" in hashlib.algorithms_available:
-    _HASHES["SHA-512-256"] = _sha512_256
+# By what hashlib calls them, from the weakest to the strongest (RFC 7616 section 6.1).
+_HASHES = {"MD5": "md5", "SHA-256": "sha256", "SHA-512-256": "sha512_256"}
 _STRENGTH = {name: strength for strength, name in enumerate(_HASHES)}
 
 # Realms that a DigestAuth remembers the nonces of. A server may call itself something else each time.
 _MOST_REALMS = 64
 
 
-@dataclass(frozen=True)
-class _Nonce:
+class _Nonce(NamedTuple):
     """A server's nonce, and all that answers to it have in common."""
 
     realm: str
@@ -207,9 +132,9 @@ class _Nonce:
     qop: bool
     user_hash: bool
     utf8: bool
-    client: str = field(default_factory=lambda: secrets.token_hex(16))
+    client: str
     # Counted by one call that no other thread or greenlet can come between.
-    count: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    counter: itertools.count[int]
 
     @property
     def hash_name(self) -> str:
@@ -218,6 +143,9 @@ class _Nonce:
     @property
     def is_session(self) -> bool:
         return (self.algorithm or "").upper().endswith("-SESS")
+
+    def says_the_same_as(self, other: _Nonce) -> bool:
+        return self[:-2] == other[:-2]  # all but what is ours, client and counter
 
     @classmethod
     def of(cls, challenge: Challenge) -> _Nonce | None:
@@ -236,8 +164,10 @@ class _Nonce:
             bool(qops),
             given.get("userhash", "").lower() == "true",
             given.get("charset", "").upper() == "UTF-8",
+            os.urandom(16).hex(),
+            itertools.count(1),
         )
-        return nonce if nonce.hash_name in _HASHES else None
+        return nonce if nonce.hash_name in _known_hashes() else None
 
 
 class DigestAuth:
@@ -287,6 +217,8 @@ class DigestAuth:
         None where there is nothing to be answered, or where the server has said no to an answer: then `sent` was for
         the same realm and the nonce has not grown old. A server may call each nonce old: whoever calls sets an end.
         """
+        from geventhttpclient.challenge import parse_challenges
+
         offered = [(challenge, _Nonce.of(challenge)) for challenge in parse_challenges(challenges)]
         answerable = [(challenge, nonce) for challenge, nonce in offered if nonce is not None]
         if not answerable:
@@ -296,7 +228,7 @@ class DigestAuth:
         if sent is not None and _was_refused(sent, challenge):
             return None
         known = self._nonces.pop((origin, nonce.realm), None)
-        if known is not None and _is_same(known, nonce):
+        if known is not None and known.says_the_same_as(nonce):
             nonce = known  # its count goes on
         self._nonces[origin, nonce.realm] = nonce
         while len(self._nonces) > _MOST_REALMS:
@@ -304,16 +236,16 @@ class DigestAuth:
         return self._authorization(nonce, method, uri)
 
     def _authorization(self, nonce: _Nonce, method: str, uri: str) -> str:
-        digest = _HASHES[nonce.hash_name]
+        digest = _digest_by(_HASHES[nonce.hash_name])
         encoding = _UTF8 if nonce.utf8 else _encoding_of(self._username + self._password)
         username, password = self._username, self._password
         if nonce.utf8:
-            username, password = unicodedata.normalize("NFC", username), unicodedata.normalize("NFC", password)
+            username, password = _normalized(username), _normalized(password)
         name = username.encode(encoding)
         # Header fields are read as Latin-1: this is the realm as it was sent.
         realm = nonce.realm.encode(_encoding_of(nonce.realm))
 
-        count = f"{next(nonce.count):08x}"
+        count = f"{next(nonce.counter):08x}"
         secret = digest(b":".join((name, realm, password.encode(encoding))))
         if nonce.is_session:
             secret = digest(f"{secret}:{nonce.value}:{nonce.client}".encode(_LATIN))
@@ -325,6 +257,8 @@ class DigestAuth:
         if nonce.user_hash:
             fields = [f'username="{digest(name + b":" + realm)}"']
         elif nonce.utf8 and not username.isascii():
+            from urllib.parse import quote
+
             fields = [f"username*=UTF-8''{quote(username, safe='')}"]
         else:
             fields = [f"username={_quoted(name.decode(_LATIN))}"]
@@ -343,20 +277,33 @@ class DigestAuth:
         return "Digest " + ", ".join(fields)
 
 
+def _known_hashes() -> set[str]:
+    import hashlib
+
+    return {name for name, known in _HASHES.items() if known in hashlib.algorithms_available}
+
+
+def _digest_by(name: str) -> Callable[[bytes], str]:
+    import hashlib
+
+    return lambda data: hashlib.new(name, data, usedforsecurity=False).hexdigest()
+
+
+def _normalized(text: str) -> str:
+    import unicodedata
+
+    return unicodedata.normalize("NFC", text)
+
+
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
-def _is_same(one: _Nonce, other: _Nonce) -> bool:
-    def facts(nonce: _Nonce) -> tuple[object, ...]:
-        return (nonce.value, nonce.opaque, nonce.algorithm, nonce.qop, nonce.user_hash, nonce.utf8)
-
-    return facts(one) == facts(other)
-
-
 def _was_refused(sent: str, challenge: Challenge) -> bool:
     """Whether the server has seen an answer of ours that ought to have been good, and did not like it."""
+    from geventhttpclient.challenge import parse_challenges
+
     for said in parse_challenges(sent):  # credentials have the grammar of a challenge
         if said.scheme != "digest" or said.params.get("realm") != challenge.params["realm"]:
             continue

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import mimetypes
 import os
 import re
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -61,7 +59,7 @@ class Multipart:
                 boundaries += [] if own_boundary is None else [own_boundary]
         if len(set(boundaries)) > 1:
             raise ValueError(f"files name different boundaries: {boundaries!r}")
-        self.boundary = boundaries[0] if boundaries else secrets.token_hex(16)
+        self.boundary = boundaries[0] if boundaries else os.urandom(16).hex()
         if not isinstance(self.boundary, str) or not _BOUNDARY.fullmatch(self.boundary):
             raise ValueError(f"boundary must be 1 to 70 characters of those that RFC 2046 lists, not {self.boundary!r}")
         self._parts = parts
@@ -312,6 +310,8 @@ def _guess_filename(file: Any) -> str | None:
 
 
 def _guess_type(filename: str | bytes) -> str:
+    import mimetypes
+
     kind, coding = mimetypes.guess_type(os.path.basename(os.fsdecode(filename)), strict=False)
     # The type of an archive.tar.gz is that of what is in it: no name for those bytes.
     return kind if kind is not None and coding is None else _UNKNOWN_TYPE
