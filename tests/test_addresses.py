@@ -151,6 +151,27 @@ def test_a_subclass_has_the_order_in_its_hands(monkeypatch: pytest.MonkeyPatch) 
         assert (len(peer.conns), len(peer6.conns)) == (1, 0)
 
 
+def test_a_subclass_decides_who_is_connected_to(monkeypatch: pytest.MonkeyPatch, names: Resolver) -> None:
+    """The host of the request stays the one that is asked; it need not have an address."""
+
+    class Elsewhere(ConnectionPool):
+        def __init__(self, _host: str, _port: int, *origin: Any, **others: Any) -> None:
+            super().__init__("elsewhere.test", peer.port, *origin, **others)
+
+    class Pinned(Elsewhere):
+        def _resolve(self) -> list[Entry]:
+            return [entry("127.0.0.1", self._connection_port)]
+
+    names.known["elsewhere.test"] = ["127.0.0.1"]
+    with Peer(serve_ok, serve_ok) as peer:
+        for pool in (Elsewhere, Pinned):
+            monkeypatch.setattr(client_module, "ConnectionPool", pool)
+            with HTTPClient("a.test", 81) as client:
+                assert client.get("/").read() == b"/"
+        assert {request.get("Host") for request in peer.requests} == {"a.test:81"}
+    assert [host for host, *_ in names.asked] == ["elsewhere.test"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="all of 127.0.0.0/8 is loopback on Linux only")
 def test_a_silent_address_is_overtaken() -> None:
     """After 250 ms, in which others have their turn; its own attempt is given up."""
@@ -175,6 +196,15 @@ def test_an_override_is_taken_in_the_place_of_the_resolver(names: Resolver) -> N
             with HTTPClient("a.TEST", peer.port, resolve={key: "127.0.0.1"}) as client:
                 assert client.get("/").read() == b"/"
         assert {request.get("Host") for request in peer.requests} == {f"a.TEST:{peer.port}"}
+    assert names.asked == []
+
+
+def test_an_override_of_a_name_beyond_ascii(names: Resolver) -> None:
+    """Nobody is asked for a name that was to be taken from here, however it is written."""
+    with Peer() as peer:
+        for key in ("bücher.test", "BÜCHER.test", "xn--bcher-kva.test"):
+            with HTTPClient("bücher.test", peer.port, resolve={f"{key}:{peer.port}": "127.0.0.1"}) as client:
+                assert client.get("/").read() == b"/"
     assert names.asked == []
 
 

@@ -23,6 +23,7 @@ from geventhttpclient import HTTPClient
 from geventhttpclient import client as client_module
 from geventhttpclient.client import HTTPClientPool
 from geventhttpclient.header import Headers
+from geventhttpclient.proxy import Proxy
 from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError, HTTPSocketPoolResponse
 from geventhttpclient.url import URL
 from tests.conftest import Nginx
@@ -318,6 +319,30 @@ def test_targets(target: str, wanted: str) -> None:
 def test_an_absolute_uri_of_another_origin_is_refused(target: str) -> None:
     with pytest.raises(ValueError, match="Invalid host in URL"):
         build(target=target, port=81)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: HTTPClient("http://user:hidden@example.org"),
+        lambda: HTTPClient.from_url("ftp://user:hid://den@example.org/"),
+        lambda: HTTPClient.from_url("http://user:hidden@/"),
+        lambda: HTTPClient("example.org", proxy_host="http://user:hidden@proxy", proxy_port=3128),
+        lambda: HTTPClient("example.org", proxy_host="user:hidden@proxy", proxy_port=3128),
+        lambda: HTTPClient("example.org", proxy_host="proxy", proxy_port="user:hidden@3128"),
+        lambda: Proxy("http://user:hidden@proxy", "proxy", 3128),
+        lambda: Proxy("http", "user:hidden@proxy", 3128),
+        lambda: build(target="http://user:hidden@example.org/"),
+        lambda: build(target="http://user:hid@den@other.org/"),
+        lambda: build(headers={"Authorization": "Bearer hidden\u20ac"}),
+        lambda: build(headers={"Authorization": "Bearer hidden\ud800"}),
+        lambda: build(headers={"Authorization": "Bearer hidden\n"}),
+    ],
+)
+def test_no_secret_is_in_an_error(call: Callable[[], object]) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        call()
+    assert not re.search("hid|den@", repr(caught.value)), caught.value
 
 
 BAD_TARGETS = ["/a b", " /", "/ ", "/\r\nX: y", "/\n", "/\0", "/\t", "/\x7f", "//evil.org/", "//", "/\u2603"]

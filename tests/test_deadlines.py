@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -304,6 +306,21 @@ def test_wrong_types(name: str, value: Any) -> None:
         HTTPClient("127.0.0.1", 1, **{name: value})
     with HTTPClient("127.0.0.1", 1) as client, pytest.raises(TypeError, match=name):
         client.get("/", **{name: value})
+
+
+class Number:
+    """Like those of numpy: a number of no class of Python's."""
+
+    def __float__(self) -> float:
+        return LIMIT
+
+
+@pytest.mark.parametrize("value", [Decimal(str(LIMIT)), Fraction(LIMIT), Number()], ids=lambda v: type(v).__name__)
+def test_numbers_of_other_classes(value: Any) -> None:
+    with serving(saying(b""), network_timeout=value) as (_, client):
+        timed_out(lambda: client.get("/"), "head")
+    with serving(saying(b"")) as (_, client):
+        timed_out(lambda: client.get("/", network_timeout=value), "head")
 
 
 @pytest.mark.parametrize("value", [1e9, 1e19, 1e300, float("inf"), 10**400], ids=lambda v: str(v)[:8])

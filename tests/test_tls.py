@@ -483,12 +483,20 @@ def ways_to_show(certificates: Certificates) -> dict[str, dict[str, Any]]:
         "cert, one file": {"cert": together},
         "ssl_options, two files": {"ssl_options": files},
         "ssl_options, one file twice": {"ssl_options": {"certfile": together, "keyfile": together}},
+        "ssl_options, in bytes": {"ssl_options": {"certfile": os.fsencode(together)}},
     }
 
 
 @both_ways
 @pytest.mark.parametrize(
-    "how", ["cert, two files", "cert, one file", "ssl_options, two files", "ssl_options, one file twice"]
+    "how",
+    [
+        "cert, two files",
+        "cert, one file",
+        "ssl_options, two files",
+        "ssl_options, one file twice",
+        "ssl_options, in bytes",
+    ],
 )
 def test_a_demanded_certificate_is_shown(way: str, how: str, tls_nginx: TlsNginx, certificates: Certificates) -> None:
     options = dict(ways_to_show(certificates)[how])
@@ -623,6 +631,8 @@ def test_a_file_that_is_of_no_use(what: str, certificates: Certificates, tmp_pat
         ({"ssl_options": {"cert_reqs": "yes"}}, "cert_reqs"),
         ({"ssl_options": {"ssl_version": "1.2"}}, "ssl_version"),
         ({"ssl_options": {"keyfile": "key.pem"}}, "certfile"),
+        ({"ssl_options": {"ca_certs": 5}}, "ca_certs"),
+        ({"cert": ("cert.pem", 5)}, "keyfile"),
     ],
 )
 def test_an_argument_of_no_use_is_named(options: dict[str, Any], name: str) -> None:

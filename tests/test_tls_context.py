@@ -22,9 +22,11 @@ from tests.certificates import PASSWORD, Certificates
 from tests.conftest import TlsNginx
 from tests.peer import Conn, Peer, serve_ok
 from tests.support import OK
-from tests.tls import check_whole, client_of, facts, opened, own_factory, trusting
+from tests.tls import WAYS, check_whole, client_of, facts, hashed, opened, own_factory, trusting
 
 pytestmark = pytest.mark.usefixtures("bounded", "names_are_here")
+
+both_ways = pytest.mark.parametrize("way", WAYS)
 
 Factory = Callable[..., ssl.SSLContext]
 
@@ -76,6 +78,18 @@ def test_without_a_ca_file_it_is_called_with_that_of_the_system(
     HTTPClient("localhost", ssl=True, ssl_context_factory=factory).close()
     assert files[0] is None or Path(files[0]).is_file()
     assert files[1] == str(certificates.ca)
+
+
+@pytest.mark.parametrize("file", ["", "missing.pem"])
+def test_directories_of_the_environment(
+    file: str, certificates: Certificates, tls_nginx: TlsNginx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As OpenSSL has them: several, some of which may not be there, beside a file that need not be there either."""
+    monkeypatch.setenv("SSL_CERT_FILE", file and str(tmp_path / file))
+    monkeypatch.setenv("SSL_CERT_DIR", f"{tmp_path / 'missing'}:{hashed(certificates.ca)}")
+    for way in WAYS:
+        with client_of(tls_nginx.ports["valid"], way) as client:
+            assert client.get("/page").tls.verified is True
 
 
 def test_verify_names_the_ca_file(certificates: Certificates, tls_nginx: TlsNginx) -> None:
@@ -390,6 +404,17 @@ def test_the_certificate_of_a_client(encrypted: bool, tls_nginx: TlsNginx, certi
         assert "O=The Client" in facts(client)["client"]
 
 
+def test_the_password_of_a_key_is_not_shown(certificates: Certificates) -> None:
+    files = (str(certificates.client.chain), str(certificates.client_encrypted.key), PASSWORD)
+    named = dict(zip(("certfile", "keyfile", "password"), files, strict=True))
+    for options in ({"cert": files}, {"ssl_options": named}):
+        with HTTPClientPool(**options) as clients:
+            assert clients.client_args == options
+            pool = clients.get_client("https://localhost")._connection_pool
+            for thing in (clients.client_args, vars(pool)):
+                assert PASSWORD not in repr(thing)
+
+
 def test_the_log_of_keys(tls_nginx: TlsNginx, certificates: Certificates, tmp_path: Path) -> None:
     context = verifying(certificates)
     context.keylog_filename = str(tmp_path / "keys")
@@ -516,6 +541,22 @@ def test_the_name_of_a_clients_own_host_header(
         assert response.tls.peer_certificate == getattr(certificates, name).der
         assert response.tls.verified is True
         assert facts(client)["name"] == f"{name}.test"
+
+
+@both_ways
+@pytest.mark.parametrize("host", ["[::1]", "::1"])
+def test_an_address_with_and_without_brackets(
+    way: str, host: str, tls_nginx: TlsNginx, certificates: Certificates
+) -> None:
+    """URLs and Host headers have them, certificates have not."""
+    # A name that the certificate does not have: only what is said in its place can be verified.
+    port = tls_nginx.ports["valid"]
+    options = trusting(certificates, server_hostname=host)
+    with client_of(port, way, "a.test", ssl_options=options) as client:
+        assert client.get("/page").tls.verified is True
+    if way == "context":
+        with client_of(port, way, "a.test", headers={"Host": host}, ssl_options=trusting(certificates)) as client:
+            assert client.get("/page").tls.verified is True
 
 
 def test_server_hostname_is_stronger_than_a_host_header(tls_nginx: TlsNginx, certificates: Certificates) -> None:

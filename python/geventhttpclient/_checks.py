@@ -12,12 +12,33 @@ from typing import Any
 _HOST = re.compile(r"[^\x00-\x20\x7f/?#@\\<>\[\]]+|\[[0-9A-Fa-f:.]+(%[^\x00-\x20\x7f/?#@\[\]]+)?\]")
 
 
+class Secret(str):
+    """A str that its own repr does not show, nor that of what holds it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+def concealed(value: Any) -> Any:
+    """The same; a str as one that is not shown."""
+    return Secret(value) if isinstance(value, str) else value
+
+
 def check_host(name: str, host: Any) -> None:
     """ValueError or TypeError unless it may be a name or an address, and nothing more."""
     if not isinstance(host, str):
         raise TypeError(f"{name} must be a str, not {host!r}")
     if not _HOST.fullmatch(host):
-        raise ValueError(f"{name} must be a name or an address, not {host!r}")
+        raise ValueError(f"{name} must be a name or an address, not {without_user(host)!r}")
+
+
+def without_user(url: str) -> str:
+    """A URL, or what should have been a part of one, as it may be shown: `***` in place of user and password."""
+    scheme, separator, rest = url.partition("://")
+    _, at, place = (rest if separator else url).rpartition("@")
+    return f"{scheme if separator else ''}{separator}***@{place}" if at else url
 
 
 def check_count(name: str, count: Any) -> None:
@@ -31,7 +52,8 @@ def check_count(name: str, count: Any) -> None:
 def check_port(name: str, port: Any) -> None:
     """ValueError or TypeError unless it is a number from 0 to 65535."""
     if not isinstance(port, int) or isinstance(port, bool):
-        raise TypeError(f"{name} must be an int, not {port!r}")
+        shown = without_user(port) if isinstance(port, str) else port
+        raise TypeError(f"{name} must be an int, not {shown!r}")
     if not 0 <= port <= 65535:
         raise ValueError(f"{name} must be between 0 and 65535, not {port}")
 
@@ -40,14 +62,16 @@ def check_seconds(name: str, seconds: Any) -> float | None:
     """The number of seconds, infinite where no float can hold it. ValueError or TypeError for what is none."""
     if seconds is None:
         return None
-    if not isinstance(seconds, (int, float)):
+    # Decimals, fractions and the numbers of numpy are such, too, as they are for a socket's settimeout; text is not.
+    if not any(hasattr(type(seconds), method) for method in ("__float__", "__index__")):
         raise TypeError(f"{name} must be a number of seconds or None, not {seconds!r}")
-    if not seconds >= 0:
-        raise ValueError(f"{name} must be a number of seconds of at least 0, not {seconds}")
     try:
-        return float(seconds)
+        number = float(seconds)
     except OverflowError:
-        return math.inf
+        number = math.inf if seconds > 0 else -math.inf
+    if not number >= 0:
+        raise ValueError(f"{name} must be a number of seconds of at least 0, not {seconds}")
+    return number
 
 
 def check_timeouts(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from geventhttpclient import _core
-from geventhttpclient._checks import check_count, check_host, check_port, check_timeouts
+from geventhttpclient._checks import check_count, check_host, check_port, check_timeouts, without_user
 from geventhttpclient._version import __version__
 from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool
 from geventhttpclient.header import Headers
@@ -257,7 +256,7 @@ class HTTPClient:
         if not isinstance(url, URL):
             url = URL(url)
         if url.scheme not in (PROTO_HTTP, PROTO_HTTPS) or not url.host:
-            raise ValueError(f"Not an http or https URL with a host: {str(url)!r}")
+            raise ValueError(f"Not an http or https URL with a host: {without_user(str(url))!r}")
         use_tls = kw.pop("ssl", url.scheme == PROTO_HTTPS)
         if not use_tls:
             kw.pop("ssl_options", None)
@@ -426,7 +425,11 @@ class HTTPClient:
 
 def _host_of(field: str) -> str:
     """The host in the value of a Host header."""
-    return re.sub(r":\d*$", "", field.strip())
+    field = field.strip()
+    host, _, port = field.rpartition(":")
+    is_port = not port or port.isdigit()
+    # An IPv6 address without brackets has no port.
+    return host if is_port and (":" not in host or host.endswith("]")) else field
 
 
 def _given(**arguments: Any) -> dict[str, Any]:
@@ -441,7 +444,7 @@ class HTTPClientPool:
     """
 
     def __init__(self, **kw: Any) -> None:
-        """The arguments of HTTPClient.from_url, kept in `client_args` without showing a proxy's credentials."""
+        """The arguments of HTTPClient.from_url, kept in `client_args` without showing credentials."""
         self.clients: dict[tuple[Any, ...], HTTPClient] = {}
         self.client_args = conceal(kw)
 

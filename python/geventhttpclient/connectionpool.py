@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from geventhttpclient import _core
 from geventhttpclient._checks import check_local_address, check_timeouts, check_uds
-from geventhttpclient.proxy import Proxy
+from geventhttpclient.proxy import Proxy, conceal_key, conceal_password
 from geventhttpclient.resolver import Names, Overrides
 from geventhttpclient.tls import ContextFactory, choose_tls, init_ssl_context, native_tls
 
@@ -117,9 +117,11 @@ class ConnectionPool(_core.ConnectionPool):
 
     def _addresses(self, host: str, port: int) -> list[tuple[Any, ...]]:
         """What the engine calls for addresses, to be tried in order. It ends the wait when its time is over."""
-        if (host, port) == (self._connection_host, self._connection_port):
-            return self._resolve()
-        return self._names.lookup(host, port)
+        proxy = self._proxy
+        if proxy is not None and (host, port) != (proxy.host, proxy.port):
+            # The origin's, for a proxy that is told addresses.
+            return self._names.lookup(host, port)
+        return self._resolve()
 
     def _resolve(self) -> list[tuple[Any, ...]]:
         """The addresses to try, in order, as `socket.getaddrinfo` returns them. Asked each time it is connected.
@@ -163,10 +165,10 @@ class SSLConnectionPool(ConnectionPool):
         """As the plain pool, with what TLS is to do: see HTTPClient."""
         self.insecure = insecure
         self.ssl_context_factory = ssl_context_factory
-        self.ssl_options = {**self.default_options, **(ssl_options or {})}
+        self.ssl_options = {**self.default_options, **(conceal_password(ssl_options) or {})}
         self.ssl_context: ssl.SSLContext | None = None
         self._verify = verify
-        self._cert = cert
+        self._cert = conceal_key(cert)
         super().__init__(connection_host, connection_port, request_host, request_port, **kw)
 
     def _tls(self) -> _core._Tls | None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import base64
 import ipaddress
 import re
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from geventhttpclient import _core
-from geventhttpclient._checks import check_host, check_port
+from geventhttpclient._checks import Secret, check_host, check_port, concealed, without_user
 
 __all__ = ["Proxy", "ProxyError", "choose_proxy", "conceal", "is_exempt"]
 
@@ -32,17 +31,16 @@ class ProxyError(OSError, RuntimeError):
     elapsed: float | None
 
 
-class Secret(str):
-    """A str that its own repr does not show, nor that of what holds it."""
+class _Place(NamedTuple):
+    scheme: str
+    host: str
+    port: int
+    user: str | None = None
+    password: str | None = None
 
-    __slots__ = ()
 
-    def __repr__(self) -> str:
-        return "'***'"
-
-
-@dataclass(frozen=True)
-class Proxy:
+# Not a dataclass: to import those takes longer than to import all the rest of this module.
+class Proxy(_Place):
     """A proxy and how it is spoken to. The repr does not show the credentials.
 
     `scheme` is one of
@@ -58,35 +56,19 @@ class Proxy:
     Raises ValueError or TypeError that says what is wrong, never with the credentials in it.
     """
 
-    scheme: str
-    host: str
-    port: int
-    user: str | None = field(default=None, repr=False)
-    password: str | None = field(default=None, repr=False)
+    def __new__(cls, scheme: str, host: str, port: int, user: str | None = None, password: str | None = None) -> Proxy:
+        if scheme not in DEFAULT_PORTS:
+            shown = without_user(str(scheme))
+            raise ValueError(f"proxy: the scheme must be one of {', '.join(DEFAULT_PORTS)}, not {shown!r}")
+        check_host("proxy host", host)
+        check_port("proxy port", port)
+        host = _core.host_to_ascii(host.strip("[]"))
+        return super().__new__(
+            cls, scheme, host, port, _credential(scheme, "user", user), _credential(scheme, "password", password)
+        )
 
-    def __post_init__(self) -> None:
-        if self.scheme not in DEFAULT_PORTS:
-            raise ValueError(f"proxy: the scheme must be one of {', '.join(DEFAULT_PORTS)}, not {self.scheme!r}")
-        check_host("proxy host", self.host)
-        check_port("proxy port", self.port)
-        object.__setattr__(self, "host", _core.host_to_ascii(self.host.strip("[]")))
-        for name, value in (("user", self.user), ("password", self.password)):
-            if value is not None:
-                object.__setattr__(self, name, Secret(self._checked(name, value)))
-
-    def _checked(self, name: str, value: object) -> str:
-        """A user or a password that the proxy's protocol can carry."""
-        if not isinstance(value, str):
-            raise TypeError(f"proxy {name} must be a str, not {type(value).__name__}")
-        if any(character < " " or character == "\x7f" or "\ud800" <= character <= "\udfff" for character in value):
-            raise ValueError(f"proxy {name} must not hold control characters or lone surrogates")
-        if self.is_http and name == "user" and ":" in value:
-            raise ValueError("proxy user must not hold a colon, which would begin the password (RFC 7617)")
-        if self.scheme in ("socks5", "socks5h") and len(value.encode()) > 255:
-            raise ValueError(f"proxy {name} must not have more than 255 bytes (RFC 1929)")
-        if self.scheme in ("socks4", "socks4a") and name == "password" and value:
-            raise ValueError("proxy password: SOCKS 4 has none")
-        return value
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(scheme={self.scheme!r}, host={self.host!r}, port={self.port!r})"
 
     @classmethod
     def from_url(cls, url: str, argument: str = "proxy") -> Proxy:
@@ -140,19 +122,52 @@ class Proxy:
         return Secret("Basic " + base64.b64encode(":".join(self.credentials).encode()).decode())
 
 
+def _credential(scheme: str, name: str, value: object) -> Secret | None:
+    """A user or a password, if there is one. ValueError or TypeError unless the proxy's protocol can carry it."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise TypeError(f"proxy {name} must be a str, not {type(value).__name__}")
+    if any(character < " " or character == "\x7f" or "\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError(f"proxy {name} must not hold control characters or lone surrogates")
+    if scheme in ("http", "https") and name == "user" and ":" in value:
+        raise ValueError("proxy user must not hold a colon, which would begin the password (RFC 7617)")
+    if scheme in ("socks5", "socks5h") and len(value.encode()) > 255:
+        raise ValueError(f"proxy {name} must not have more than 255 bytes (RFC 1929)")
+    if scheme in ("socks4", "socks4a") and name == "password" and value:
+        raise ValueError("proxy password: SOCKS 4 has none")
+    return Secret(value)
+
+
 # host or host:port, with nothing behind it but a slash.
 _PLACE = re.compile(r"(?P<host>[^\x00-\x20\x7f/?#@\\<>\[\]:]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{0,5}))?/?")
 
 
 def conceal(arguments: dict[str, Any]) -> dict[str, Any]:
-    """A client's arguments, of which those about proxies no longer show a secret in their repr."""
-    concealed = dict(arguments)
-    if arguments.get("proxy") and isinstance(arguments["proxy"], str):
-        concealed["proxy"] = Proxy.from_url(arguments["proxy"])
-    for name in ("proxy_user", "proxy_password"):
-        if isinstance(arguments.get(name), str):
-            concealed[name] = Secret(arguments[name])
-    return concealed
+    """A client's arguments, which no longer show a proxy's credentials or the password of a key in their repr."""
+    safe = dict(arguments)
+    for name, value in arguments.items():
+        if name == "proxy" and value and isinstance(value, str):
+            safe[name] = Proxy.from_url(value)
+        elif name in ("proxy_user", "proxy_password"):
+            safe[name] = concealed(value)
+        elif name in ("ssl_options", "proxy_ssl_options"):
+            safe[name] = conceal_password(value)
+        elif name == "cert":
+            safe[name] = conceal_key(value)
+    return safe
+
+
+def conceal_password(ssl_options: Any) -> Any:
+    """`ssl_options`, of which a password is not shown."""
+    if isinstance(ssl_options, dict) and "password" in ssl_options:
+        return {**ssl_options, "password": concealed(ssl_options["password"])}
+    return ssl_options
+
+
+def conceal_key(cert: Any) -> Any:
+    """`cert`, of which a password is not shown."""
+    return (*cert[:2], *map(concealed, cert[2:])) if isinstance(cert, (tuple, list)) else cert
 
 
 def choose_proxy(

@@ -11,6 +11,7 @@ from typing import Any
 
 import gevent.socket
 
+from geventhttpclient import _core
 from geventhttpclient._checks import check_host, check_port, check_seconds
 
 __all__ = ["CACHE_SIZE", "Overrides", "clear_dns_cache"]
@@ -102,7 +103,7 @@ def _read_overrides(resolve: Overrides, disable_ipv6: bool) -> dict[tuple[str, i
 
 
 def _read_origin(origin: Any) -> tuple[str, int]:
-    """Host, in lower case and without brackets, and port."""
+    """Host, in ASCII, lower case and without brackets, and port."""
     if not isinstance(origin, str):
         raise TypeError(f'resolve is by "host:port", not {origin!r}')
     host, _, port = origin.rpartition(":")
@@ -110,7 +111,8 @@ def _read_origin(origin: Any) -> tuple[str, int]:
         raise ValueError(f'resolve is by "host:port", an IPv6 address in brackets, not {origin!r}')
     check_host(f"the host in resolve[{origin!r}]", host)
     check_port(f"the port in resolve[{origin!r}]", int(port))
-    return host.strip("[]").lower(), int(port)
+    # By the name that is going to be asked for.
+    return _core.host_to_ascii(host.strip("[]")).lower(), int(port)
 
 
 def _literal_address(host: str, port: int) -> Entry | None:

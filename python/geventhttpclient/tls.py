@@ -124,9 +124,7 @@ def _take_in(
 
 
 def _wishes(host: str, options: Mapping[str, Any], nameless: bool, unverified: bool) -> _Wishes:
-    ca_certs, certfile, keyfile = (
-        None if options.get(name) is None else os.fspath(options[name]) for name in ("ca_certs", "certfile", "keyfile")
-    )
+    ca_certs, certfile, keyfile = (_path(name, options.get(name)) for name in ("ca_certs", "certfile", "keyfile"))
     if keyfile is not None and certfile is None:
         raise ValueError("keyfile needs a certfile")
     if options.get("cert_reqs") not in (None, *ssl.VerifyMode):
@@ -138,7 +136,19 @@ def _wishes(host: str, options: Mapping[str, Any], nameless: bool, unverified: b
     name = options.get("server_hostname") or host
     if not isinstance(name, str):
         raise TypeError(f"server_hostname must be a str, not {name!r}")
+    if name.startswith("["):
+        # An address as URLs and Host headers write it; certificates do not.
+        name = name.strip("[]")
     return _Wishes(name, ca_certs, verify, cert, _version_of(options.get("ssl_version")))
+
+
+def _path(name: str, path: Any) -> str | None:
+    if path is None:
+        return None
+    try:
+        return os.fsdecode(path)
+    except TypeError:
+        raise TypeError(f"{name} must be a path, not {path!r}") from None
 
 
 def _files(wishes: _Wishes) -> dict[str, Any]:
@@ -173,7 +183,7 @@ def init_ssl_context(
     `verify_flags` replace those of the context.
     """
     ca_certs = ca_certs or default_ca_file()
-    kind = "capath" if ca_certs is not None and os.path.isdir(ca_certs) else "cafile"
+    kind = "capath" if ca_certs is not None and _names_directories(ca_certs) else "cafile"
     try:
         context = factory(**{kind: ca_certs})
     except TypeError:
@@ -197,13 +207,19 @@ def init_ssl_context(
     return context
 
 
+def _names_directories(path: str) -> bool:
+    """Whether it is a directory, or several with colons between them, as OpenSSL has them in SSL_CERT_DIR."""
+    return not os.path.isfile(path) and any(map(os.path.isdir, path.split(os.pathsep)))
+
+
 def default_ca_file() -> str | None:
-    """The file that an SSLContext is told to trust: SSL_CERT_FILE, the system's, else that of certifi (Mozilla's)."""
-    named = os.environ.get("SSL_CERT_FILE")
-    if named:
-        return named
-    if os.environ.get("SSL_CERT_DIR"):
-        return os.environ["SSL_CERT_DIR"]
+    """What an SSLContext is told to trust: the file of SSL_CERT_FILE, the directories of SSL_CERT_DIR, the system's
+    file, else that of certifi (Mozilla's)."""
+    file, directories = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    if file and directories and not os.path.exists(file):
+        return directories
+    if file or directories:
+        return file or directories
     for bundle in _BUNDLES:
         if os.path.exists(bundle):
             return bundle

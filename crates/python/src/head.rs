@@ -1,5 +1,7 @@
 //! A request's head from Python's values: which lines, in which order, and the framing of the body that follows.
 
+use std::borrow::Cow;
+
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
@@ -133,7 +135,8 @@ impl Writer {
             let path = bases.iter().find_map(|base| path_below(target, base));
             path.ok_or_else(|| {
                 let own = bases.first().map_or("", |base| base);
-                PyValueError::new_err(format!("Invalid host in URL {target:?}: this client is for {own}"))
+                let shown = without_user(target);
+                PyValueError::new_err(format!("Invalid host in URL {shown:?}: this client is for {own}"))
             })?
         } else if target.starts_with("//") {
             let problem = "it would be read as another host";
@@ -232,6 +235,14 @@ fn is_absolute(target: &str) -> bool {
     ["http://", "https://"]
         .iter()
         .any(|scheme| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))
+}
+
+/// A URL as an error may show it: without user and password, which end at the last `@` of what may be an authority.
+fn without_user(url: &str) -> Cow<'_, str> {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://***@{place}").into(),
+        _ => url.into(),
+    }
 }
 
 /// What of `target` follows the origin `base`.
@@ -366,17 +377,18 @@ fn with_text(what: &str, text: &Bound<'_, PyAny>, then: &mut dyn FnMut(&[u8]) ->
 
 /// The text of a str. ValueError when it has surrogates, which stand for no character.
 pub(crate) fn characters<'a>(what: &str, text: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
-    text.to_str().map_err(|_| PyValueError::new_err(format!("Invalid value of {what}: {text:?} has lone surrogates")))
+    // What it is stays unsaid: it may be a secret, such as the value of Authorization.
+    text.to_str().map_err(|_| PyValueError::new_err(format!("Invalid value of {what}: it has lone surrogates")))
 }
 
 /// The bytes of a text in ISO-8859-1, which is what a head is made of.
-fn latin1<'a>(what: &str, text: &'a str) -> PyResult<std::borrow::Cow<'a, [u8]>> {
+fn latin1<'a>(what: &str, text: &'a str) -> PyResult<Cow<'a, [u8]>> {
     if text.is_ascii() {
         return Ok(text.as_bytes().into());
     }
-    let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
-    bytes.map(Into::into).ok_or_else(|| {
-        PyValueError::new_err(format!("Invalid value of {what}: {text:?} has characters outside of ISO-8859-1"))
+    let bytes: Result<Vec<u8>, char> = text.chars().map(|c| u8::try_from(u32::from(c)).map_err(|_| c)).collect();
+    bytes.map(Into::into).map_err(|c| {
+        PyValueError::new_err(format!("Invalid value of {what}: it has {c:?}, which is outside of ISO-8859-1"))
     })
 }
 

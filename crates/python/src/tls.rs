@@ -85,7 +85,7 @@ fn setup_error(error: SetupError) -> PyErr {
             Some(number) => {
                 let words = error.to_string();
                 let words = words.rsplit_once(" (os error").map_or(words.as_str(), |(words, _)| words).to_owned();
-                PyOSError::new_err((number, words, path))
+                PyOSError::new_err((number, words, path.into_os_string()))
             }
             None => PyOSError::new_err(text),
         },
