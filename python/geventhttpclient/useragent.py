@@ -6,10 +6,10 @@ What programs override or assign to is looked up at each call, on the agent itse
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import datetime
 import email.utils
-import io
 import json
 import os
 import random
@@ -27,7 +27,8 @@ from geventhttpclient._parser import HTTPParseError
 from geventhttpclient.client import IDEMPOTENT_METHODS, HTTPClient, HTTPClientPool
 from geventhttpclient.cookies import add_cookies, extract
 from geventhttpclient.header import Headers, parse_content_type_charset
-from geventhttpclient.multipart import Multipart, _encode_multipart_formdata
+from geventhttpclient.multipart import Multipart
+from geventhttpclient.multipart import _encode_multipart_formdata as _encode_multipart_formdata  # by its old name
 from geventhttpclient.response import HTTPConnectionClosed, HTTPSocketResponse
 from geventhttpclient.url import URL
 
@@ -132,6 +133,10 @@ class CompatRequest(Request):
     request before any redirect.
     """
 
+    method: str
+    url: str
+    url_split: URL
+
     def __init__(
         self,
         url: str | URL,
@@ -154,7 +159,7 @@ class CompatRequest(Request):
         self.payload = payload
 
     @property
-    def full_url(self) -> str:  # type: ignore[override]
+    def full_url(self) -> str:
         """The URL as text."""
         return self.url
 
@@ -163,7 +168,7 @@ class CompatRequest(Request):
         self.set_url(url)
 
     @property
-    def data(self) -> Any:  # type: ignore[override]
+    def data(self) -> Any:
         """The payload."""
         return self.payload
 
@@ -173,10 +178,7 @@ class CompatRequest(Request):
 
     def set_url(self, url: str | URL, params: ParamsDataType | None = None) -> None:
         """Another URL, with `params` added to its query."""
-        if not isinstance(url, URL):
-            split = URL(url, params=params)
-        else:
-            split = URL(str(url), params=params) if params else url
+        split = url if isinstance(url, URL) and not params else URL(str(url), params=params)
         self.url_split = split
         self.url = str(split)
         self.type = split.scheme
@@ -235,10 +237,10 @@ class CompatRequest(Request):
             return
         try:
             rewind = getattr(payload, "rewind", None)
-            if rewind is not None:
-                rewind()
-            else:
+            if rewind is None:
                 payload.seek(self._payload_start)
+            elif rewind() is False:
+                raise ValueError("read once, and gone")
         except (AttributeError, OSError, ValueError) as error:
             raise UnrewoundBodyError(self.url, "payload cannot be rewound and resent after a redirect") from error
 
@@ -246,10 +248,9 @@ class CompatRequest(Request):
         """Remembers where an open file stands: that is where its part of the request begins."""
         payload = self.payload
         if payload is not None and hasattr(payload, "seek") and not hasattr(payload, "rewind"):
-            try:
+            # One that cannot tell is not sent twice.
+            with contextlib.suppress(OSError, ValueError, AttributeError):
                 self._payload_start = payload.tell()
-            except (OSError, ValueError, AttributeError):
-                del payload  # cannot be told, and so not rewound
 
     def _drop_cookies(self) -> None:
         """Cookies are the jar's to add, for the new URL."""
@@ -270,6 +271,8 @@ class CompatRequest(Request):
         target = self.url_split.redirect(location)
         if target.scheme not in ("http", "https"):
             raise UnsupportedRedirectSchemeError(self.url, f"refusing to follow redirect to {target.scheme!r} URL")
+        if not target.host:
+            raise ConnectionError(self.url, f"refusing to follow redirect to a URL without a host: {location!r}")
         self.set_url(target)
         if code in (301, 302, 303):
             if self.method != "HEAD":
@@ -358,7 +361,7 @@ class CompatResponse:
         self._history = []
         if sent_request is not None:
             self._sent_request = sent_request
-        if type(self).headers is not _HEADERS_SLOT:
+        if getattr(type(self), "headers") is not _HEADERS_SLOT:  # noqa: B009
             # A subclass has put something else in place of the slot: it wants to find it in its `__dict__`.
             self.headers = ghc_response._headers_index
 
@@ -487,7 +490,7 @@ class CompatResponse:
         return not self._response._is_attached()
 
 
-_HEADERS_SLOT = CompatResponse.headers
+_HEADERS_SLOT = vars(CompatResponse)["headers"]
 
 
 def _listed(value: str | list[str]) -> str:
@@ -577,13 +580,14 @@ class UserAgent:
     # ---------------------------------------------------------------------------------------------- may be overridden
 
     def _make_request(self, *args: Any, **kw: Any) -> CompatRequest:
-        return _make_request(*args, request_type=self.request_type, **kw)
+        kw["request_type"] = self.request_type
+        return _make_request(*args, **kw)
 
     def _urlopen(self, request: CompatRequest) -> CompatResponse:
         """One request and its response, whatever that is."""
         url = request.url_split
         client = self.clientpool.get_client(url)
-        response = client.request(request.method, url.quoted_uri, body=request.payload, headers=request.headers)
+        response = client.request(request.method, url.quoted_uri or "/", body=request.payload, headers=request.headers)
         return self.response_type(response, request=request)
 
     def _verify_status(self, status_code: int, url: str | URL | None = None) -> None:
@@ -685,8 +689,8 @@ class UserAgent:
             if self.cookiejar is not None:
                 add_cookies(self.cookiejar, request)
             response = self._urlopen(request)
-            if self.cookiejar is not None:
-                extract(self.cookiejar, response._response, request)
+            if self.cookiejar is not None and response._response.get("set-cookie") is not None:
+                extract(self.cookiejar, response.headers, request)
             if debug_stream is not None:
                 debug_stream.write(self._conversation_str(request.url, response, payload=request.payload) + "\n\n")
             status = response.status_code
@@ -736,9 +740,7 @@ class UserAgent:
             gevent.sleep(delay)
 
     @classmethod
-    def _conversation_str(
-        cls, url: str, resp: CompatResponse, payload: Payload = None, encoding: str = "utf-8"
-    ) -> str:
+    def _conversation_str(cls, url: str, resp: CompatResponse, payload: Payload = None, encoding: str = "utf-8") -> str:
         """An exchange as text. Bytes that are none are shown as what stands for them."""
         if isinstance(payload, (bytes, bytearray, memoryview)):
             payload = bytes(payload).decode(encoding, errors="replace")
