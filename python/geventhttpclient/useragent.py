@@ -10,6 +10,7 @@ import contextlib
 import copy
 import datetime
 import email.utils
+import functools
 import json
 import os
 import random
@@ -125,6 +126,22 @@ class UnsupportedRedirectSchemeError(ConnectionError):
 
 # ---------------------------------------------------------------------------------------------------------- requests
 
+# What was read of URLs given as text: programs ask for the same ones again and again. A URL in there is never handed
+# out, only copies of it.
+_Known = tuple[URL, str, str, str, str, str, tuple[str, str, "int | None"]]
+_KNOWN_URLS: dict[str, _Known] = {}
+_KNOWN_URLS_SIZE = 512
+
+
+def _read_url(text: str) -> _Known:
+    split = URL(text)
+    host, port = split.host, split.port
+    known = (split, str(split), split.scheme, split.netloc, split.request_uri, host, (split.scheme, host, port))
+    if len(_KNOWN_URLS) >= _KNOWN_URLS_SIZE:
+        _KNOWN_URLS.clear()
+    _KNOWN_URLS[text] = known
+    return known
+
 
 class CompatRequest(Request):
     """A request, to be read and changed as one of urllib's, by a cookie jar for example.
@@ -147,16 +164,28 @@ class CompatRequest(Request):
     ) -> None:
         """`headers` are kept as the object that they are; None stands for none."""
         # Not urllib's own: it would read the URL once more, and in another way.
-        self.set_url(url, params)
-        self.original_host = self.url_split.host
-        self.original_origin = (self.type, self.original_host, self.url_split.port)
+        if params is None and type(url) is str:
+            known = _KNOWN_URLS.get(url) or _read_url(url)
+            split, self.url, self.type, self.host, self.selector, self.original_host, self.original_origin = known
+            self.url_split = copy.copy(split)
+        else:
+            self.set_url(url, params)
+            split = self.url_split
+            self.original_host = split.host
+            self.original_origin = (self.type, self.original_host, split.port)
         self.origin_req_host = self.original_host
         self.method = method.upper()
         self.headers: Any = Headers() if headers is None else headers
-        self.unredirected_hdrs: dict[str, str] = {}
-        self.unverifiable = False
-        self._tunnel_host = None
         self.payload = payload
+
+    # As urllib has them.
+    unverifiable = False
+    _tunnel_host = None
+
+    @functools.cached_property
+    def unredirected_hdrs(self) -> dict[str, str]:  # type: ignore[override]
+        """Not used: `add_unredirected_header` adds to `headers`."""
+        return {}
 
     @property
     def full_url(self) -> str:
@@ -339,15 +368,15 @@ def _make_request(
 class CompatResponse:
     """A response of an agent. `content` is the whole body, with its content coding taken off; `read` is as it came."""
 
-    __slots__ = ("_cached_content", "_elapsed", "_history", "_request", "_response", "_sent_request", "headers")
+    __slots__ = ("_cached_content", "_elapsed", "_headers", "_history", "_request", "_response", "_sent")
 
     _response: HTTPSocketResponse
     _request: CompatRequest | None
-    _sent_request: str | None
     _elapsed: float
     _history: list[CompatResponse]
     _cached_content: bytes
-    headers: Headers
+    _headers: Any
+    _sent: str
 
     def __init__(
         self,
@@ -361,23 +390,33 @@ class CompatResponse:
         self._history = []
         if sent_request is not None:
             self._sent_request = sent_request
-        if getattr(type(self), "headers") is not _HEADERS_SLOT:  # noqa: B009
-            # A subclass has put something else in place of the slot: it wants to find it in its `__dict__`.
+        if type(self).headers is not _HEADERS:
+            # A subclass has put something else in its place: it wants to find the value in its `__dict__`.
             self.headers = ghc_response._headers_index
 
-    def __getattr__(self, name: str) -> Any:
-        """What is worked out when it is first asked for."""
-        value: Any
-        if name == "headers":
-            value = self._response._headers_index
-        elif name == "_sent_request":
-            value = self._response._sent_request
-        elif name == "_elapsed":
-            return 0.0
-        else:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        setattr(self, name, value)
-        return value
+    @property
+    def headers(self) -> Any:
+        """The header fields, which become Python objects when they are first asked for."""
+        try:
+            return self._headers
+        except AttributeError:
+            self._headers = headers = self._response._headers_index
+            return headers
+
+    @headers.setter
+    def headers(self, headers: Any) -> None:
+        self._headers = headers
+
+    @property
+    def _sent_request(self) -> str:
+        try:
+            return self._sent
+        except AttributeError:
+            return self._response._sent_request
+
+    @_sent_request.setter
+    def _sent_request(self, text: str) -> None:
+        self._sent = text
 
     def __enter__(self) -> Self:
         return self
@@ -393,7 +432,7 @@ class CompatResponse:
     @property
     def elapsed(self) -> datetime.timedelta:
         """From the request to the response's head."""
-        return datetime.timedelta(seconds=self._elapsed)
+        return datetime.timedelta(seconds=getattr(self, "_elapsed", 0))
 
     @property
     def history(self) -> list[CompatResponse]:
@@ -413,7 +452,7 @@ class CompatResponse:
         """A response is true, whatever its status and its length."""
         return True
 
-    def info(self) -> Headers:
+    def info(self) -> Any:
         """The header fields."""
         return self.headers
 
@@ -490,7 +529,7 @@ class CompatResponse:
         return not self._response._is_attached()
 
 
-_HEADERS_SLOT = vars(CompatResponse)["headers"]
+_HEADERS = CompatResponse.headers
 
 
 def _listed(value: str | list[str]) -> str:
@@ -524,6 +563,8 @@ class UserAgent:
     request_type = CompatRequest
     valid_response_codes: Any = frozenset({200, 206, 301, 302, 303, 307, 308})
     redirect_response_codes: Any = REDIRECT_RESPONSE_CODES
+    # The name has been written like this for years; where programs set it, it counts.
+    redirect_resonse_codes: Any = None
 
     def __init__(
         self,
@@ -579,9 +620,18 @@ class UserAgent:
 
     # ---------------------------------------------------------------------------------------------- may be overridden
 
-    def _make_request(self, *args: Any, **kw: Any) -> CompatRequest:
-        kw["request_type"] = self.request_type
-        return _make_request(*args, **kw)
+    def _make_request(
+        self,
+        url: str | URL,
+        method: str = "GET",
+        headers: HeadersDataType | None = None,
+        payload: Payload = None,
+        params: ParamsDataType | None = None,
+        files: FilesInput | None = None,
+    ) -> CompatRequest:
+        if payload is None and not files:
+            return self.request_type(url, method, headers, None, params)
+        return _make_request(url, method, headers, payload, params, files, self.request_type)
 
     def _urlopen(self, request: CompatRequest) -> CompatResponse:
         """One request and its response, whatever that is."""
@@ -643,9 +693,7 @@ class UserAgent:
                 payload = kw
             else:
                 params = _with(params, kw)
-        request = self._make_request(
-            url, method=method, headers=all_headers, payload=payload, params=params, files=files
-        )
+        request = self._make_request(url, method, all_headers, payload, params, files)
         retries = self.max_retries if max_retries is None else max_retries
         redirects = self.max_redirects if max_redirects is None else max_redirects
         attempt = 0
@@ -720,8 +768,7 @@ class UserAgent:
 
     def _location(self, response: CompatResponse, status: int) -> str | None:
         """Where a response redirects to, if it does."""
-        # The name has been written like that for years; programs have it so.
-        codes = getattr(self, "redirect_resonse_codes", None)
+        codes = self.redirect_resonse_codes
         if status not in (self.redirect_response_codes if codes is None else codes):
             return None
         location = response._response.get("location")
