@@ -14,7 +14,7 @@ use crate::error::coding_error;
 use crate::hub::GilBound;
 
 /// Bytes of a whole body that are decoded at a time: what is cleared, and then written, stays in the CPU's cache.
-const PIECE: usize = 64 * 1024;
+const PIECE: usize = 256 * 1024;
 
 /// Takes the content codings off a body that comes in pieces. `zlib.error` for a body that is not coded as it says.
 #[pyclass(frozen, module = "geventhttpclient._core")]

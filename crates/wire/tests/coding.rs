@@ -361,6 +361,21 @@ fn windows_are_bounded() {
 }
 
 #[test]
+fn one_body_leaves_nothing_to_the_next() {
+    let data = text(20);
+    for (coding, body) in samples(&data) {
+        for cut in [1, body.len() / 2, body.len() - 1] {
+            let mut abandoned = Decoder::new(coding, None).expect("known");
+            abandoned.feed(&body[..cut], &mut Vec::new()).expect("good so far");
+            drop(abandoned);
+            assert_eq!(decode(coding, &[&body]).as_ref(), Ok(&data), "{coding} after {cut} bytes of one");
+            let _ = decode(coding, &[&body[cut..]]);
+            assert_eq!(decode(coding, &[&body]).as_ref(), Ok(&data), "{coding} after a damaged one");
+        }
+    }
+}
+
+#[test]
 fn a_preset_dictionary_is_an_error() {
     let error = decode("deflate", &[b"\x78\xbb\x00\x00\x00\x01\x00"]).expect_err("not ours").to_string();
     assert_eq!(error, "deflate: the stream needs a dictionary");
