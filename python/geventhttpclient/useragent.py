@@ -546,7 +546,7 @@ class CompatResponse:
         return self._response
 
     def isclosed(self) -> bool:
-        """Whether the body has been read, or given up."""
+        """Whether the body has come in to its end, or was given up."""
         return not self._response._is_attached()
 
 
