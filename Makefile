@@ -17,10 +17,10 @@ export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench build format clean
+.PHONY: help demo test dependents lint bench build format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: build ## pull from a small local server and show what came out
 	$(BIN)/python examples/demo.py
@@ -28,6 +28,9 @@ demo: build ## pull from a small local server and show what came out
 test: build ## all the tests, those in Rust and those in Python (ARGS="-k name" goes to pytest)
 	cargo test --locked -p geventhttpclient-wire -p geventhttpclient-engine
 	$(BIN)/python -m pytest $(ARGS)
+
+dependents: build ## install locust and tritonclient, whose tests are skipped without
+	$(ENVIRONMENT) $(BIN)/python -m pip install --quiet --requirement tests/dependents.txt
 
 lint: build ## rustfmt, clippy, ruff, mypy, and the stub against the binary: warnings are errors
 	cargo fmt --all --check

@@ -11,7 +11,9 @@
 
 from geventhttpclient._parser import HTTPParseError
 from geventhttpclient._version import __version__
+from geventhttpclient.auth import BasicAuth
 from geventhttpclient.client import HTTPClient
 from geventhttpclient.url import URL
+from geventhttpclient.useragent import UserAgent
 
-__all__ = ["URL", "HTTPClient", "HTTPParseError", "__version__"]
+__all__ = ["URL", "BasicAuth", "HTTPClient", "HTTPParseError", "UserAgent", "__version__"]

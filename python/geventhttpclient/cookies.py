@@ -1,0 +1,173 @@
+"""The standard library's cookie jars at work (RFC 6265, by the rules of http.cookiejar); empty ones cost nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from http.cookiejar import Cookie, CookieJar
+from typing import Any
+
+from geventhttpclient.header import Headers
+
+__all__ = ["Cookies", "CookiesInput", "add_cookies", "extract", "jar_of", "merged", "received"]
+
+CookiesInput = Mapping[str, Any] | CookieJar | None
+"""Cookies by name, or a jar of them."""
+
+_ADD = CookieJar.add_cookie_header
+
+
+def add_cookies(jar: CookieJar, request: Any) -> None:
+    """Adds the jar's cookies for a request of urllib's kind, unless that has a Cookie field already."""
+    # A jar that does this in a way of its own may keep its cookies wherever it likes; all others keep them here. To
+    # ask for its length would cost 0.2 us for each request, to ask an empty jar for its cookies 0.9 us; this, 0.02 us.
+    if type(jar).add_cookie_header is not _ADD or jar._cookies:  # type: ignore[attr-defined]
+        jar.add_cookie_header(request)
+
+
+def extract(jar: CookieJar, headers: Headers, request: Any) -> None:
+    """Puts the cookies of a response, if it has any, into the jar, as far as its policy takes them."""
+    if "set-cookie" in headers:
+        jar.extract_cookies(_Answer(headers), request)  # type: ignore[arg-type]
+
+
+class _Answer:
+    """As much of a response as a jar wants to see."""
+
+    def __init__(self, headers: Headers) -> None:
+        self._headers = headers
+
+    def info(self) -> Headers:
+        return self._headers
+
+
+class Cookies(CookieJar):
+    """A jar in which cookies are found by name as well: `cookies["session"]`.
+
+    Iterating yields the cookies with all that is known of them, `items()` names and values. A name that several
+    domains or paths have a cookie of is found with `get(name, domain=..., path=...)`.
+    """
+
+    def _of(self, name: str, domain: str | None = None, path: str | None = None) -> Cookie | None:
+        found = [
+            cookie
+            for cookie in self
+            if cookie.name == name and domain in (None, cookie.domain) and path in (None, cookie.path)
+        ]
+        if len(found) > 1:
+            places = ", ".join(f"{cookie.domain}{cookie.path}" for cookie in found)
+            raise RuntimeError(f"there are {len(found)} cookies of the name {name!r}: of {places}")
+        return found[0] if found else None
+
+    def __getitem__(self, name: str) -> str | None:
+        """The value. KeyError where there is none, RuntimeError that names the places where there are several."""
+        cookie = self._of(name)
+        if cookie is None:
+            raise KeyError(name)
+        return cookie.value
+
+    def get(self, name: str, default: Any = None, domain: str | None = None, path: str | None = None) -> Any:
+        """The value of the cookie of that name, and of that domain and path where they are given; or `default`."""
+        cookie = self._of(name, domain, path)
+        return default if cookie is None else cookie.value
+
+    def set(self, name: str, value: Any, domain: str = "", path: str = "/") -> None:
+        """Sets a cookie that goes out to `domain` ("" is everyone); None as the value removes it."""
+        if value is None:
+            for cookie in [cookie for cookie in self if cookie.name == name and domain in ("", cookie.domain)]:
+                self.clear(cookie.domain, cookie.path, cookie.name)
+        else:
+            self.set_cookie(_cookie(name, str(value), domain, path))
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.set(name, value)
+
+    def __delitem__(self, name: str) -> None:
+        if name not in self:
+            raise KeyError(name)
+        self.set(name, None)
+
+    def __contains__(self, name: object) -> bool:
+        return any(name in (cookie.name, cookie) for cookie in self)
+
+    def keys(self) -> list[str]:
+        """The names."""
+        return [cookie.name for cookie in self]
+
+    def values(self) -> list[str | None]:
+        """The values."""
+        return [cookie.value for cookie in self]
+
+    def items(self) -> list[tuple[str, str | None]]:
+        """Name and value of each."""
+        return [(cookie.name, cookie.value) for cookie in self]
+
+    def get_dict(self, domain: str | None = None, path: str | None = None) -> dict[str, str | None]:
+        """Values by name, those of one domain and path where they are given."""
+        return {c.name: c.value for c in self if domain in (None, c.domain) and path in (None, c.path)}
+
+    def update(self, other: Mapping[str, Any] | CookieJar) -> None:
+        """Adds cookies by name, or another jar's."""
+        for cookie in _cookies_of(other, ""):
+            self.set_cookie(cookie)
+
+
+def jar_of(cookies: CookiesInput, host: str = "") -> CookieJar:
+    """A jar, as it is, or one of the cookies by name, which are for `host` alone ("" is everyone).
+
+    TypeError for anything else.
+    """
+    return cookies if isinstance(cookies, CookieJar) else merged(cookies, host=host)
+
+
+def merged(*all_cookies: CookiesInput, host: str = "") -> Cookies:
+    """A new jar of all of these; the later ones replace earlier ones of the same name, domain and path.
+
+    Those by name alone are for `host`. TypeError for what is neither a jar nor a mapping.
+    """
+    jar = Cookies()
+    for cookies in all_cookies:
+        for cookie in _cookies_of(cookies, host):
+            jar.set_cookie(cookie)
+    return jar
+
+
+def received(headers: Headers, request: Any) -> Cookies:
+    """The cookies that a response sets, by its headers."""
+    jar = Cookies()
+    extract(jar, headers, request)
+    return jar
+
+
+def _cookies_of(cookies: CookiesInput, host: str) -> Iterator[Cookie]:
+    if isinstance(cookies, CookieJar):
+        yield from cookies
+    elif isinstance(cookies, Mapping):
+        # By the name that http.cookiejar gives it: an IPv6 address in brackets, what has no dots with one more label.
+        domain = f"[{host}]" if ":" in host else host
+        domain += ".local" if domain and "." not in domain else ""
+        for name, value in cookies.items():
+            if value is not None:
+                yield _cookie(str(name), str(value), domain, "/")
+    elif cookies is not None:
+        raise TypeError(f"cookies must be a mapping or a CookieJar, not {type(cookies).__name__}")
+
+
+def _cookie(name: str, value: str, domain: str, path: str) -> Cookie:
+    return Cookie(
+        version=0,
+        name=name,
+        value=value,
+        port=None,
+        port_specified=False,
+        domain=domain,
+        domain_specified=bool(domain),
+        domain_initial_dot=domain.startswith("."),
+        path=path,
+        path_specified=True,
+        secure=False,
+        expires=None,
+        discard=True,
+        comment=None,
+        comment_url=None,
+        rest={},
+    )

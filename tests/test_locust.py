@@ -1,0 +1,413 @@
+"""The real locust on this package: headless runs of it, and what its users do with FastHttpUser."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+import signal
+import sys
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from gevent import subprocess
+
+from tests.certificates import Certificates
+from tests.conftest import Nginx, TlsNginx
+from tests.dependents import need
+from tests.hubtools import ROOT, run
+from tests.peer import Conn, Peer, Request
+from tests.proxies import free_port, tinyproxy
+
+need("locust")
+
+LOCUSTFILE = ROOT / "tests" / "locustfiles" / "page.py"
+
+# A run of a second makes fifty times as many.
+MANY = 200
+
+# How long a run may take in all.
+SECONDS = 60
+
+
+# ---------------------------------------------------------------- headless runs
+
+
+@dataclass
+class Swarm:
+    """What a run of locust has left: its exit code, its log, and its CSV files."""
+
+    code: int
+    log: str
+    directory: Path
+
+    def rows(self, kind: str) -> list[dict[str, str]]:
+        with (self.directory / f"run_{kind}.csv").open() as file:
+            return list(csv.DictReader(file))
+
+    @property
+    def requests(self) -> int:
+        return int(self.rows("stats")[-1]["Request Count"])
+
+    @property
+    def failures(self) -> dict[str, int]:
+        return {row["Error"]: int(row["Occurrences"]) for row in self.rows("failures")}
+
+    def check_no_crash(self) -> None:
+        assert self.rows("exceptions") == [], self.log
+        assert "Traceback" not in self.log, self.log
+
+
+def swarm(directory: Path, host: str, *options: str, **environment: str) -> Swarm:
+    """Locust for a second with ten users."""
+    usual = ["--headless", "--users", "10", "--spawn-rate", "10", "--run-time", "1s", "--only-summary"]
+    command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--host", host, "--csv", str(directory / "run")]
+    log = directory / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, *usual, *options],
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(SECONDS)
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)  # with its workers
+                process.wait()
+    assert code is not None, f"did not end within {SECONDS} s\n{log.read_text()}"
+    return Swarm(code, log.read_text(), directory)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_headless(scheme: str, processes: int, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Against a good server nothing fails: in one process, and with a master and two workers (each a fork)."""
+    if scheme == "http":
+        nginx: Nginx = request.getfixturevalue("nginx")
+        host = nginx.url
+    else:
+        tls_nginx: TlsNginx = request.getfixturevalue("tls_nginx")
+        host = f"https://127.0.0.1:{tls_nginx.ports['self_signed']}"
+    options = []
+    if processes > 1:
+        port = str(free_port())
+        options = ["--processes", str(processes), "--master-bind-port", port, "--master-port", port]
+    done = swarm(tmp_path, host, *options)
+    done.check_no_crash()
+    assert done.failures == {}
+    assert done.code == 0, done.log
+    assert done.requests > MANY
+
+
+def test_headless_against_what_is_not_there(nginx: Nginx, tmp_path: Path) -> None:
+    done = swarm(tmp_path, nginx.url, LOCUST_TARGET="/status/404")
+    done.check_no_crash()
+    assert done.code == 1
+    (error,) = done.failures
+    assert "code=404" in error
+    assert done.failures[error] == done.requests > MANY
+
+
+def test_headless_against_nobody(tmp_path: Path) -> None:
+    done = swarm(tmp_path, f"http://127.0.0.1:{free_port()}")
+    done.check_no_crash()
+    assert done.code == 1
+    (error,) = done.failures
+    assert error.startswith("ConnectionRefusedError(")
+    assert done.failures[error] == done.requests > MANY
+
+
+def test_headless_against_silence(tmp_path: Path) -> None:
+    with Peer(Conn.wait_closed) as peer:
+        done = swarm(tmp_path, peer.url, LOCUST_NETWORK_TIMEOUT="0.1")
+    done.check_no_crash()
+    assert done.code == 1
+    (error,) = done.failures
+    assert "imeout" in error or "timed out" in error, error
+    assert done.failures[error] == done.requests > 0
+
+
+# ---------------------------------------------------------------- what its users do
+
+Told = dict[str, Any]
+
+LINES = b"".join(b"line %d\n" % i for i in range(5))
+TEXT = b"once more, once more, once more"
+
+
+def app(conn: Conn) -> None:
+    """The server of most features: it tells what it was asked."""
+    while request := conn.read_request():
+        answer(conn, request)
+
+
+def answer(conn: Conn, request: Request) -> None:
+    path = request.target.partition("?")[0].removeprefix(conn.peer.url)
+    plain = [("Content-Type", "text/plain")]
+    match path.split("/")[1:]:
+        case ["page"]:
+            if request.method == "HEAD":
+                conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+            else:
+                conn.respond(b"some page", headers=plain)
+        case ["status", status]:
+            conn.respond(b"as wished", f"{status} As Wished", plain)
+        case ["json"]:
+            conn.respond(b'{"b": 2}', headers=[("Content-Type", "application/json")])
+        case ["echo"]:
+            kind = request.get("content-type") or ""
+            conn.respond(
+                request.body, headers=[("X-Content-Type", kind), ("Content-Type", "text/plain; charset=utf-8")]
+            )
+        case ["target"]:
+            conn.respond(request.target.encode(), headers=plain)
+        case ["method"]:
+            conn.respond(request.method.encode(), headers=plain)
+        case ["authorization" | "user-agent" | "cookie" | "via" as name]:
+            conn.respond((request.get(name) or "").encode(), headers=plain)
+        case ["number"]:
+            gevent.sleep(0.001)  # so that others ask meanwhile
+            conn.respond(str(conn.number).encode(), headers=plain)
+        case ["redirect"]:
+            conn.respond(b"elsewhere", "302 Found", [("Location", "/page")])
+        case ["loop"]:
+            conn.respond(b"here", "302 Found", [("Location", "/loop")])
+        case ["set-cookie"]:
+            conn.respond(headers=[("Set-Cookie", "kept=1; Path=/")])
+        case ["lines"]:
+            conn.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n")
+            conn.send_pieces(b"%x\r\n%s\r\n" % (len(line), line) for line in LINES.splitlines(True))
+            conn.send(b"0\r\n\r\n")
+        case ["gzip"]:
+            conn.respond(gzip.compress(TEXT), headers=[*plain, ("Content-Encoding", "gzip")])
+        case ["deflate"]:
+            conn.respond(zlib.compress(TEXT), headers=[*plain, ("Content-Encoding", "deflate")])
+        case ["brotli"]:
+            # One uncompressed meta-block, by hand (RFC 7932 section 9.2).
+            conn.respond(b"\x0b\x0f\x80" + TEXT + b"\x03", headers=[*plain, ("Content-Encoding", "br")])
+        case ["gzip-204"]:
+            conn.send(b"HTTP/1.1 204 No Content\r\nContent-Encoding: gzip\r\n\r\n")
+        case _:
+            conn.respond(b"", "404 Not Found")
+
+
+def broken(conn: Conn) -> None:
+    request = conn.read_request()
+    if request is None:
+        return
+    match request.target:
+        case "/cut":
+            conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\ncut")
+        case "/cut-in-head":
+            conn.send(b"HTTP/1.1 200 OK\r\nContent-")
+        case "/not-http":
+            conn.send(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
+        case "/not-gzip":
+            conn.respond(TEXT, headers=[("Content-Encoding", "gzip"), ("Connection", "close")])
+        case "/reset":
+            conn.reset()
+
+
+@pytest.fixture(scope="module")
+def told(tls_nginx: TlsNginx, certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) -> Told:
+    """What each feature came to, all of them in one process."""
+    proxy = tinyproxy(tmp_path_factory.mktemp("tinyproxy"))
+    with Peer(app) as app_, Peer(Conn.wait_closed) as silent, Peer(broken) as broken_:
+        targets = {
+            "app": app_.url,
+            "silent": silent.url,
+            "broken": broken_.url,
+            "nobody": f"http://127.0.0.1:{free_port()}",
+            "secure": f"https://localhost:{tls_nginx.ports['valid']}",
+            "ca": str(certificates.ca),
+            "proxy": proxy.port,
+        }
+        outcome = run("swarm.tell", json.dumps(targets))
+    proxy.close()
+    assert outcome.code == 0, outcome.err
+    results: Told = json.loads(outcome.out)
+    return results
+
+
+def returned(told: Told, feature: str) -> Any:
+    """What it returned; fails with its traceback if it raised."""
+    result = told[feature]
+    assert "raised" not in result, result["raised"]
+    return result["returned"]
+
+
+def failures(told: Told, feature: str) -> list[str | None]:
+    """How each request of that feature was reported: None for a success."""
+    return [event["failed"] for event in told[feature]["events"]]
+
+
+def check_no_failure(told: Told, feature: str, requests: int) -> None:
+    assert failures(told, feature) == [None] * requests
+
+
+PAGE = [200, "some page", True]
+
+
+def test_reads(told: Told) -> None:
+    assert told["reads"]["events"] == [{"method": "GET", "name": "a page", "length": 9, "failed": None}]
+    assert returned(told, "reads") == [PAGE, PAGE]
+
+
+def test_fails_by_status(told: Told) -> None:
+    assert failures(told, "fails_by_status") == ["LocustBadStatusCode(code=404)"]
+    found, kind, text = returned(told, "fails_by_status")
+    assert found == [404, "as wished", False]
+    assert kind == "LocustBadStatusCode"
+    assert text.endswith("/status/404: code=404")
+
+
+def test_catch_response(told: Told) -> None:
+    wanted = [None, "CatchResponseError('not this page')", "LocustBadStatusCode(code=500)"]
+    assert failures(told, "says_itself_what_is_good") == wanted
+    assert returned(told, "says_itself_what_is_good") is None
+
+
+def test_rest(told: Told) -> None:
+    sent, not_json, raised, stamped = failures(told, "speaks_json")
+    assert (sent, stamped) == (None, None)
+    assert "Could not parse response as JSON. some page, response code 200" in (not_json or "")
+    assert "ValueError: this is not what I wanted" in (raised or "")
+    assert told["speaks_json"]["events"][-1]["name"] == "/json?_=..."
+    assert returned(told, "speaks_json") == [[{"a": [1, None]}, "application/json"], None, {"b": 2}]
+
+
+def test_what_is_sent(told: Told) -> None:
+    check_no_failure(told, "sends", 9)
+    form, text, raw, query, auth, methods, head = returned(told, "sends")
+    assert form[0] == "a=1+2&b=%C3%BC"
+    assert form[1].startswith("application/x-www-form-urlencoded")
+    assert text == "bücher"
+    assert raw == [0, 1]
+    assert query in ("/target?q=a+b", "/target?q=a%20b")
+    assert auth == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
+    assert methods == ["DELETE", "OPTIONS", "GET"]
+    assert head == [200, "", "9"]
+
+
+def test_files(told: Told) -> None:
+    check_no_failure(told, "sends_files", 1)
+    body, kind = returned(told, "sends_files")
+    boundary = kind.removeprefix("multipart/form-data; boundary=")
+    before, first, rest = body.split(f"--{boundary}\r\n")
+    second, after = rest.split(f"--{boundary}--\r\n")
+    assert (before, after) == ("", "")
+    assert first == 'Content-Disposition: form-data; name="name"\r\n\r\nme\r\n'
+    assert second.startswith('Content-Disposition: form-data; name="file"; filename="a.txt"\r\n')
+    assert "\r\n\r\nits content\r\n" in second
+
+
+def test_redirects(told: Told) -> None:
+    assert failures(told, "follows_redirects")[:3] == [None] * 3
+    assert "Redirection limit reached (3)" in (failures(told, "follows_redirects")[3] or "")
+    assert returned(told, "follows_redirects") == [PAGE, [302, "/page"], PAGE, 0]
+
+
+def test_cookies(told: Told) -> None:
+    check_no_failure(told, "keeps_cookies", 3)
+    assert returned(told, "keeps_cookies") == ["kept=1", "", ["kept"]]
+
+
+def test_user_of_the_url_and_default_headers(told: Told) -> None:
+    check_no_failure(told, "says_who_it_is", 2)
+    assert returned(told, "says_who_it_is") == ["Basic dXNlcjpwQHNz", "locusts"]
+
+
+def test_streams(told: Told) -> None:
+    check_no_failure(told, "streams", 4)
+    lines = LINES.decode()
+    assert returned(told, "streams") == [lines, lines, lines.splitlines(), "line"]
+
+
+def test_debug_stream(told: Told) -> None:
+    check_no_failure(told, "watches_the_conversation", 1)
+    text = returned(told, "watches_the_conversation")
+    asked, _, answered = text.partition("RESPONSE: ")
+    assert asked.startswith("REQUEST: http://127.0.0.1:")
+    assert "POST /echo HTTP/1.1\r\n" in asked or "POST /echo HTTP/1.1\n" in asked
+    assert "said" in asked
+    assert answered.startswith("HTTP/1.1 200")
+    assert "said" in answered
+    assert "X-Content-Type" in answered
+
+
+def test_content_coding(told: Told) -> None:
+    check_no_failure(told, "decodes", 4)
+    assert returned(told, "decodes") == [TEXT.decode()] * 3 + [None]
+
+
+def test_pools(told: Told) -> None:
+    """Users with a pool in common share its one connection; others have one each."""
+    check_no_failure(told, "shares_a_pool", 8)
+    assert returned(told, "shares_a_pool") == [1, 2]
+
+
+def test_concurrency_of_one_user(told: Told) -> None:
+    check_no_failure(told, "has_many_at_a_time", 40)
+    assert returned(told, "has_many_at_a_time") == 4
+
+
+def test_a_closed_pool_goes_on(told: Told) -> None:
+    check_no_failure(told, "closes_its_pool", 3)
+    assert returned(told, "closes_its_pool") == 3
+
+
+def test_proxy(told: Told) -> None:
+    check_no_failure(told, "goes_by_a_proxy", 2)
+    status, via = returned(told, "goes_by_a_proxy")
+    assert status == 200
+    assert "tinyproxy" in via
+
+
+def test_nobody_listens(told: Told) -> None:
+    first, second, by_rest = failures(told, "meets_nobody")
+    assert first == second
+    assert (first or "").startswith("ConnectionRefusedError(111, ")
+    assert (by_rest or "").startswith("CatchResponseError('[Errno 111] ")
+    assert returned(told, "meets_nobody") == [0, None, None, "ConnectionRefusedError", 0]
+
+
+def test_silence(told: Told) -> None:
+    assert (failures(told, "meets_silence")[0] or "").startswith("RetriesExceeded('http://127.0.0.1:")
+    assert returned(told, "meets_silence") == [0, "RetriesExceeded", True]
+
+
+def test_a_timeout_of_the_program(told: Told) -> None:
+    """gevent.Timeout is one of the failures that locust knows: it is reported as it is, and never tried again."""
+    assert len(failures(told, "gives_itself_a_time")) == 1
+    assert returned(told, "gives_itself_a_time") == [0, "Timeout"]
+
+
+def test_broken_servers(told: Told) -> None:
+    """Each is reported with the exception that it is, and leaves the user alive."""
+    events = {event["name"]: event["failed"].partition("(")[0] for event in told["meets_what_is_broken"]["events"]}
+    assert events == {
+        "/cut": "HTTPConnectionClosed",
+        "/cut-in-head": "HTTPConnectionClosed",
+        "/not-http": "HTTPParseError",
+        "/not-gzip": "error",
+        "/reset": "ConnectionResetError",
+    }
+    assert returned(told, "meets_what_is_broken") == [200, 0, 0, 200, 0]
+
+
+def test_trust(told: Told) -> None:
+    """Nobody is verified by default; with `insecure = False` everybody is."""
+    by_default, careful, knowing = failures(told, "trusts")
+    assert (by_default, knowing) == (None, None)
+    assert (careful or "").startswith("SSLCertVerificationError(1, ")
+    assert returned(told, "trusts") == [200, 0, 200]
