@@ -85,6 +85,7 @@ ROWS = [
         "useragent",
         targets=(rate_of_reference(6), cpu_of_row("get", 1.6)),
     ),
+    Row("session", "`get` by Session.get(url).content", "session", targets=(rate_of_reference(6),)),
     Row(
         "locust",
         f"a headless run of locust {LOCUST_VERSION}, one process, 10 users who get the page and do not wait",

@@ -93,6 +93,20 @@ def useragent(setup: Setup) -> Run:
     return loop(once, setup.greenlets)
 
 
+def session(setup: Setup) -> Run:
+    """By Session, as users of requests know it."""
+    from geventhttpclient.requests import Session
+
+    agent, url = Session(concurrency=setup.greenlets), f"{setup.base}/page"
+
+    def once() -> None:
+        response = agent.get(url)
+        check(response.status_code, 200)
+        check(len(response.content), PAGE_BYTES)
+
+    return loop(once, setup.greenlets)
+
+
 def get_once(setup: Setup) -> Run:
     """A connection for each request, with the handshake that it takes."""
     http = setup.client()
@@ -265,6 +279,7 @@ WORKLOADS: dict[str, Callable[[Setup], Run]] = {
     "get": get,
     "get_context": get_context,
     "useragent": useragent,
+    "session": session,
     "get_once": get_once,
     "get_pool": get_pool,
     "get_1000": get_1000,
