@@ -367,6 +367,35 @@ fn what_comes_unasked_ends_an_idle_connection() {
 }
 
 #[test]
+fn a_record_that_is_begun_on_an_idle_connection_ends_it() {
+    let (done, told) = tell();
+    let Step::Tell(done) = done else { panic!("the step that was made") };
+    let server = Server::new(
+        certified("a.test", |_| ()),
+        vec![
+            script(move |stream| {
+                assert!(heard(stream));
+                stream.write_all(OK).expect("a client that listens");
+                stream.conn.writer().write_all(OK).expect("room");
+                let mut record = Vec::new();
+                stream.conn.write_tls(&mut record).expect("memory");
+                stream.sock.write_all(&record[..9]).expect("a client that listens");
+                done.send(()).expect("the test waits");
+                assert!(!heard(stream), "no second request");
+            }),
+            answers(1),
+        ],
+    );
+    let (reactor, client) = secured(server.address, "a.test", &trusting());
+    assert_eq!(run(&reactor, answer(&client, get())).expect("an answer").1, "ok");
+    told.wait();
+    assert_eq!(run(&reactor, answer(&client, get())).expect("an answer").1, "ok");
+    assert_eq!(client.pool().statistics().opened, 2);
+    drop(client);
+    server.finish();
+}
+
+#[test]
 fn a_body_to_the_end_needs_a_proper_end() {
     for says_goodbye in [true, false] {
         let server = Server::new(

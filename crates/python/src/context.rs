@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use engine::stream::{Layer, Stream};
-use engine::tls::{Facts, Handshake, Secured, Tls, TlsError, Verify};
+use engine::tls::{Facts, Handshake, Records, Secured, Tls, TlsError, Verify};
 use engine::{BoxError, Kind};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -99,6 +99,7 @@ struct ContextStream {
     scratch: Vec<u8>,
     /// The SSLObject has nothing left to decode: asking it would only cost an exception.
     is_dry: bool,
+    records: Records,
     /// Nothing was read of it yet.
     is_new: bool,
     checks: Checks,
@@ -140,6 +141,7 @@ impl ContextStream {
             held_sent: 0,
             scratch: Vec::new(),
             is_dry: false,
+            records: Records::default(),
             is_new: true,
             checks,
             session: Some(tls.session.clone()),
@@ -216,6 +218,7 @@ impl ContextStream {
         let mut room = ReadBuf::new(&mut self.scratch);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room))?;
         let is_full = room.remaining() == 0;
+        self.records.pass(room.filled());
         let fed = Python::attach(|py| match room.filled() {
             [] => self.incoming.call_method0(py, intern!(py, "write_eof")),
             filled => self.incoming.call_method1(py, intern!(py, "write"), (PyBytes::new(py, filled),)),
@@ -267,12 +270,12 @@ impl ContextStream {
         let more = !self.is_dry && Python::attach(|py| self.has_more(py)).map_err(io::Error::other)?;
         // The stream below has something to say more often than not when it is a session ticket.
         if self.stream.is_quiet() && !more {
-            return Ok(true);
+            return Ok(self.records.is_whole());
         }
         let mut byte = [0; 1];
         let mut room = ReadBuf::new(&mut byte);
-        match Pin::new(self).poll_read(&mut Context::from_waker(Waker::noop()), &mut room) {
-            Poll::Pending => Ok(true),
+        match Pin::new(&mut *self).poll_read(&mut Context::from_waker(Waker::noop()), &mut room) {
+            Poll::Pending => Ok(self.records.is_whole()),
             Poll::Ready(read) => read.map(|()| false),
         }
     }

@@ -1,11 +1,12 @@
 //! TLS 1.2 and 1.3: what the dial needs of it, and what is known of it afterwards.
 //!
 //! [`client`] shakes hands by rustls; whoever brings another implementation does so as a [`Tls`]. [`roots`] is whom is
-//! trusted, [`verify`] how, [`identity`] who we say we are, [`stream`] the bytes after the handshake, and [`words`] what
+//! trusted, [`verify`] how, [`identity`] who we say we are, [`stream`] the bytes after the handshake, [`records`] where they are cut, and [`words`] what
 //! errors are called.
 
 mod client;
 mod identity;
+mod records;
 mod roots;
 mod stream;
 mod verify;
@@ -22,6 +23,7 @@ use crate::error::Kind;
 use crate::stream::Stream;
 
 pub use client::{Options, TlsClient, Versions};
+pub use records::Records;
 pub use verify::Verify;
 
 /// A handshake under way.

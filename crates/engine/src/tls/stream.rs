@@ -10,6 +10,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 
+use super::records::Records;
 use crate::stream::{Layer, Stream};
 
 /// Bytes that are read at once from a peer that always has more: some records of TLS, of up to 16 KiB each.
@@ -41,7 +42,7 @@ impl Layer for TlsStream {
         let mut room = ReadBuf::new(&mut byte);
         let quiet = Pin::new(&mut self.0).poll_read(&mut Context::from_waker(Waker::noop()), &mut room).is_pending();
         self.forget_waiters();
-        quiet
+        quiet && self.0.get_ref().0.records.is_whole()
     }
 
     fn look_again(&self) {
@@ -110,11 +111,12 @@ struct ReadAhead {
     start: usize,
     end: usize,
     is_busy: bool,
+    records: Records,
 }
 
 impl ReadAhead {
     fn new(stream: Stream) -> Self {
-        ReadAhead { stream, ahead: Vec::new(), start: 0, end: 0, is_busy: false }
+        ReadAhead { stream, ahead: Vec::new(), start: 0, end: 0, is_busy: false, records: Records::default() }
     }
 
     fn rest(&mut self) {
@@ -128,17 +130,20 @@ impl ReadAhead {
 
 impl AsyncRead for ReadAhead {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let ReadAhead { stream, ahead, start, end, is_busy } = self.get_mut();
+        let ReadAhead { stream, ahead, start, end, is_busy, records } = self.get_mut();
         if start == end {
             let room = buf.remaining();
             if !*is_busy {
+                let before = buf.filled().len();
                 let received = ready!(stream.poll_receive(cx, buf, room))?;
+                records.pass(buf.filled().get(before..).unwrap_or_default());
                 *is_busy = received == room;
                 return Poll::Ready(Ok(()));
             }
             ahead.resize(READ_AHEAD, 0);
             let mut all = ReadBuf::new(ahead);
             let received = ready!(stream.poll_receive(cx, &mut all, READ_AHEAD))?;
+            records.pass(all.filled());
             (*start, *end) = (0, received);
         }
         let rest = ahead.get(*start..*end).unwrap_or_default();

@@ -1,0 +1,58 @@
+//! Where one record ends and the next begins (RFC 8446 section 5.1): 5 bytes that end in the length of what follows.
+
+/// The records of a stream, as far as its bytes have come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Records {
+    header: [u8; 5],
+    /// Bytes of the header that are there.
+    begun: usize,
+    /// Bytes of the record that are still to come.
+    left: usize,
+}
+
+impl Records {
+    /// Bytes come by.
+    pub fn pass(&mut self, mut bytes: &[u8]) {
+        while let Some((&first, rest)) = bytes.split_first() {
+            if self.left > 0 {
+                let taken = self.left.min(bytes.len());
+                self.left -= taken;
+                bytes = bytes.get(taken..).unwrap_or_default();
+                continue;
+            }
+            if let Some(place) = self.header.get_mut(self.begun) {
+                *place = first;
+            }
+            self.begun += 1;
+            if self.begun == self.header.len() {
+                self.begun = 0;
+                self.left = usize::from(u16::from_be_bytes([self.header[3], self.header[4]]));
+            }
+            bytes = rest;
+        }
+    }
+
+    /// Whether the last byte was the end of a record. What is begun on an idle connection would be taken for the answer
+    /// to the next request, once it is there.
+    pub fn is_whole(&self) -> bool {
+        self.begun == 0 && self.left == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Records;
+
+    #[test]
+    fn records_end_where_their_headers_say() {
+        let two = [&[23, 3, 3, 0, 2, 7, 8][..], &[21, 3, 3, 0, 0], &[22, 3, 3, 0, 1, 9]].concat();
+        let ends = [7, 12, 18];
+        for cut in 0..=two.len() {
+            let mut records = Records::default();
+            records.pass(&two[..cut]);
+            assert_eq!(records.is_whole(), cut == 0 || ends.contains(&cut), "{cut}");
+            records.pass(&two[cut..]);
+            assert!(records.is_whole());
+        }
+    }
+}
