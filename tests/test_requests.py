@@ -434,6 +434,8 @@ def test_hooks(peer: Peer, session: Session) -> None:
     other = SimpleNamespace(content=b"other")
     assert session.get(peer.url, hooks={"response": seen.append}).ok
     assert session.get(peer.url, hooks={"response": [seen.append, lambda response: other]}) is other
+    refused = session.get(peer.url + "/status/404")
+    assert session.get(peer.url, hooks={"response": lambda response: refused}) is refused  # though it is false
     assert [type(each) for each in seen] == [RequestsResponse] * 2
     with pytest.raises(ValueError, match="'request'"):
         session.get(peer.url, hooks={"request": seen.append})

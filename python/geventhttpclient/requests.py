@@ -507,7 +507,8 @@ class Session(UserAgent):
 
         response: RequestsResponse = self._perform(request, max_redirects=None if allow_redirects else 0)
         for hook in _hooks(hooks, self.hooks):
-            response = hook(response) or response
+            changed = hook(response)
+            response = response if changed is None else changed
         stream = self.stream if stream is None else stream
         if stream is False:
             response.content  # noqa: B018
