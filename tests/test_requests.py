@@ -419,6 +419,14 @@ def test_verify_and_cert_of_a_request(tls_nginx: TlsNginx, certificates: Certifi
     assert session.get(asking, cert=(str(pair.chain), str(pair.key))).status_code == 200
 
 
+def test_verify_of_a_request_goes_before_insecure(tls_nginx: TlsNginx, certificates: Certificates) -> None:
+    url = f"https://localhost:{tls_nginx.ports['elsewhere']}/page"
+    with Session(insecure=True, ssl_options={"ca_certs": str(certificates.ca)}) as session:
+        assert session.get(url).ok
+        with pytest.raises(OSError, match="name mismatch"):
+            session.get(url, verify=True)
+
+
 def test_clients_of_their_own_are_kept_and_closed(peer: Peer, session: Session) -> None:
     with Peer() as proxy:
         for n in range(100):
@@ -548,6 +556,17 @@ def test_iter_content_of_a_counted_body_fills_its_pieces(session: Session) -> No
 
     with Peer(slowly) as peer:
         assert list(session.get(peer.url).iter_content(4)) == [b"1234", b"5678", b"90"]
+
+
+def test_iter_content_of_a_stream_does_not_wait_to_fill_its_pieces(session: Session) -> None:
+    def begin(conn: Conn) -> None:
+        conn.read_request()
+        conn.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n")
+        conn.wait_closed()
+
+    with Peer(begin) as peer, closing(session.get(peer.url)) as response:
+        pieces = response.iter_content(4)
+        assert (next(pieces), next(pieces)) == (b"1234", b"5")
 
 
 def test_iter_content_as_text(session: Session) -> None:
