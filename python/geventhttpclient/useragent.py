@@ -498,7 +498,7 @@ class CompatResponse:
         content_type = self._response.get("content-type")
         content_type = content_type[-1] if isinstance(content_type, list) else content_type or ""
         charset = parse_content_type_charset(content_type)
-        if charset is None and not _is_text(content_type):
+        if charset is None and content_type and not _is_text(content_type):
             return self.content
         try:
             return self.content.decode(charset or "utf-8", errors="replace")
@@ -694,8 +694,20 @@ class UserAgent:
             else:
                 params = _with(params, kw)
         request = self._make_request(url, method, all_headers, payload, params, files)
+        return self._perform(request, max_retries, max_redirects, debug_stream, to_string)
+
+    def _perform(
+        self,
+        request: CompatRequest,
+        max_retries: int | None = None,
+        max_redirects: int | None = None,
+        debug_stream: IO[str] | None = None,
+        to_string: bool = False,
+    ) -> Any:
+        """The response to a request that is ready to be sent, after retries and redirects."""
         retries = self.max_retries if max_retries is None else max_retries
         redirects = self.max_redirects if max_redirects is None else max_redirects
+        url = request.url
         attempt = 0
         while True:
             started = time.perf_counter()
