@@ -736,6 +736,8 @@ class UserAgent:
             if attempt >= retries or not self._may_retry(request):
                 if response is not None and isinstance(last_error, BadStatusCode):
                     return response
+                if not isinstance(last_error, (TimeoutError, EmptyResponse)):
+                    raise last_error
                 self._handle_retries_exceeded(request.url, last_error=last_error)
             attempt += 1
             self._rest(attempt, response)
