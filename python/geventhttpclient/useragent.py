@@ -679,7 +679,9 @@ class UserAgent:
         raise e
 
     def _handle_retries_exceeded(self, url: str | URL, last_error: BaseException | None = None) -> NoReturn:
-        """Raises RetriesExceeded, with the last error as `original`."""
+        """Raises what broke the connection as it is; else RetriesExceeded, with the last error as `original`."""
+        if isinstance(last_error, (HTTPConnectionClosed, OSError)) and not isinstance(last_error, TimeoutError):
+            raise last_error
         raise RetriesExceeded(url, self.max_retries, original=last_error) from last_error
 
     # -------------------------------------------------------------------------------------------------------- requests
@@ -729,10 +731,12 @@ class UserAgent:
         retries = self.max_retries if max_retries is None else max_retries
         redirects = self.max_redirects if max_redirects is None else max_redirects
         url = request.url
+        brings_cookies = self.cookiejar is not None and request.has_header("Cookie")
         attempt = 0
         while True:
             started = time.perf_counter()
             response = None
+            is_last = False
             try:
                 response = self._follow(request, redirects, debug_stream)
                 status = response.status_code if self.retry_statuses else 0
@@ -755,13 +759,12 @@ class UserAgent:
                 if not hasattr(e, "request"):
                     e.request = request  # type: ignore[attr-defined]
                 last_error = self._handle_error(e, url=request.url)
-                if attempt >= retries or not self._may_send_again(request):
-                    if not isinstance(last_error, (TimeoutError, EmptyResponse)):
-                        raise last_error
-                    self._handle_retries_exceeded(request.url, last_error=last_error)
+                is_last = attempt >= retries or not self._may_send_again(request)
+            if is_last:
+                self._handle_retries_exceeded(request.url, last_error=last_error)
             attempt += 1
             self._rest(attempt, response)
-            if self.cookiejar is not None and "cookie" not in self.default_headers and "cookie" not in Headers(headers):
+            if self.cookiejar is not None and not brings_cookies:
                 request._drop_cookies()  # the jar may have others by now
 
     def _may_send_again(self, request: CompatRequest) -> bool:
