@@ -1,10 +1,11 @@
-"""This package beside geventhttpclient 2.6.1, and wrk where it is installed, against one nginx on this machine.
+"""This package beside geventhttpclient 2.6.1, other clients, and wrk where it is installed, against one nginx here.
 
     python benchmarks/bench.py [--quick] [--rounds N] [--seconds S] [--only ROW,ROW] [--save NAME]
 
-Ours is the package of the interpreter that runs this; the reference gets a virtualenv of its own, once, with the same
-Python and the same gevent. Each workload runs in a new process for each client and round, the clients taking turns.
-A whole run is kept in benchmarks/results; a quick or a partial one only with --save.
+Ours is the package of the interpreter that runs this. The reference, locust and each of the other clients get a
+virtualenv of their own, once, with the same Python and the same gevent; who cannot be installed is left out. Each
+workload runs in a new process for each client and round, the clients taking turns. A whole run is kept in
+benchmarks/results; a quick or a partial one only with --save.
 """
 
 from __future__ import annotations
@@ -20,9 +21,15 @@ import shutil
 import ssl
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
+from measure import PAGE_BYTES
 from nginx import Server, nginx, nginx_version
+from peers import PEERS
 from report import (
     FLOOR,
     OURS,
@@ -32,20 +39,29 @@ from report import (
     Sample,
     cpu_of_floor,
     cpu_of_row,
+    first_on_cpu,
+    first_on_rate,
     markdown,
     memory_of,
     peak_growth,
     rate_of_reference,
     time_of,
 )
-from worker import CLIENTS, allow_many_files, versions
+from worker import CLIENTS, allow_many_files
+
+import geventhttpclient
 
 HERE = Path(__file__).parent
+MEASURE = HERE / "measure.py"
 WORKER = HERE / "worker.py"
 WRK_SCRIPT = HERE / "wrk.lua"
 RESULTS = HERE / "results"
+LOCUSTFILE = HERE / "locustfile.py"
+PEERS_WORKER = HERE / "peers.py"
+ENVIRONMENTS = HERE.parent / ".bench"
 REFERENCE_VERSION = "2.6.1"
-REFERENCE_ENVIRONMENT = HERE.parent / ".bench" / "reference"
+LOCUST_VERSION = "2.47.0"
+PACKAGES = ("geventhttpclient", "gevent", "greenlet")
 WORKER_TIMEOUT_SECONDS = 300
 
 ROWS = [
@@ -63,6 +79,26 @@ ROWS = [
         targets=(rate_of_reference(4),),
     ),
     Row("get-1000", "1,000 GETs at concurrency 10, with a client made for them", "get_1000"),
+    Row(
+        "useragent",
+        "`get` by UserAgent.urlopen(url).content",
+        "useragent",
+        targets=(rate_of_reference(6), cpu_of_row("get", 1.6)),
+    ),
+    Row("session", "`get` by Session.get(url).content", "session", targets=(rate_of_reference(6),)),
+    Row(
+        "locust",
+        f"a headless run of locust {LOCUST_VERSION}, one process, 10 users who get the page and do not wait",
+        locust=True,
+        targets=(rate_of_reference(1.8),),
+    ),
+    Row(
+        "peers",
+        "`get` with 10 requests in flight, beside other clients, each in the manner in which it is quickest",
+        "get",
+        peers=True,
+        targets=(first_on_rate(), first_on_cpu()),
+    ),
     Row(
         "post",
         "POST of 64 KiB, 10 greenlets looping on 10 connections",
@@ -153,41 +189,85 @@ ROWS = [
 ]
 
 
-def versions_of(interpreter: str) -> dict[str, str]:
-    done = subprocess.run([interpreter, str(WORKER), "versions"], capture_output=True, text=True, check=True)
+class NotInstalled(Exception):
+    """Why an environment is not there."""
+
+
+def versions_of(interpreter: str, *packages: str) -> dict[str, str]:
+    """Of Python and of these packages."""
+    done = subprocess.run([interpreter, str(MEASURE), *packages], capture_output=True, text=True, check=True)
     found: dict[str, str] = json.loads(done.stdout)
     return found
 
 
-def reference_interpreter() -> str:
-    """The interpreter that has the reference, in a virtualenv made when there is none that fits."""
-    interpreter = str(REFERENCE_ENVIRONMENT / "bin" / "python")
-    wanted = versions() | {"geventhttpclient": REFERENCE_VERSION}
-    try:
-        if versions_of(interpreter) == wanted:
-            return interpreter
-    except (OSError, subprocess.CalledProcessError):
-        pass  # not there yet, or not whole
-    print(f"Installing geventhttpclient {REFERENCE_VERSION} into {REFERENCE_ENVIRONMENT} ...", flush=True)
-    subprocess.run([sys.executable, "-m", "venv", "--clear", str(REFERENCE_ENVIRONMENT)], check=True)
-    packages = [f"{name}=={wanted[name]}" for name in ("geventhttpclient", "gevent", "greenlet")]
-    subprocess.run([interpreter, "-m", "pip", "install", "--quiet", *packages], check=True)
-    if versions_of(interpreter) != wanted:
-        raise SystemExit(f"The reference's interpreter has {versions_of(interpreter)}; wanted was {wanted}")
+def environment(name: str, wanted: dict[str, str]) -> str:
+    """The interpreter of a virtualenv with these packages in these versions ("" for any), made where none fits.
+
+    Raises NotInstalled, with pip's last words.
+    """
+    directory = ENVIRONMENTS / name
+    interpreter = str(directory / "bin" / "python")
+
+    def fits() -> bool:
+        try:
+            found = versions_of(interpreter, *wanted)
+        except (OSError, subprocess.CalledProcessError):
+            return False  # not there yet, or not whole
+        return found["Python"] == platform.python_version() and all(
+            found[package] == version for package, version in wanted.items() if version
+        )
+
+    if fits():
+        return interpreter
+    packages = [f"{package}=={version}" if version else package for package, version in wanted.items()]
+    print(f"Installing {', '.join(packages)} into {directory} ...", flush=True)
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(directory)], check=True)
+    done = subprocess.run([interpreter, "-m", "pip", "install", "--quiet", *packages], capture_output=True, text=True)
+    if done.returncode or not fits():
+        raise NotInstalled((done.stderr.strip().splitlines() or [f"no versions that fit {packages}"])[-1])
     return interpreter
+
+
+def same_greenlets() -> dict[str, str]:
+    """The versions that clients on gevent are to have in common."""
+    found = versions_of(sys.executable, "gevent", "greenlet")
+    del found["Python"]
+    return found
 
 
 def base_of(row: Row, server: Server) -> str:
     return server.tls if row.tls else server.plain
 
 
-def run_worker(interpreter: str, workload: str, row: Row, server: Server, seconds: float) -> Sample:
-    command = [interpreter, str(WORKER), workload, base_of(row, server), str(seconds), str(row.greenlets)]
-    command.append(server.ca_file)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=WORKER_TIMEOUT_SECONDS, check=False)
+def finish(command: list[str], **options: Any) -> str:
+    """Runs it to its end, and returns what it printed."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WORKER_TIMEOUT_SECONDS, **options)
     if done.returncode:
         raise SystemExit(f"{shlex.join(command)} failed:\n{done.stderr}")
-    return Sample(**json.loads(done.stdout))
+    return str(done.stdout)
+
+
+def run_worker(interpreter: str, workload: str, row: Row, server: Server, seconds: float) -> Sample:
+    command = [interpreter, str(WORKER), workload, base_of(row, server), str(seconds), str(row.greenlets)]
+    return Sample(**json.loads(finish([*command, server.ca_file])))
+
+
+def run_peer(interpreter: str, peer: str, row: Row, server: Server, seconds: float) -> Sample:
+    command = [interpreter, str(PEERS_WORKER), peer, base_of(row, server), str(seconds), str(row.greenlets)]
+    return Sample(**json.loads(finish(command)))
+
+
+def run_locust(interpreter: str, search: str, version: str, row: Row, server: Server, seconds: float) -> Sample:
+    """Whole seconds, as it wants them. `search` is where Python looks for packages first; `version` of geventhttpclient
+    is what it must find."""
+    users = str(row.greenlets)
+    command = [interpreter, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", "--only-summary", "--host"]
+    command += [base_of(row, server), "--users", users, "--spawn-rate", users, "--run-time"]
+    command.append(f"{max(1, round(seconds))}s")
+    found = json.loads(finish(command, env={**os.environ, "PYTHONPATH": search}).splitlines()[-1])
+    if found["failures"] or found["length"] != PAGE_BYTES or found["version"] != version:
+        raise SystemExit(f"{shlex.join(command)} found {found}; wanted was {version}")
+    return Sample(found["count"], found["seconds"], found["cpu_seconds"])
 
 
 def run_floor(row: Row, server: Server, seconds: float) -> Sample | None:
@@ -217,18 +297,87 @@ def run_wrk(method: str, url: str, row: Row, seconds: float) -> Sample:
     return Sample(found["requests"], found["microseconds"] / 1e6, usage.ru_utime + usage.ru_stime)
 
 
-def run_row(
-    row: Row, interpreters: dict[str, str], server: Server, rounds: int, seconds: float, results: Results
-) -> None:
+class Clients:
+    """Who takes part in a row, and how each is run. Environments are made when they are first asked for."""
+
+    def __init__(self, shadow: Path) -> None:
+        self.shadow = shadow  # an empty directory
+        self.missing: dict[str, str] = {}
+        self.found: dict[str, str] = {}  # the versions that took part
+
+    def leave_out(self, name: str, why: NotInstalled) -> None:
+        self.missing[name] = str(why)
+        print(f"{name} is left out: {why}", flush=True)
+
+    @cached_property
+    def reference(self) -> str:
+        try:
+            return environment("reference", {"geventhttpclient": REFERENCE_VERSION, **same_greenlets()})
+        except NotInstalled as e:
+            raise SystemExit(f"Nothing can be compared without the reference: {e}") from e
+
+    @cached_property
+    def locust(self) -> str:
+        """Has the reference as well; ours goes before it where it is found first, with nothing else beside it."""
+        package = Path(geventhttpclient.__file__).parent
+        (self.shadow / package.name).symlink_to(package, target_is_directory=True)
+        wanted = {"locust": LOCUST_VERSION, "geventhttpclient": REFERENCE_VERSION, **same_greenlets()}
+        interpreter = environment("locust", wanted)
+        self.found["locust"] = LOCUST_VERSION
+        return interpreter
+
+    @cached_property
+    def peers(self) -> dict[str, str]:
+        """The interpreter of each of the other clients, those left out that cannot be installed."""
+        interpreters = {}
+        for name, peer in PEERS.items():
+            versions = same_greenlets()
+            wanted = {package: versions.get(package, "") for package in peer.packages}
+            if "gevent" in wanted:
+                wanted |= versions
+            try:
+                interpreters[name] = environment(peer.packages[0], wanted)
+            except NotInstalled as e:
+                self.leave_out(name, e)
+            else:
+                found = versions_of(interpreters[name], *peer.packages)
+                self.found[name] = ", ".join(f"{package} {found[package]}" for package in peer.packages)
+        return interpreters
+
+    def of(self, row: Row, server: Server, seconds: float) -> dict[str, Callable[[], Sample | None]]:
+        """How each client runs that row, in the order in which they take turns."""
+        if row.locust:
+            try:
+                interpreter = self.locust
+            except NotInstalled as e:
+                self.leave_out("locust", e)
+                return {}
+            ours = (str(self.shadow), geventhttpclient.__version__)
+            return {
+                OURS: partial(run_locust, interpreter, *ours, row, server, seconds),
+                REFERENCE: partial(run_locust, interpreter, "", REFERENCE_VERSION, row, server, seconds),
+            }
+        runs: dict[str, Callable[[], Sample | None]] = {
+            OURS: partial(run_worker, sys.executable, row.workload, row, server, seconds),
+            REFERENCE: partial(run_worker, self.reference, row.workload, row, server, seconds),
+        }
+        if row.peers:
+            for name, interpreter in self.peers.items():
+                runs[name] = partial(run_peer, interpreter, name, row, server, seconds)
+        if row.floor:
+            runs[FLOOR] = partial(run_floor, row, server, seconds)
+        return runs
+
+
+def run_row(row: Row, clients: Clients, server: Server, rounds: int, seconds: float, results: Results) -> None:
+    runs = clients.of(row, server, seconds)
     for number in range(1, rounds + 1):
-        for client, interpreter in interpreters.items():
-            results.add(row.key, client, run_worker(interpreter, row.workload, row, server, seconds))
-        if (sample := run_floor(row, server, seconds)) is not None:
-            results.add(row.key, FLOOR, sample)
-        rates = ", ".join(
-            f"{client} {samples[-1].rate:,.0f}" for (key, client), samples in results.samples.items() if key == row.key
-        )
-        print(f"{row.key} {number}/{rounds}: {rates} {row.unit}/s", flush=True)
+        rates = []
+        for client, run in runs.items():
+            if (sample := run()) is not None:
+                results.add(row.key, client, sample)
+                rates.append(f"{client} {sample.rate:,.0f}")
+        print(f"{row.key} {number}/{rounds}: {', '.join(rates)} {row.unit}/s", flush=True)
 
 
 def output_of(*command: str) -> str:
@@ -259,17 +408,19 @@ def split_cpus() -> tuple[set[int], set[int]]:
     return (set(cpus[:1]), set(cpus[1:])) if len(cpus) > 1 else (set(), set())
 
 
-def describe(interpreters: dict[str, str], rounds: int, seconds: float) -> dict[str, str]:
+def describe(clients: Clients, load: str, rounds: int, seconds: float) -> dict[str, str]:
     """Where and how a run was made, for whoever wants to make it again."""
     commit = output_of("git", "rev-parse", "--short", "HEAD") or "not in a repository"
     changed = ", with changes that are not committed" if output_of("git", "status", "--porcelain", "-uno") else ""
     return {
         "machine": f"{os.cpu_count()} x {cpu_model()}, {platform.system()} {platform.release()} {platform.machine()}",
-        "load average at the start": ", ".join(f"{load:.2f}" for load in os.getloadavg()),
+        "load average at the start": load,
         **{
-            client: ", ".join(f"{name} {version}" for name, version in versions_of(interpreter).items())
-            for client, interpreter in interpreters.items()
+            client: ", ".join(f"{name} {version}" for name, version in versions_of(interpreter, *PACKAGES).items())
+            for client, interpreter in {OURS: sys.executable, REFERENCE: clients.reference}.items()
         },
+        **clients.found,
+        **{name: f"left out: {why}" for name, why in clients.missing.items()},
         "server": f"{nginx_version()}, one worker, on a CPU of its own where there are two",
         "CAs trusted by default": ssl.get_default_verify_paths().cafile or "those on board",
         "wrk": (output_of("wrk", "-v").splitlines() or ["not installed"])[0],
@@ -302,15 +453,16 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     given = arguments()
     allow_many_files()  # nginx inherits it
-    interpreters = {OURS: sys.executable, REFERENCE: reference_interpreter()}
-    facts = describe(interpreters, given.rounds, given.seconds)
+    load = ", ".join(f"{load:.2f}" for load in os.getloadavg())
     results = Results()
     server_cpus, client_cpus = split_cpus()
-    with nginx(server_cpus) as server:
+    with nginx(server_cpus) as server, TemporaryDirectory() as shadow:
         if client_cpus:
             os.sched_setaffinity(0, client_cpus)  # the clients inherit it
+        clients = Clients(Path(shadow))
         for row in given.rows:
-            run_row(row, interpreters, server, given.rounds, given.seconds, results)
+            run_row(row, clients, server, given.rounds, given.seconds, results)
+        facts = describe(clients, load, given.rounds, given.seconds)
     today = datetime.date.today().isoformat()
     text = markdown(f"Benchmark of {today}", facts, given.rows, results)
     print(f"\n{text}")

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import trustme
-from worker import BIG_BYTES, HUGE_BYTES, LINES, MIB, PAGE_BYTES
+from measure import PAGE_BYTES
+from worker import BIG_BYTES, HUGE_BYTES, LINES, MIB
 
 # The page comes out of nginx's memory. From a file, nginx takes more than twice the time for it, which is more than a
 # quick client takes: the clients could not be told apart.

@@ -45,6 +45,10 @@ class Results:
     def add(self, row: str, client: str, sample: Sample) -> None:
         self.samples.setdefault((row, client), []).append(sample)
 
+    def others(self, row: str) -> list[str]:
+        """The clients of that row, except ours and the floor."""
+        return [client for key, client in self.samples if key == row and client not in (OURS, FLOOR)]
+
     def median(self, row: str, client: str, of: Callable[[Sample], float]) -> float | None:
         found = self.samples.get((row, client))
         return median(of(sample) for sample in found) if found else None
@@ -107,6 +111,24 @@ def peak_growth(bound: float) -> Target:
     return Target("peak memory", bound, lambda r, row: r.peak_mib(row, OURS), unit=" MiB")
 
 
+def first_on_rate() -> Target:
+    """The quickest of the other clients of the row is the measure."""
+
+    def beside(results: Results, row: str) -> float | None:
+        rates = [results.rate(row, client) or 0 for client in results.others(row)]
+        return ratio(results.rate(row, OURS), max(rates, default=None))
+
+    return Target("rate, beside the best of the others'", 1, beside, at_least=True)
+
+
+def first_on_cpu() -> Target:
+    def beside(results: Results, row: str) -> float | None:
+        found = [cpu for client in results.others(row) if (cpu := results.cpu(row, client)) is not None]
+        return ratio(results.cpu(row, OURS), min(found, default=None))
+
+    return Target("CPU, beside the least of the others'", 1, beside)
+
+
 def time_of(count: int, what: str, bound: float) -> Target:
     return Target(f"time of {count:,} {what}", bound, lambda r, row: ratio(count, r.rate(row, OURS)), unit=" s")
 
@@ -125,12 +147,14 @@ class Row:
 
     key: str
     title: str
-    workload: str
+    workload: str = ""
     unit: str = "requests"
     greenlets: int = 10
     floor: str = ""  # "wrk", a method and a target; or a workload of worker.py; or nothing that compares
     tls: bool = False
     grows: bool = False  # with every unit: how far is told
+    locust: bool = False  # run by locust with our locustfile, and no workload of worker.py
+    peers: bool = False  # other people's clients take part
     targets: tuple[Target, ...] = ()
 
 
@@ -189,12 +213,26 @@ def targets_table(rows: list[Row], results: Results) -> str:
     return table(["workload", "target", "reached", "floor's rate to the reference's"], lines, left=4) if lines else ""
 
 
+def peers_table(rows: list[Row], results: Results) -> str:
+    lines = []
+    for row in rows:
+        if not row.peers:
+            continue
+        ours_rate, ours_cpu = results.rate(row.key, OURS), results.cpu(row.key, OURS)
+        clients = sorted([OURS, *results.others(row.key)], key=lambda client: -(results.rate(row.key, client) or 0))
+        for client in clients:
+            rate, cpu = results.rate(row.key, client), results.cpu(row.key, client)
+            times = [figure(ratio(ours_rate, rate), 2) + "x", figure(cpu, 1), figure(ratio(cpu, ours_cpu), 2) + "x"]
+            lines.append([f"`{row.key}` {client}", figure(rate), *times])
+    return table(["workload and client", "per second", "ours to it", "us", "its CPU to ours"], lines) if lines else ""
+
+
 def rounds_table(rows: list[Row], results: Results) -> str:
     lines = [
         [f"`{row.key}` {client}", ", ".join(figure(sample.rate) for sample in samples)]
         for row in rows
-        for client in (OURS, REFERENCE, FLOOR)
-        if (samples := results.samples.get((row.key, client)))
+        for (key, client), samples in results.samples.items()
+        if key == row.key
     ]
     return table(["workload and client", "rate of each round, per second"], lines, left=2)
 
@@ -221,6 +259,9 @@ The floor is what the same work costs without a client library: wrk for requests
 that reads 256 KiB at a time, with Python's ssl where it is TLS. No client can be faster than the server: the last
 column of the targets is as near to its limit as the floor came.
 
+Requests of locust are those of its own statistics, per second from their start to the last, and CPU is that of its
+process while the users were at work. A client that works in threads of its own has all of their CPU counted.
+
 `KB` is how far resident memory grows with each unit, where all of them are kept."""
 
 
@@ -228,6 +269,6 @@ def markdown(title: str, facts: dict[str, str], rows: list[Row], results: Result
     described = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     workloads = "\n".join(f"- `{row.key}`: {row.title}" for row in rows)
     parts = [f"# {title}", described, rates_table(rows, results), EXPLANATION, memory_table(rows, results)]
-    parts.append(targets_table(rows, results))
+    parts += [peers_table(rows, results), targets_table(rows, results)]
     parts += ["## The workloads", workloads, "## Every round", rounds_table(rows, results)]
     return "\n\n".join(part for part in parts if part) + "\n"

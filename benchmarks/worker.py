@@ -1,7 +1,6 @@
 """One workload, in one process, for whichever geventhttpclient the interpreter has: prints one JSON object.
 
     python benchmarks/worker.py WORKLOAD BASE_URL SECONDS [GREENLETS [CA_FILE]]
-    python benchmarks/worker.py versions
 
 The same code runs both packages, with their defaults and the garbage collector's. Every body's length is checked.
 """
@@ -9,15 +8,12 @@ The same code runs both packages, with their defaults and the garbage collector'
 from __future__ import annotations
 
 import json
-import platform
 import resource
 import socket
 import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,10 +21,10 @@ from urllib.parse import urlsplit
 import gevent
 import gevent.ssl
 from gevent.pool import Pool
+from measure import PAGE_BYTES, Run, check, measure
 
 from geventhttpclient import HTTPClient
 
-PAGE_BYTES = 615
 POST_BODY = b"x" * 65536
 BIG_BYTES = 100 * 1024 * 1024
 HUGE_BYTES = 1024 * 1024 * 1024
@@ -37,10 +33,6 @@ CLIENTS = 1000
 PIECE = 16 * 1024
 FLOOR_PIECE = 256 * 1024  # the size that was fastest
 MIB = 1024 * 1024
-
-# A workload makes its client, and gives the function that works for so many seconds (at least one unit of work)
-# and returns how many units it did: requests, MiB, lines or clients.
-Run = Callable[[float], int]
 
 
 @dataclass(frozen=True)
@@ -55,11 +47,6 @@ class Setup:
         """A client with a connection for each greenlet; both packages drop the options of TLS for http."""
         options = {"ca_certs": self.ca_file}
         return HTTPClient.from_url(self.base, concurrency=self.greenlets, ssl_options=options, **given)
-
-
-def check(found: int, wanted: int) -> None:
-    if found != wanted:
-        raise RuntimeError(f"{found} instead of {wanted}")
 
 
 def loop(once: Callable[[], None], greenlets: int) -> Run:
@@ -90,6 +77,34 @@ def get_page(http: HTTPClient, headers: dict[str, str] | None = None) -> None:
 def get(setup: Setup) -> Run:
     http = setup.client()
     return loop(lambda: get_page(http), setup.greenlets)
+
+
+def useragent(setup: Setup) -> Run:
+    """By UserAgent, which has a client for each origin, cookies, redirects and retries."""
+    from geventhttpclient.useragent import UserAgent
+
+    agent, url = UserAgent(concurrency=setup.greenlets), f"{setup.base}/page"
+
+    def once() -> None:
+        response = agent.urlopen(url)
+        check(response.status_code, 200)
+        check(len(response.content), PAGE_BYTES)
+
+    return loop(once, setup.greenlets)
+
+
+def session(setup: Setup) -> Run:
+    """By Session, as users of requests know it."""
+    from geventhttpclient.requests import Session
+
+    agent, url = Session(concurrency=setup.greenlets), f"{setup.base}/page"
+
+    def once() -> None:
+        response = agent.get(url)
+        check(response.status_code, 200)
+        check(len(response.content), PAGE_BYTES)
+
+    return loop(once, setup.greenlets)
 
 
 def get_once(setup: Setup) -> Run:
@@ -263,6 +278,8 @@ def clients(setup: Setup) -> Run:
 WORKLOADS: dict[str, Callable[[Setup], Run]] = {
     "get": get,
     "get_context": get_context,
+    "useragent": useragent,
+    "session": session,
     "get_once": get_once,
     "get_pool": get_pool,
     "get_1000": get_1000,
@@ -277,24 +294,6 @@ WORKLOADS: dict[str, Callable[[Setup], Run]] = {
 
 # These measure how far memory grows from the start: a warm-up would have it grow before the start.
 COLD = {"download_huge", "clients"}
-WARM_UP = 0.25
-
-
-def cpu_seconds() -> float:
-    """User and system time of this process so far, all its threads together."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
-def memory() -> tuple[int, int]:
-    """The bytes this process has resident, and the most it has had so far; where there is no /proc, twice the most."""
-    status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss counts, on Linux, what the parent had before it started us
-        found = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        resident, peak = (int(found[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
-        return resident, peak
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak, peak
 
 
 def allow_many_files() -> None:
@@ -302,34 +301,10 @@ def allow_many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def measure(workload: str, seconds: float, setup: Setup) -> dict[str, float]:
+def main(workload: str, base: str, seconds: str, greenlets: str = "10", ca_file: str = "") -> None:
     allow_many_files()
-    run = WORKLOADS[workload](setup)
-    if workload not in COLD:
-        run(seconds * WARM_UP)
-    (resident, peak), cpu, begin = memory(), cpu_seconds(), perf_counter()
-    count = run(seconds)
-    spent, cpu_spent = perf_counter() - begin, cpu_seconds() - cpu
-    resident_now, peak_now = memory()
-    return {
-        "count": count,
-        "seconds": spent,
-        "cpu_seconds": cpu_spent,
-        "peak_growth_bytes": peak_now - peak,
-        "growth_bytes": resident_now - resident,
-    }
-
-
-def versions() -> dict[str, str]:
-    packages = ("geventhttpclient", "gevent", "greenlet")
-    return {"Python": platform.python_version()} | {name: version(name) for name in packages}
-
-
-def main(workload: str, base: str = "", seconds: str = "1", greenlets: str = "10", ca_file: str = "") -> None:
-    if workload == "versions":
-        print(json.dumps(versions()))
-    else:
-        print(json.dumps(measure(workload, float(seconds), Setup(base, int(greenlets), ca_file))))
+    run = WORKLOADS[workload](Setup(base, int(greenlets), ca_file))
+    print(json.dumps(measure(run, float(seconds), cold=workload in COLD)))
 
 
 if __name__ == "__main__":

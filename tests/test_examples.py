@@ -84,6 +84,13 @@ def test_stream_prints_events_as_they_come(url: str) -> None:
     assert lines == [f"{number} event {number}\n" for number in range(1, 26)]
 
 
+def test_the_tests_of_the_mocking_example_pass() -> None:
+    assert run("mocking.py").splitlines() == [
+        "finds all pages: 3 friends of https://api.example.org",
+        "tries again after a timeout: 2 requests",
+    ]
+
+
 def test_demo_ends_with_its_table() -> None:
     output = run("demo.py")
     assert "\r" not in output, "progress is for terminals"

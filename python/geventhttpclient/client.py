@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from geventhttpclient.header import HeadersDataType
+    from geventhttpclient.mock import MockTransport
     from geventhttpclient.resolver import Overrides
 
 CRLF = "\r\n"
@@ -109,6 +110,7 @@ class HTTPClient:
         uds: str | os.PathLike[str] | None = None,
         resolve: Overrides | None = None,
         dns_cache: float | None = None,
+        transport: MockTransport | None = None,
     ) -> None:
         """For `host` (a name or an address) and `port` (80, with TLS 443).
 
@@ -157,6 +159,9 @@ class HTTPClient:
         - `resolve`: addresses for some origins: `{"example.org:443": "127.0.0.1"}`, or a list in the order to try.
         - `dns_cache`: how many seconds the resolver's answer is good for; None asks it for every connection.
 
+        For tests, `transport` answers in place of a server: see geventhttpclient.mock. Proxies and what TLS is to do
+        are of no account then.
+
         Raises ValueError or TypeError that names an argument of no use, OSError for a file that cannot be read, and
         ssl.SSLError for one that holds no certificate, or no key that fits.
         """
@@ -191,8 +196,10 @@ class HTTPClient:
             proxy_port,
             proxy_user,
             proxy_password,
-            trust_env and uds is None,
+            trust_env and uds is None and transport is None,
         )
+        if transport is not None:
+            via = None
         self.use_proxy = via is not None
         connection_host, connection_port = (host, port) if via is None else (via.host, via.port)
         common: dict[str, Any] = {
@@ -222,8 +229,11 @@ class HTTPClient:
                 **(ssl_options or {}),
             }
         # Looked up here and now: programs put subclasses of their own in place of these names.
-        if use_tls:
-            self._connection_pool: ConnectionPool = SSLConnectionPool(
+        self._connection_pool: ConnectionPool
+        if transport is not None:
+            self._connection_pool = transport._connection_pool(host, port, host, port, **common)
+        elif use_tls:
+            self._connection_pool = SSLConnectionPool(
                 connection_host,
                 connection_port,
                 host,

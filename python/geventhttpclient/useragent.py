@@ -519,7 +519,7 @@ class CompatResponse:
         content_type = self._response.get("content-type")
         content_type = content_type[-1] if isinstance(content_type, list) else content_type or ""
         charset = parse_content_type_charset(content_type)
-        if charset is None and not _is_text(content_type):
+        if charset is None and content_type and not _is_text(content_type):
             return self.content
         try:
             return self.content.decode(charset or "utf-8", errors="replace")
@@ -679,7 +679,9 @@ class UserAgent:
         raise e
 
     def _handle_retries_exceeded(self, url: str | URL, last_error: BaseException | None = None) -> NoReturn:
-        """Raises RetriesExceeded, with the last error as `original`."""
+        """Raises what broke the connection as it is; else RetriesExceeded, with the last error as `original`."""
+        if isinstance(last_error, (HTTPConnectionClosed, OSError)) and not isinstance(last_error, TimeoutError):
+            raise last_error
         raise RetriesExceeded(url, self.max_retries, original=last_error) from last_error
 
     # -------------------------------------------------------------------------------------------------------- requests
@@ -715,12 +717,26 @@ class UserAgent:
             else:
                 params = _with(params, kw)
         request = self._make_request(url, method, all_headers, payload, params, files)
+        return self._perform(request, max_retries, max_redirects, debug_stream, to_string)
+
+    def _perform(
+        self,
+        request: CompatRequest,
+        max_retries: int | None = None,
+        max_redirects: int | None = None,
+        debug_stream: IO[str] | None = None,
+        to_string: bool = False,
+    ) -> Any:
+        """The response to a request that is ready to be sent, after retries and redirects."""
         retries = self.max_retries if max_retries is None else max_retries
         redirects = self.max_redirects if max_redirects is None else max_redirects
+        url = request.url
+        brings_cookies = self.cookiejar is not None and request.has_header("Cookie")
         attempt = 0
         while True:
             started = time.perf_counter()
             response = None
+            is_last = False
             try:
                 response = self._follow(request, redirects, debug_stream)
                 status = response.status_code if self.retry_statuses else 0
@@ -743,11 +759,12 @@ class UserAgent:
                 if not hasattr(e, "request"):
                     e.request = request  # type: ignore[attr-defined]
                 last_error = self._handle_error(e, url=request.url)
-                if attempt >= retries or not self._may_send_again(request):
-                    self._handle_retries_exceeded(request.url, last_error=last_error)
+                is_last = attempt >= retries or not self._may_send_again(request)
+            if is_last:
+                self._handle_retries_exceeded(request.url, last_error=last_error)
             attempt += 1
             self._rest(attempt, response)
-            if self.cookiejar is not None and "cookie" not in self.default_headers and "cookie" not in Headers(headers):
+            if self.cookiejar is not None and not brings_cookies:
                 request._drop_cookies()  # the jar may have others by now
 
     def _may_send_again(self, request: CompatRequest) -> bool:

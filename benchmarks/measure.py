@@ -1,0 +1,67 @@
+"""What every worker does around its workload: warm up, and tell time, CPU and memory.
+
+    python benchmarks/measure.py PACKAGE ...
+
+prints the versions of Python and of these packages as one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+
+PAGE_BYTES = 615
+
+# Works for so many seconds (at least one unit of work); returns how many units it did: requests, MiB, lines or clients.
+Run = Callable[[float], int]
+
+WARM_UP = 0.25
+
+
+def check(found: int, wanted: int) -> None:
+    if found != wanted:
+        raise RuntimeError(f"{found} instead of {wanted}")
+
+
+def cpu_seconds() -> float:
+    """User and system time of this process so far, all its threads together."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def memory() -> tuple[int, int]:
+    """The bytes this process has resident, and the most it has had so far; where there is no /proc, twice the most."""
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss counts, on Linux, what the parent had before it started us
+        found = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        resident, peak = (int(found[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
+        return resident, peak
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak, peak
+
+
+def measure(run: Run, seconds: float, *, cold: bool = False) -> dict[str, float]:
+    """The fields of a `report.Sample`; after a warm-up, unless it is to be `cold`."""
+    if not cold:
+        run(seconds * WARM_UP)
+    (resident, peak), cpu, begin = memory(), cpu_seconds(), perf_counter()
+    count = run(seconds)
+    spent, cpu_spent = perf_counter() - begin, cpu_seconds() - cpu
+    resident_now, peak_now = memory()
+    return {
+        "count": count,
+        "seconds": spent,
+        "cpu_seconds": cpu_spent,
+        "peak_growth_bytes": peak_now - peak,
+        "growth_bytes": resident_now - resident,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps({"Python": platform.python_version()} | {name: version(name) for name in sys.argv[1:]}))
