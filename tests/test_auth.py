@@ -320,6 +320,12 @@ def test_the_same_nonce_again_means_no() -> None:
     assert digest.response("GET", "/", challenge, sent=first) is None
 
 
+def test_a_nonce_that_is_given_twice_is_counted_on() -> None:
+    digest = DigestAuth("u", "p")
+    challenge = 'Digest realm="r", nonce="n", qop="auth"'
+    assert [said(digest.response("GET", "/", challenge))["nc"] for _ in "12"] == ["00000001", "00000002"]
+
+
 def test_many_greenlets_share_one_count(guarded: tuple[Guard, HTTPClient]) -> None:
     guard, _ = guarded
     digest = DigestAuth("Mufasa", "Circle")

@@ -304,7 +304,9 @@ def test_files(told: Told) -> None:
 
 def test_redirects(told: Told) -> None:
     assert failures(told, "follows_redirects")[:3] == [None] * 3
-    assert "Redirection limit reached (3)" in (failures(told, "follows_redirects")[3] or "")
+    endless = failures(told, "follows_redirects")[3] or ""
+    assert endless.startswith("RetriesExceeded(")
+    assert "Redirection limit reached (3)" in endless
     assert returned(told, "follows_redirects") == [PAGE, [302, "/page"], PAGE, 0]
 
 

@@ -11,9 +11,27 @@
 
 from geventhttpclient._parser import HTTPParseError
 from geventhttpclient._version import __version__
+from geventhttpclient.api import delete, get, head, options, patch, post, put, request
 from geventhttpclient.auth import BasicAuth
 from geventhttpclient.client import HTTPClient
+from geventhttpclient.requests import Session
 from geventhttpclient.url import URL
 from geventhttpclient.useragent import UserAgent
 
-__all__ = ["URL", "BasicAuth", "HTTPClient", "HTTPParseError", "UserAgent", "__version__"]
+__all__ = [
+    "URL",
+    "BasicAuth",
+    "HTTPClient",
+    "HTTPParseError",
+    "Session",
+    "UserAgent",
+    "__version__",
+    "delete",
+    "get",
+    "head",
+    "options",
+    "patch",
+    "post",
+    "put",
+    "request",
+]

@@ -10,6 +10,8 @@ from typing import Any
 
 # RFC 3986 section 3.2.2, and what names hold in practice; brackets are for IPv6.
 _HOST = re.compile(r"[^\x00-\x20\x7f/?#@\\<>\[\]]+|\[[0-9A-Fa-f:.]+(%[^\x00-\x20\x7f/?#@\[\]]+)?\]")
+# What stands between `://` and the last @ of an authority.
+_USER = re.compile(r"(?<=://)[^/?#\s]*@")
 
 
 class Secret(str):
@@ -47,6 +49,31 @@ def check_count(name: str, count: Any) -> None:
         raise TypeError(f"{name} must be an int, not {count!r}")
     if not 1 <= count <= sys.maxsize:
         raise ValueError(f"{name} must be at least 1 and at most {sys.maxsize}, not {count}")
+
+
+def check_number(name: str, number: Any) -> int:
+    """A number of times, 0 or more, from what int() takes. ValueError or TypeError for what is none."""
+    try:
+        times = int(number)
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"{name} must be an int, not {number!r}") from None
+    if times < 0:
+        raise ValueError(f"{name} must be at least 0, not {number}")
+    return times
+
+
+def check_factor(name: str, number: Any) -> float:
+    """A number from 0 on. ValueError or TypeError for what is none."""
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        raise TypeError(f"{name} must be a number, not {number!r}")
+    if not number >= 0:
+        raise ValueError(f"{name} must be at least 0, not {number}")
+    return number
+
+
+def hide_user(text: str) -> str:
+    """A text with `***` in place of user and password wherever there is a URL in it."""
+    return _USER.sub("***@", text) if "@" in text else text
 
 
 def read_port(port: int | str | None, default: int) -> int:

@@ -213,7 +213,7 @@ def _seekable(file: Any, start: int) -> int | None:
 def _pairs(name: str, given: Any) -> Iterable[tuple[Any, Any]]:
     pairs = given.items() if isinstance(given, Mapping) else given or ()
     if isinstance(pairs, (str, bytes, bytearray)):
-        raise TypeError(f"{name} must be a mapping or pairs, not {type(given).__name__}")
+        raise ValueError(f"{name} must be a mapping or pairs, not {type(given).__name__}")
     try:
         return [(key, value) for key, value in pairs]
     except (TypeError, ValueError):

@@ -14,16 +14,18 @@ import functools
 import json
 import os
 import random
+import string
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from http.cookiejar import CookieJar
 from typing import IO, TYPE_CHECKING, Any, NoReturn, Protocol
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 from urllib.request import Request
 
 import gevent
 
 from geventhttpclient import _core
+from geventhttpclient._checks import check_factor, check_number, hide_user
 from geventhttpclient._parser import HTTPParseError
 from geventhttpclient.client import IDEMPOTENT_METHODS, HTTPClient, HTTPClientPool
 from geventhttpclient.cookies import add_cookies, extract
@@ -90,10 +92,11 @@ class ConnectionError(Exception):
         self.text = ", ".join([*map(str, args), *([self.kw_text] if kw else [])])
 
     def __str__(self) -> str:
-        return f"URL {self.url}: {self.text}" if self.text else f"URL {self.url}"
+        shown = hide_user(str(self.url))
+        return f"URL {shown}: {self.text}" if self.text else f"URL {shown}"
 
     def __repr__(self) -> str:
-        shown = [repr(argument) for argument in self.args]
+        shown = [hide_user(repr(argument)) for argument in self.args]
         if self.kw_text:
             shown.append(self.kw_text)
         return f"{type(self).__name__}({', '.join(shown)})"
@@ -297,11 +300,14 @@ class CompatRequest(Request):
         After 301, 302 and 303 it is a GET without a payload (HEAD stays HEAD); after 307 and 308 the same method and
         payload. Cookies are dropped, and so are credentials where the origin is another one.
         """
-        target = self.url_split.redirect(location)
+        target = self.url_split.redirect(_as_sent(location))
         if target.scheme not in ("http", "https"):
             raise UnsupportedRedirectSchemeError(self.url, f"refusing to follow redirect to {target.scheme!r} URL")
         if not target.host:
-            raise ConnectionError(self.url, f"refusing to follow redirect to a URL without a host: {location!r}")
+            shown = hide_user(location)
+            raise ConnectionError(self.url, f"refusing to follow redirect to a URL without a host: {shown!r}")
+        if not target.fragment:
+            target.fragment = self.url_split.fragment  # RFC 9110 section 10.2.2
         self.set_url(target)
         if code in (301, 302, 303):
             if self.method != "HEAD":
@@ -314,6 +320,20 @@ class CompatRequest(Request):
         if not self._is_same_origin():
             self._remove_header("authorization")
             self._remove_header("proxy-authorization")
+
+
+def _as_sent(location: str) -> str:
+    """A Location with what is not ASCII as the server means it: UTF-8, else escapes of the very bytes."""
+    if location.isascii():
+        return location
+    try:
+        octets = location.encode("latin-1")
+    except UnicodeEncodeError:
+        return location
+    try:
+        return octets.decode()
+    except UnicodeDecodeError:
+        return quote(octets, safe=string.punctuation)
 
 
 def _has_content_type(headers: Any) -> bool:
@@ -344,7 +364,7 @@ def _make_request(
         payload, content_type = multipart, multipart.content_type
         if multipart.length is not None:
             headers["Content-Length"] = str(multipart.length)  # type: ignore[index]
-    elif payload is None or payload == b"" or payload == "":
+    elif payload is None or (isinstance(payload, (bytes, bytearray, memoryview, str, Mapping)) and not payload):
         payload = None
     elif isinstance(payload, Mapping):
         payload = urlencode(payload, doseq=True).encode()
@@ -368,13 +388,14 @@ def _make_request(
 class CompatResponse:
     """A response of an agent. `content` is the whole body, with its content coding taken off; `read` is as it came."""
 
-    __slots__ = ("_cached_content", "_elapsed", "_headers", "_history", "_request", "_response", "_sent")
+    __slots__ = ("_cached_content", "_drained", "_elapsed", "_headers", "_history", "_request", "_response", "_sent")
 
     _response: HTTPSocketResponse
     _request: CompatRequest | None
     _elapsed: float
     _history: list[CompatResponse]
     _cached_content: bytes
+    _drained: bytes
     _headers: Any
     _sent: str
 
@@ -487,7 +508,7 @@ class CompatResponse:
 
     def _content(self) -> bytes:
         response = self._response
-        body = response.read()
+        body = response.read() or getattr(self, "_drained", b"")
         coding = response.get("content-encoding")
         # A HEAD, a 204 or a 304 may well have the field, and no body to go with it.
         return _core.decode(_listed(coding), body) if coding and body else body
@@ -498,7 +519,7 @@ class CompatResponse:
         content_type = self._response.get("content-type")
         content_type = content_type[-1] if isinstance(content_type, list) else content_type or ""
         charset = parse_content_type_charset(content_type)
-        if charset is None and not _is_text(content_type):
+        if charset is None and content_type and not _is_text(content_type):
             return self.content
         try:
             return self.content.decode(charset or "utf-8", errors="replace")
@@ -525,7 +546,7 @@ class CompatResponse:
         return self._response
 
     def isclosed(self) -> bool:
-        """Whether the body has been read, or given up."""
+        """Whether the body has come in to its end, or was given up."""
         return not self._response._is_attached()
 
 
@@ -539,7 +560,7 @@ def _listed(value: str | list[str]) -> str:
 
 def _is_text(content_type: str) -> bool:
     kind = content_type.partition(";")[0].strip().lower()
-    return kind.startswith("text/") or kind.endswith(("json", "xml", "javascript", "x-www-form-urlencoded"))
+    return not kind or kind.startswith("text/") or kind.endswith(("json", "xml", "javascript", "x-www-form-urlencoded"))
 
 
 # ------------------------------------------------------------------------------------------------------------- agent
@@ -589,12 +610,12 @@ class UserAgent:
         seconds, each time `retry_backoff` times more, at most `retry_max_delay`, and up to `retry_jitter` times that
         in addition, at random. With `retry_after` a response's Retry-After counts instead, where it is longer.
         """
-        self.max_redirects = int(max_redirects)
-        self.max_retries = int(max_retries)
-        self.retry_delay = retry_delay
-        self.retry_backoff = retry_backoff
-        self.retry_max_delay = retry_max_delay
-        self.retry_jitter = retry_jitter
+        self.max_redirects = check_number("max_redirects", max_redirects)
+        self.max_retries = check_number("max_retries", max_retries)
+        self.retry_delay = check_factor("retry_delay", retry_delay)
+        self.retry_backoff = check_factor("retry_backoff", retry_backoff)
+        self.retry_max_delay = check_factor("retry_max_delay", retry_max_delay)
+        self.retry_jitter = check_factor("retry_jitter", retry_jitter)
         self.retry_statuses = frozenset(retry_statuses)
         self.retry_after = retry_after
         self.default_headers = HTTPClient.DEFAULT_HEADERS.copy()
@@ -658,8 +679,10 @@ class UserAgent:
         raise e
 
     def _handle_retries_exceeded(self, url: str | URL, last_error: BaseException | None = None) -> NoReturn:
-        """Raises RetriesExceeded, with the last error as `original`."""
-        raise RetriesExceeded(url, self.max_retries, original=last_error)
+        """Raises what broke the connection as it is; else RetriesExceeded, with the last error as `original`."""
+        if isinstance(last_error, (HTTPConnectionClosed, OSError)) and not isinstance(last_error, TimeoutError):
+            raise last_error
+        raise RetriesExceeded(url, self.max_retries, original=last_error) from last_error
 
     # -------------------------------------------------------------------------------------------------------- requests
 
@@ -694,25 +717,40 @@ class UserAgent:
             else:
                 params = _with(params, kw)
         request = self._make_request(url, method, all_headers, payload, params, files)
+        return self._perform(request, max_retries, max_redirects, debug_stream, to_string)
+
+    def _perform(
+        self,
+        request: CompatRequest,
+        max_retries: int | None = None,
+        max_redirects: int | None = None,
+        debug_stream: IO[str] | None = None,
+        to_string: bool = False,
+    ) -> Any:
+        """The response to a request that is ready to be sent, after retries and redirects."""
         retries = self.max_retries if max_retries is None else max_retries
         redirects = self.max_redirects if max_redirects is None else max_redirects
+        url = request.url
+        brings_cookies = self.cookiejar is not None and request.has_header("Cookie")
         attempt = 0
         while True:
             started = time.perf_counter()
             response = None
+            is_last = False
             try:
                 response = self._follow(request, redirects, debug_stream)
-                if to_string:
-                    content = response.content
-                    if not content:
-                        raise EmptyResponse(url, "Empty response body received")
-                    return content
-                if not self.retry_statuses or response.status_code not in self.retry_statuses:
+                status = response.status_code if self.retry_statuses else 0
+                if status in self.retry_statuses and attempt < retries and self._may_send_again(request):
+                    last_error: BaseException = BadStatusCode(url, code=status)
+                elif not to_string:
                     response._elapsed = time.perf_counter() - started
                     return response
-                last_error: BaseException = BadStatusCode(url, code=response.status_code)
+                elif content := response.content:
+                    return content
+                else:
+                    raise EmptyResponse(url, "Empty response body received")
             except BadStatusCode as e:
-                if e.code not in self.retry_statuses or attempt >= retries or not self._may_retry(request):
+                if e.code not in self.retry_statuses or attempt >= retries or not self._may_send_again(request):
                     raise
                 last_error, response = e, getattr(e, "response", None)
             except Exception as e:
@@ -721,13 +759,22 @@ class UserAgent:
                 if not hasattr(e, "request"):
                     e.request = request  # type: ignore[attr-defined]
                 last_error = self._handle_error(e, url=request.url)
-            if attempt >= retries or not self._may_retry(request):
-                if response is not None and isinstance(last_error, BadStatusCode):
-                    return response
+                is_last = attempt >= retries or not self._may_send_again(request)
+            if is_last:
                 self._handle_retries_exceeded(request.url, last_error=last_error)
             attempt += 1
             self._rest(attempt, response)
+            if self.cookiejar is not None and not brings_cookies:
+                request._drop_cookies()  # the jar may have others by now
+
+    def _may_send_again(self, request: CompatRequest) -> bool:
+        if not self._may_retry(request):
+            return False
+        try:
             request._rewind_payload()
+        except UnrewoundBodyError:
+            return False
+        return True
 
     def _follow(self, request: CompatRequest, max_redirects: int, debug_stream: IO[str] | None) -> CompatResponse:
         """One attempt: the response at the end of all redirects."""
@@ -736,7 +783,12 @@ class UserAgent:
         while True:
             if self.cookiejar is not None:
                 add_cookies(self.cookiejar, request)
-            response = self._urlopen(request)
+            try:
+                response = self._urlopen(request)
+            except Exception as e:
+                if not hasattr(e, "request"):
+                    e.request = request  # type: ignore[attr-defined]
+                raise
             if self.cookiejar is not None and response._response.get("set-cookie") is not None:
                 extract(self.cookiejar, response.headers, request)
             if debug_stream is not None:
@@ -768,15 +820,20 @@ class UserAgent:
 
     def _location(self, response: CompatResponse, status: int) -> str | None:
         """Where a response redirects to, if it does."""
-        codes = self.redirect_resonse_codes
-        if status not in (self.redirect_response_codes if codes is None else codes):
+        codes = self.redirect_response_codes
+        # None at all are none in either spelling: that is how programs turn redirects off for one request.
+        if codes and self.redirect_resonse_codes is not None:
+            codes = self.redirect_resonse_codes
+        if status not in codes:
             return None
         location = response._response.get("location")
         return location[0] if isinstance(location, list) else location or None
 
     def _rest(self, attempt: int, response: CompatResponse | None) -> None:
         """Between two attempts."""
-        delay = min(self.retry_delay * self.retry_backoff ** (attempt - 1), self.retry_max_delay)
+        delay = 0.0
+        if self.retry_delay:
+            delay = min(self.retry_delay * self.retry_backoff ** (attempt - 1), self.retry_max_delay)
         if self.retry_jitter:
             delay += delay * self.retry_jitter * random.random()
         if response is not None:
@@ -823,10 +880,13 @@ class UserAgent:
         try:
             response: CompatResponse = self.urlopen(url, headers=headers, **kw)
         except BadStatusCode as e:
-            # Nothing is left of it.
-            if present and e.code == 416:
+            if present and e.code == 416 and _is_whole(e.response, present):  # type: ignore[attr-defined]
                 return e.response  # type: ignore[attr-defined,no-any-return]
             raise
+        if present and response.status_code == 416:
+            if not _is_whole(response, present):
+                raise BadStatusCode(url, code=416, response=response, request=response._request)
+            return response
         continues = response.status_code == 206 and _starts_at(response._response.get("content-range"), present)
         if present and response.status_code == 206 and not continues:
             response.release()
@@ -849,14 +909,13 @@ def _with(params: Any, more: dict[str, Any]) -> Any:
 
 
 def _drain(response: CompatResponse) -> None:
-    """Gets the connection ready for the next request, if that is cheap."""
+    """Gets the connection ready for the next request, if that is cheap; what was read stays to be asked for."""
     inner = response._response
-    length = inner.content_length
     try:
-        if length is not None and length <= DRAINED_BYTES:
-            inner.read()
-        else:
-            inner.read(DRAINED_BYTES)
+        if (inner.content_length or 0) <= DRAINED_BYTES:
+            body = inner.read(DRAINED_BYTES)
+            if not inner._is_attached():
+                response._drained = body
     except (OSError, HTTPParseError):
         pass  # what was not asked for may be as broken as it likes
     finally:
@@ -872,11 +931,18 @@ def _seconds(retry_after: Any) -> float:
         return float(text[:12])
     try:
         at = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     now = datetime.datetime.now(datetime.timezone.utc)
     return max(0.0, (at - now if at.tzinfo else at.replace(tzinfo=datetime.timezone.utc) - now).total_seconds())
 
 
 def _starts_at(content_range: Any, offset: int) -> bool:
-    return isinstance(content_range, str) and content_range.replace(" ", "").startswith(f"bytes{offset}-")
+    return isinstance(content_range, str) and content_range.replace(" ", "").lower().startswith(f"bytes{offset}-")
+
+
+def _is_whole(response: CompatResponse, present: int) -> bool:
+    """Whether a 416 means that nothing is left: it may tell of another length (RFC 9110 section 14.4)."""
+    content_range = response._response.get("content-range")
+    _, slash, length = content_range.partition("/") if isinstance(content_range, str) else ("", "", "")
+    return not slash or length.strip() == str(present)
