@@ -451,6 +451,24 @@ def test_errors_show_no_password() -> None:
     assert str(ConnectionError("http://host/a@b")) == "URL http://host/a@b"
 
 
+def test_no_log_shows_a_password(names_are_here: None) -> None:
+    def script(conn: Conn) -> None:
+        while conn.read_request() is not None:
+            conn.respond(b"", "404 No")
+
+    stream = io.StringIO()
+    with Peer(script) as proxy:
+        via = {"proxy_host": "127.0.0.1", "proxy_port": proxy.port, "proxy_user": "me", "proxy_password": "pa55"}
+        for options in ({}, via):
+            with UserAgent(**options) as agent, pytest.raises(BadStatusCode) as caught:
+                agent.urlopen(f"http://you:pa55@here.test:{proxy.port}/404", debug_stream=stream)
+            for shown in (str(caught.value), caught.value.http_log, stream.getvalue()):  # type: ignore[attr-defined]
+                assert f"***@here.test:{proxy.port}/404" in shown
+                assert "pa55" not in shown
+                assert "bWU6cGE1NQ" not in shown
+        assert proxy.requests[-1].get("proxy-authorization") == "Basic bWU6cGE1NQ=="
+
+
 def test_what_the_network_raises_goes_through_as_it_is() -> None:
     with UserAgent(max_retries=0) as agent:
         url = f"http://127.0.0.1:{free_ports(1)[0]}/"
