@@ -400,6 +400,31 @@ def test_digest() -> None:
     assert refused.get(BASE, auth=httpx.DigestAuth("user", "bad")).status_code == 401
 
 
+def test_no_host_that_was_redirected_to_gets_a_digest() -> None:
+    def answer(request: MockRequest) -> tuple[Any, ...]:
+        if request.url.startswith(BASE):
+            return 302, {"Location": "http://other.test/"}
+        return 401, {"WWW-Authenticate": 'Digest realm="r", nonce="n"'}
+
+    transport = MockTransport(answer)
+    with httpx.Client(transport=transport, follow_redirects=True, auth=httpx.DigestAuth("user", "pass")) as client:
+        assert client.get(BASE).status_code == 401
+    assert [request.headers.get("authorization") for request in transport.requests] == [None, None]
+
+
+def test_credentials_of_a_url_are_sent_and_not_shown() -> None:
+    client = client_of(
+        lambda request: (302, {"Location": "http://other.test/", "X-Got": request.headers.get("authorization", "")})
+    )
+    response = client.get("http://us%40er:secret@example.test/x")
+    assert response.headers["x-got"] == basic("us@er", "secret")
+    assert response.url == "http://example.test/x"
+    assert "secret" not in repr(response.request)
+    assert response.next_request is not None
+    assert "authorization" not in response.next_request.headers
+    assert client.send(response.next_request).headers["x-got"] == ""
+
+
 def test_a_flow_of_ones_own() -> None:
     class Renewing(httpx.Auth):
         requires_response_body = True
@@ -481,9 +506,9 @@ def silent(conn: Conn) -> None:
 
 
 def test_silence_is_a_read_timeout() -> None:
-    with Peer(silent) as peer, httpx.Client(timeout=httpx.Timeout(5, read=0.02)) as client:
-        with pytest.raises(httpx.ReadTimeout) as caught:
-            client.get(peer.url)
+    patience = httpx.Timeout(5, read=0.02)
+    with Peer(silent) as peer, httpx.Client(timeout=patience) as client, pytest.raises(httpx.ReadTimeout) as caught:
+        client.get(peer.url)
     assert isinstance(caught.value.__cause__, TimeoutError)
     assert caught.value.__cause__.phase == "head"  # type: ignore[attr-defined]
     assert caught.value.request.method == "GET"
@@ -496,9 +521,10 @@ def unfinished(conn: Conn) -> None:
 
 
 def test_a_full_pool_is_a_pool_timeout() -> None:
-    with Peer(unfinished) as peer, httpx.Client(concurrency=1) as client, client.stream("GET", peer.url):
-        with pytest.raises(httpx.PoolTimeout):
+    with Peer(unfinished) as peer, httpx.Client(concurrency=1) as client:
+        with client.stream("GET", peer.url), pytest.raises(httpx.PoolTimeout):
             client.get(peer.url, timeout=httpx.Timeout(5, pool=0.02))
+        assert len(peer.conns) == 1
 
 
 def test_a_peer_that_does_not_read_is_a_write_timeout() -> None:
@@ -528,9 +554,11 @@ def test_nobody_listens() -> None:
 
 
 def test_tls_that_fails_is_a_connect_error() -> None:
-    with Peer(lambda conn: conn.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as peer:
-        with pytest.raises(httpx.ConnectError) as caught:
-            httpx.get(f"https://{peer.host}:{peer.port}/")
+    def script(conn: Conn) -> None:
+        conn.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with Peer(script) as peer, pytest.raises(httpx.ConnectError) as caught:
+        httpx.get(f"https://{peer.host}:{peer.port}/")
     assert isinstance(caught.value.__cause__, ssl.SSLError)
 
 
@@ -541,10 +569,11 @@ def test_answers_that_are_none(answer: bytes) -> None:
 
 
 def test_a_body_that_breaks_while_it_is_streamed() -> None:
-    with Peer(saying_then_closing(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort")) as peer:
-        with httpx.stream("GET", peer.url) as response:
-            with pytest.raises(httpx.RemoteProtocolError) as caught:
-                list(response.iter_bytes())
+    script = saying_then_closing(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort")
+    with Peer(script) as peer, httpx.stream("GET", peer.url) as response:
+        with pytest.raises(httpx.RemoteProtocolError) as caught:
+            list(response.iter_bytes())
+        assert response.is_closed
     assert caught.value.request is response.request
 
 

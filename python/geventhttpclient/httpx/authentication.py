@@ -86,7 +86,8 @@ def _digest_flow(auth: _DigestAnswers, request: Request) -> Flow:
         if sent is not None:
             request.headers["Authorization"] = sent
         response = yield request
-        if response.status_code != 401 or answers == 2:
+        # A host that a redirect led to has no claim to an answer.
+        if response.status_code != 401 or answers == 2 or not response.request._is_same_origin():
             return
         challenges = response.headers.getlist("www-authenticate") or []
         sent = auth.response(request.method, target, challenges, origin, sent)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 from geventhttpclient._parser import HTTPParseError
 from geventhttpclient.client import HTTPClient
@@ -313,9 +312,8 @@ class Client(UserAgent):
             raise RuntimeError("the client was closed")
         follow = self.follow_redirects if follow_redirects is USE_CLIENT_DEFAULT else follow_redirects
         auth = self._auth if auth is USE_CLIENT_DEFAULT else auth
-        user = request.url_split.username
-        if auth is None and user:
-            auth = (unquote(user), unquote(request.url_split.password or ""))
+        if auth is None:
+            auth = request._credentials
         started = time.perf_counter()
         flow = flow_of(auth, request)
         response = self._send_following(request, follow, []) if flow is None else self._authenticate(flow, follow, auth)

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import codecs
+import copy
 import json as json_module
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 from geventhttpclient import _core
 from geventhttpclient._checks import check_seconds, without_user
 from geventhttpclient._parser import HTTPParseError
-from geventhttpclient.cookies import Cookies, add_cookies, jar_of, received
+from geventhttpclient.cookies import add_cookies, jar_of
 from geventhttpclient.header import Headers, parse_content_type_charset
 from geventhttpclient.httpx.errors import HTTPStatusError, InvalidURL, StreamConsumed, UnsupportedProtocol
 from geventhttpclient.httpx.errors import raise_translated as _raise_translated
 from geventhttpclient.multipart import Multipart
+from geventhttpclient.requests import RequestsResponse
 from geventhttpclient.url import URL
-from geventhttpclient.useragent import CompatRequest, CompatResponse, UnrewoundBodyError
+from geventhttpclient.useragent import CompatRequest, UnrewoundBodyError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -109,6 +111,7 @@ class Request(CompatRequest):
     """
 
     extensions: dict[str, Any]
+    _credentials: tuple[str, str] | None = None
 
     def __init__(
         self,
@@ -144,6 +147,12 @@ class Request(CompatRequest):
             raise UnsupportedProtocol(f"a URL without a host: {shown!r}", request=self)
         if payload is not None:
             self._note_payload_start()
+        if "@" in self.host:
+            # Kept apart from here on: the URL is shown in errors and logs.
+            split = copy.copy(self.url_split)
+            self._credentials = (unquote(split.username), unquote(split.password))
+            split.netloc = split.netloc.rpartition("@")[2]
+            self.set_url(split)
         self.extensions = {} if extensions is None else dict(extensions)
         if cookies:
             add_cookies(jar_of(cookies, self.url_split.host), self)
@@ -173,6 +182,7 @@ class Request(CompatRequest):
 
     def redirect(self, code: int, location: str) -> None:
         """Turns it into the request that follows a redirect. StreamConsumed when its body can be sent only once."""
+        self._credentials = None
         try:
             super().redirect(code, location)
         except UnrewoundBodyError as error:
@@ -204,7 +214,7 @@ def _encode(content: Payload, data: Payload, files: Any, json: Any) -> tuple[Any
     return None, None
 
 
-class Response(CompatResponse):
+class Response(RequestsResponse):
     """A response. Its body is `content` and `text`; or it is read piece by piece, once, with the `iter_` methods."""
 
     default_encoding: str = "utf-8"
@@ -213,7 +223,6 @@ class Response(CompatResponse):
     extensions: dict[str, Any]
     _num_bytes_downloaded = 0
     _is_consumed = False
-    _encoding: str | None = None
 
     def __init__(
         self,
@@ -247,8 +256,6 @@ class Response(CompatResponse):
         code = self.status_code
         usual = HTTPStatus(code).phrase if code in HTTPStatus._value2member_map_ else ""
         return self._response.status_message or usual
-
-    reason = reason_phrase
 
     @property
     def http_version(self) -> str:
@@ -291,11 +298,6 @@ class Response(CompatResponse):
         return self.status_code in (301, 302, 303, 307, 308) and "location" in self.headers
 
     @property
-    def cookies(self) -> Cookies:
-        """The cookies that it sets."""
-        return received(self.headers, self.request)
-
-    @property
     def charset_encoding(self) -> str | None:
         """The charset that Content-Type names."""
         kind = self._response.get("content-type")
@@ -305,8 +307,9 @@ class Response(CompatResponse):
     @property
     def encoding(self) -> str:
         """What `text` is decoded by: what was set, else the charset if Python knows it, else `default_encoding`."""
-        if self._encoding is not None:
-            return self._encoding
+        assigned: str | None = self.__dict__.get("_encoding")
+        if assigned is not None:
+            return assigned
         charset = self.charset_encoding
         if charset is not None:
             try:
@@ -317,9 +320,9 @@ class Response(CompatResponse):
 
     @encoding.setter
     def encoding(self, encoding: str | None) -> None:
-        self._encoding = encoding
+        self.__dict__["_encoding"] = encoding
 
-    def raise_for_status(self) -> Self:
+    def raise_for_status(self) -> Self:  # type: ignore[override]  # as httpx has it
         """The response itself; HTTPStatusError unless its status is 2xx."""
         if self.is_success:
             return self
@@ -347,10 +350,6 @@ class Response(CompatResponse):
     def is_closed(self) -> bool:
         """Whether the body has been read to its end, or given up."""
         return self.isclosed()
-
-    def close(self) -> None:
-        """Gives the connection back, or closes it when the body was not read to its end."""
-        self.release()
 
     def read(self, n: int | None = None) -> bytes:
         """The whole body, decoded; with `n`, its next `n` bytes as they came."""
@@ -443,7 +442,7 @@ class Response(CompatResponse):
         texts = _decoded(self.iter_bytes(), decoder)
         return texts if chunk_size is None else _sized(texts, chunk_size)
 
-    def iter_lines(self) -> Iterator[str]:
+    def iter_lines(self) -> Iterator[str]:  # type: ignore[override]  # text, and nothing to be chosen, as httpx has it
         """The lines of the body as text, without their ends (LF, CR or CRLF)."""
         begun: list[str] = []
         held = ""
