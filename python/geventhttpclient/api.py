@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from geventhttpclient.requests import RequestsResponse, Session
 
 if TYPE_CHECKING:
+    from geventhttpclient.compat_request import Payload
     from geventhttpclient.url import URL, ParamsDataType
-    from geventhttpclient.useragent import Payload
 
 __all__ = ["delete", "get", "head", "options", "patch", "post", "put", "request"]
 

@@ -14,6 +14,8 @@ from geventhttpclient import _core
 from geventhttpclient._checks import check_seconds
 from geventhttpclient.auth import AuthValue, DigestAuth, netrc_auth, resolve_auth
 from geventhttpclient.client import HTTPClient, HTTPClientPool
+from geventhttpclient.compat_request import FilesInput, Payload, _has_content_type
+from geventhttpclient.compat_response import _listed
 from geventhttpclient.cookies import Cookies, add_cookies, merged, received
 from geventhttpclient.header import Headers, parse_content_type_charset
 from geventhttpclient.useragent import (
@@ -22,13 +24,9 @@ from geventhttpclient.useragent import (
     BadStatusCode,
     CompatRequest,
     CompatResponse,
-    FilesInput,
-    Payload,
     UnrewoundBodyError,
     UserAgent,
     _drain,
-    _has_content_type,
-    _listed,
 )
 
 if TYPE_CHECKING:

@@ -29,10 +29,10 @@ from geventhttpclient.useragent import DRAINED_BYTES, CompatResponse, Connection
 if TYPE_CHECKING:
     from http.cookiejar import CookieJar
 
+    from geventhttpclient.compat_request import FilesInput, Payload
     from geventhttpclient.cookies import CookiesInput
     from geventhttpclient.header import HeadersDataType
     from geventhttpclient.url import ParamsDataType
-    from geventhttpclient.useragent import FilesInput, Payload
 
 __all__ = [
     "USE_CLIENT_DEFAULT",

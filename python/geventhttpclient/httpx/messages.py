@@ -26,11 +26,11 @@ from geventhttpclient.useragent import CompatRequest, UnrewoundBodyError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from geventhttpclient.compat_request import FilesInput, Payload
     from geventhttpclient.cookies import CookiesInput
     from geventhttpclient.header import HeadersDataType
     from geventhttpclient.response import HTTPSocketResponse
     from geventhttpclient.url import ParamsDataType
-    from geventhttpclient.useragent import FilesInput, Payload
 
 _UNSET: Any = object()
 

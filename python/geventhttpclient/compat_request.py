@@ -1,0 +1,283 @@
+"""An agent's request, which looks like one of urllib's."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import string
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+from urllib.request import Request
+
+from geventhttpclient._checks import hide_user
+from geventhttpclient.compat_errors import (
+    ConnectionError,
+    UnrewoundBodyError,
+    UnsupportedRedirectSchemeError,
+    _of_useragent,
+)
+from geventhttpclient.header import Headers
+from geventhttpclient.multipart import Multipart
+from geventhttpclient.url import URL
+
+if TYPE_CHECKING:
+    from geventhttpclient.header import HeadersDataType
+    from geventhttpclient.url import ParamsDataType
+
+# bytes-like, text, a mapping of form fields, an open file, or an iterable of pieces.
+Payload = Any
+FilesInput = Mapping[str, Any] | Iterable[tuple[str, Any]]
+
+# What was read of URLs given as text: programs ask for the same ones again and again. A URL in there is never handed
+# out, only copies of it.
+_Known = tuple[URL, str, str, str, str, str, tuple[str, str, "int | None"]]
+_KNOWN_URLS: dict[str, _Known] = {}
+_KNOWN_URLS_SIZE = 512
+
+
+def _read_url(text: str) -> _Known:
+    split = URL(text)
+    host, port = split.host, split.port
+    known = (split, str(split), split.scheme, split.netloc, split.request_uri, host, (split.scheme, host, port))
+    if len(_KNOWN_URLS) >= _KNOWN_URLS_SIZE:
+        _KNOWN_URLS.clear()
+    _KNOWN_URLS[text] = known
+    return known
+
+
+@_of_useragent
+class CompatRequest(Request):
+    """A request, to be read and changed as one of urllib's, by a cookie jar for example.
+
+    `url_split` is the URL, `url` its text; `original_host` and `original_origin` (scheme, host, port) are those of the
+    request before any redirect.
+    """
+
+    method: str
+    url: str
+    url_split: URL
+
+    def __init__(
+        self,
+        url: str | URL,
+        method: str = "GET",
+        headers: HeadersDataType | None = None,
+        payload: Payload = None,
+        params: ParamsDataType | None = None,
+    ) -> None:
+        """`headers` are kept as the object that they are; None stands for none."""
+        # Not urllib's own: it would read the URL once more, and in another way.
+        if params is None and type(url) is str:
+            known = _KNOWN_URLS.get(url) or _read_url(url)
+            split, self.url, self.type, self.host, self.selector, self.original_host, self.original_origin = known
+            self.url_split = split.__copy__()
+        else:
+            self.set_url(url, params)
+            split = self.url_split
+            self.original_host = split.host
+            self.original_origin = (self.type, self.original_host, split.port)
+        self.origin_req_host = self.original_host
+        self.method = method.upper()
+        self.headers: Any = Headers() if headers is None else headers
+        self.payload = payload
+
+    # As urllib has them.
+    unverifiable = False
+    _tunnel_host = None
+
+    @functools.cached_property
+    def unredirected_hdrs(self) -> dict[str, str]:  # type: ignore[override]
+        """Not used: `add_unredirected_header` adds to `headers`."""
+        return {}
+
+    @property
+    def full_url(self) -> str:
+        """The URL as text."""
+        return self.url
+
+    @full_url.setter
+    def full_url(self, url: str) -> None:
+        self.set_url(url)
+
+    @property
+    def data(self) -> Any:
+        """The payload."""
+        return self.payload
+
+    @data.setter
+    def data(self, payload: Any) -> None:
+        self.payload = payload
+
+    def set_url(self, url: str | URL, params: ParamsDataType | None = None) -> None:
+        """Another URL, with `params` added to its query."""
+        split = url if isinstance(url, URL) and not params else URL(str(url), params=params)
+        self.url_split = split
+        self.url = str(split)
+        self.type = split.scheme
+        self.host = split.netloc
+        self.selector = split.request_uri
+
+    def get_host(self) -> str:
+        """The name of the host."""
+        return self.url_split.host
+
+    def get_type(self) -> str:
+        """The scheme."""
+        return self.type
+
+    def get_origin_req_host(self) -> str:
+        """The host that was asked first."""
+        return self.original_host
+
+    def is_unverifiable(self) -> bool:
+        """Whether the user had no say in it (RFC 2965); False."""
+        return bool(self.unverifiable)
+
+    def add_unredirected_header(self, key: str, val: str) -> None:
+        """Adds a field; a redirect drops it if it is a cookie."""
+        self.headers[key] = val
+
+    def has_header(self, header_name: str) -> bool:
+        """Whether there is such a field."""
+        return header_name in self.headers
+
+    def get_header(self, header_name: str, default: Any = None) -> Any:
+        """The value of a field, or `default`."""
+        return self.headers.get(header_name, default)
+
+    def header_items(self) -> list[tuple[str, str]]:
+        """Every field as (name, value)."""
+        return list(self.headers.items())
+
+    def _remove_header(self, name: str) -> None:
+        if isinstance(self.headers, Headers):
+            self.headers.discard(name)
+        else:
+            for key in [key for key in self.headers if key.lower() == name]:
+                del self.headers[key]
+
+    def _drop_payload(self) -> None:
+        """What follows a 303 is a GET without a body, and so without fields that tell of one."""
+        self.payload = None
+        for name in ("content-length", "content-type", "content-encoding", "transfer-encoding", "expect"):
+            self._remove_header(name)
+
+    def _rewind_payload(self) -> None:
+        """Makes the payload ready to be sent once more. UnrewoundBodyError when it can be read only once."""
+        payload = self.payload
+        if payload is None or isinstance(payload, (bytes, bytearray, memoryview, str, list, tuple, Mapping)):
+            return
+        try:
+            rewind = getattr(payload, "rewind", None)
+            if rewind is None:
+                payload.seek(self._payload_start)
+            elif rewind() is False:
+                raise ValueError("read once, and gone")
+        except (AttributeError, OSError, ValueError) as error:
+            raise UnrewoundBodyError(self.url, "payload cannot be rewound and resent after a redirect") from error
+
+    def _note_payload_start(self) -> None:
+        """Remembers where an open file stands: that is where its part of the request begins."""
+        payload = self.payload
+        if payload is not None and hasattr(payload, "seek") and not hasattr(payload, "rewind"):
+            # One that cannot tell is not sent twice.
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                self._payload_start = payload.tell()
+
+    def _drop_cookies(self) -> None:
+        """Cookies are the jar's to add, for the new URL."""
+        self._remove_header("cookie")
+        self._remove_header("cookie2")
+
+    def _is_same_origin(self) -> bool:
+        """Whether the URL is of the origin that was asked first."""
+        split = self.url_split
+        return (split.scheme, split.host, split.port) == self.original_origin
+
+    def redirect(self, code: int, location: str) -> None:
+        """Turns it into the request that follows a redirect (RFC 9110 section 15.4).
+
+        After 301, 302 and 303 it is a GET without a payload (HEAD stays HEAD); after 307 and 308 the same method and
+        payload. Cookies are dropped, and so are credentials where the origin is another one.
+        """
+        target = self.url_split.redirect(_as_sent(location))
+        if target.scheme not in ("http", "https"):
+            raise UnsupportedRedirectSchemeError(self.url, f"refusing to follow redirect to {target.scheme!r} URL")
+        if not target.host:
+            shown = hide_user(location)
+            raise ConnectionError(self.url, f"refusing to follow redirect to a URL without a host: {shown!r}")
+        if not target.fragment:
+            target.fragment = self.url_split.fragment  # RFC 9110 section 10.2.2
+        self.set_url(target)
+        if code in (301, 302, 303):
+            if self.method != "HEAD":
+                self.method = "GET"
+            self._drop_payload()
+        else:
+            self._rewind_payload()
+        self._drop_cookies()
+        self._remove_header("host")
+        if not self._is_same_origin():
+            self._remove_header("authorization")
+            self._remove_header("proxy-authorization")
+
+
+def _as_sent(location: str) -> str:
+    """A Location with what is not ASCII as the server means it: UTF-8, else escapes of the very bytes."""
+    if location.isascii():
+        return location
+    try:
+        octets = location.encode("latin-1")
+    except UnicodeEncodeError:
+        return location
+    try:
+        return octets.decode()
+    except UnicodeDecodeError:
+        return quote(octets, safe=string.punctuation)
+
+
+def _has_content_type(headers: Any) -> bool:
+    if isinstance(headers, Headers):
+        return "content-type" in headers
+    return any(name.lower() == "content-type" for name in headers)
+
+
+def _make_request(
+    url: str | URL,
+    method: str = "GET",
+    headers: HeadersDataType | None = None,
+    payload: Payload = None,
+    params: ParamsDataType | None = None,
+    files: FilesInput | None = None,
+    request_type: type[CompatRequest] = CompatRequest,
+) -> CompatRequest:
+    """A request with its payload as bytes, and the Content-Type that goes with it unless there is one.
+
+    A mapping is a form, text is UTF-8, and with `files` both become parts of multipart/form-data, which is read as it
+    is sent.
+    """
+    if headers is None:
+        headers = Headers()
+    content_type = None
+    if files:
+        multipart = Multipart(payload, files)
+        payload, content_type = multipart, multipart.content_type
+        if multipart.length is not None:
+            headers["Content-Length"] = str(multipart.length)  # type: ignore[index]
+    elif payload is None or (isinstance(payload, (bytes, bytearray, memoryview, str, Mapping)) and not payload):
+        payload = None
+    elif isinstance(payload, Mapping):
+        payload = urlencode(payload, doseq=True).encode()
+        content_type = "application/x-www-form-urlencoded; charset=utf-8"
+    elif isinstance(payload, str):
+        payload = payload.encode()
+        content_type = "text/plain; charset=utf-8"
+    else:
+        content_type = "application/octet-stream"
+    if content_type is not None and not _has_content_type(headers):
+        headers["content-type"] = content_type  # type: ignore[index]
+    request = request_type(url, method=method, headers=headers, payload=payload, params=params)
+    if payload is not None:
+        request._note_payload_start()
+    return request
