@@ -15,7 +15,7 @@ import gevent
 import gevent.event
 import pytest
 
-from geventhttpclient import httpx
+from geventhttpclient import URL, httpx
 from geventhttpclient.mock import MockRequest, MockResponse, MockTransport
 from geventhttpclient.proxy import ProxyError
 from geventhttpclient.response import HTTPConnectionClosed
@@ -413,10 +413,13 @@ def test_no_host_that_was_redirected_to_gets_a_digest() -> None:
 
 
 def test_credentials_of_a_url_are_sent_and_not_shown() -> None:
-    client = client_of(
-        lambda request: (302, {"Location": "http://other.test/", "X-Got": request.headers.get("authorization", "")})
-    )
-    response = client.get("http://us%40er:secret@example.test/x")
+    def answer(request: MockRequest) -> tuple[Any, ...]:
+        return 302, {"Location": "http://other.test/", "X-Got": request.headers.get("authorization", "")}
+
+    client = client_of(answer)
+    url = URL("http://us%40er:secret@example.test/x")
+    response = client.get(url)
+    assert url.username == "us%40er"
     assert response.headers["x-got"] == basic("us@er", "secret")
     assert response.url == "http://example.test/x"
     assert "secret" not in repr(response.request)
