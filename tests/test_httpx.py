@@ -320,6 +320,13 @@ def test_a_body_goes_along_where_it_should() -> None:
         client.post(f"{BASE}/b?307", content=iter([b"body"]))
 
 
+def test_a_redirect_leaves_the_connection_fit_for_the_next_request() -> None:
+    moved = b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 30000\r\n\r\n" + bytes(30_000)
+    with Peer(saying(moved, OK)) as peer, httpx.Client(concurrency=1, follow_redirects=True) as client:
+        assert client.get(peer.url).content == b"ok"
+        assert len(peer.conns) == 1
+
+
 def test_redirects_that_lead_nowhere() -> None:
     client = client_of(redirecting, follow_redirects=True, max_redirects=5)
     with pytest.raises(httpx.TooManyRedirects) as caught:
