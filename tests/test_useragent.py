@@ -451,6 +451,24 @@ def test_errors_show_no_password() -> None:
     assert str(ConnectionError("http://host/a@b")) == "URL http://host/a@b"
 
 
+def test_no_log_shows_a_password(names_are_here: None) -> None:
+    def script(conn: Conn) -> None:
+        while conn.read_request() is not None:
+            conn.respond(b"", "404 No")
+
+    stream = io.StringIO()
+    with Peer(script) as proxy:
+        via = {"proxy_host": "127.0.0.1", "proxy_port": proxy.port, "proxy_user": "me", "proxy_password": "pa55"}
+        for options in ({}, via):
+            with UserAgent(**options) as agent, pytest.raises(BadStatusCode) as caught:
+                agent.urlopen(f"http://you:pa55@here.test:{proxy.port}/404", debug_stream=stream)
+            for shown in (str(caught.value), caught.value.http_log, stream.getvalue()):  # type: ignore[attr-defined]
+                assert f"***@here.test:{proxy.port}/404" in shown
+                assert "pa55" not in shown
+                assert "bWU6cGE1NQ" not in shown
+        assert proxy.requests[-1].get("proxy-authorization") == "Basic bWU6cGE1NQ=="
+
+
 def test_what_the_network_raises_goes_through_as_it_is() -> None:
     with UserAgent(max_retries=0) as agent:
         url = f"http://127.0.0.1:{free_ports(1)[0]}/"
@@ -699,7 +717,9 @@ def test_an_endless_body_of_a_redirect_is_given_up() -> None:
             conn.send(b"1000\r\n" + b"x" * 0x1000 + b"\r\n")
 
     with visiting({"/from": page}) as (peer, agent):
-        assert agent.urlopen(peer.url + "/from").content == b"GET /to "
+        response = agent.urlopen(peer.url + "/from")
+        assert response.content == b"GET /to "
+        assert response.history[0].content == b""
 
 
 def test_credentials_and_cookies_stay_with_the_origin() -> None:
@@ -744,6 +764,20 @@ def test_an_agents_own_headers_are_not_changed_by_a_redirect() -> None:
         assert [request.get("authorization") for request in peer.requests] == ["x", "x"]
         assert other.requests[0].get("authorization") is None
         assert headers == {"X-A": "a"}
+
+
+def test_a_retry_begins_where_the_redirects_began() -> None:
+    pages: dict[str, Page] = {"/to": in_turn(breaking, answer(b"at last"))}
+    with Peer(site(pages)) as other, visiting({"/from": to(f"{other.url}/to", "303 See")}) as (peer, agent):
+        headers = {"Authorization": "x", "Cookie": "a=b"}
+        response = agent.urlopen(peer.url + "/from", method="PUT", payload=b"text", headers=headers)
+        assert response.content == b"at last"
+        first, second = peer.requests
+        assert (first.head, first.body) == (second.head, second.body)
+        assert first.get("authorization") == "x"
+        assert response.history[0]._request.headers["authorization"] == "x"
+        assert "authorization" not in response._request.headers
+        assert len(other.requests) == 2
 
 
 def test_an_error_after_a_redirect_tells_of_the_request_that_failed() -> None:
@@ -934,9 +968,13 @@ def test_the_body_of_an_empty_answer_is_asked_for_again() -> None:
 
 def test_cookies_of_a_failed_attempt_go_with_the_next() -> None:
     busy = answer(b"", "503 Busy", "Set-Cookie: turn=2")
-    with visiting({"/": in_turn(busy, answer(b"ok"))}, cookiejar=CookieJar(), retry_statuses={503}) as (peer, agent):
+    again = answer(b"", "503 Busy", "Set-Cookie: turn=3")
+    with visiting({"/": in_turn(busy, again, answer(b"ok"))}, cookiejar=CookieJar(), retry_statuses={503}) as (
+        peer,
+        agent,
+    ):
         agent.urlopen(peer.url + "/").read()
-        assert [request.get("cookie") for request in peer.requests] == [None, "turn=2"]
+        assert [request.get("cookie") for request in peer.requests] == [None, "turn=2", "turn=3"]
     with visiting({"/": in_turn(busy, answer(b"ok"))}, cookiejar=CookieJar(), retry_statuses={503}) as (peer, agent):
         agent.urlopen(peer.url + "/", headers={"Cookie": "mine=1"}).read()
         assert [request.get("cookie") for request in peer.requests] == ["mine=1", "mine=1"]
@@ -1299,6 +1337,7 @@ def test_responses_whose_values_land_in_their_dict() -> None:
         response = agent.urlopen(peer.url + "/a", method="POST", payload="sent")
         assert type(response) is FastResponse
         assert type(response.request) is FastRequest
+        assert type(agent.urlopen(peer.url).request) is FastRequest
         assert response.request.body == b"sent"
         assert {"headers", "_response", "request"} <= response.__dict__.keys()
         assert "_cached_content" not in response.__dict__
@@ -1537,6 +1576,14 @@ def test_downloads_go_on_where_they_ended(present: int, tmp_path: Path) -> None:
         assert response.status_code == {0: 200, len(CONTENT): 416}.get(present, 206)
         assert peer.requests[0].get("range") == (f"bytes={present}-" if present else None)
         assert peer.requests[0].get("x-a") == "b"
+
+
+def test_the_unit_of_a_range_is_the_same_in_any_case(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"four")
+    with visiting({"/": answer(b"teen", "206 Part", "Content-Range: Bytes 4-7/8")}) as (peer, agent):
+        agent.download(peer.url + "/", path, resume=True)
+        assert path.read_bytes() == b"fourteen"
 
 
 def test_downloads_of_what_is_not_there_yet_or_not_given_in_parts(tmp_path: Path) -> None:

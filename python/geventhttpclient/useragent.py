@@ -856,7 +856,7 @@ class UserAgent:
         except Exception as e:  # what is wrong with the body must not hide what this is a log of
             body = f"({type(e).__name__}: {e})"
         sent = f"{payload}\n\n" if payload else ""
-        head = f"REQUEST: {url}\n{resp._sent_request}{sent}"
+        head = f"REQUEST: {hide_user(str(url))}\n{resp._sent_request}{sent}"
         version = resp._response.get_http_version()
         return f"{head}RESPONSE: {version} {resp.status_code}\n{resp.headers}\n\n{body}"
 
