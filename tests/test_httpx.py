@@ -15,7 +15,7 @@ import gevent
 import gevent.event
 import pytest
 
-from geventhttpclient import httpx
+from geventhttpclient import URL, httpx
 from geventhttpclient.mock import MockRequest, MockResponse, MockTransport
 from geventhttpclient.proxy import ProxyError
 from geventhttpclient.response import HTTPConnectionClosed
@@ -320,6 +320,13 @@ def test_a_body_goes_along_where_it_should() -> None:
         client.post(f"{BASE}/b?307", content=iter([b"body"]))
 
 
+def test_a_redirect_leaves_the_connection_fit_for_the_next_request() -> None:
+    moved = b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 30000\r\n\r\n" + bytes(30_000)
+    with Peer(saying(moved, OK)) as peer, httpx.Client(concurrency=1, follow_redirects=True) as client:
+        assert client.get(peer.url).content == b"ok"
+        assert len(peer.conns) == 1
+
+
 def test_redirects_that_lead_nowhere() -> None:
     client = client_of(redirecting, follow_redirects=True, max_redirects=5)
     with pytest.raises(httpx.TooManyRedirects) as caught:
@@ -413,10 +420,13 @@ def test_no_host_that_was_redirected_to_gets_a_digest() -> None:
 
 
 def test_credentials_of_a_url_are_sent_and_not_shown() -> None:
-    client = client_of(
-        lambda request: (302, {"Location": "http://other.test/", "X-Got": request.headers.get("authorization", "")})
-    )
-    response = client.get("http://us%40er:secret@example.test/x")
+    def answer(request: MockRequest) -> tuple[Any, ...]:
+        return 302, {"Location": "http://other.test/", "X-Got": request.headers.get("authorization", "")}
+
+    client = client_of(answer)
+    url = URL("http://us%40er:secret@example.test/x")
+    response = client.get(url)
+    assert url.username == "us%40er"
     assert response.headers["x-got"] == basic("us@er", "secret")
     assert response.url == "http://example.test/x"
     assert "secret" not in repr(response.request)

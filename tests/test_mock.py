@@ -18,6 +18,7 @@ from geventhttpclient import HTTPClient, UserAgent
 from geventhttpclient.client import HTTPClientPool
 from geventhttpclient.mock import MockRequest, MockResponse, MockTransport
 from geventhttpclient.multipart import Multipart
+from geventhttpclient.requests import Session
 from geventhttpclient.response import HTTPConnectionClosed, HTTPSocketPoolResponse
 from geventhttpclient.useragent import CompatResponse, RetriesExceeded
 
@@ -320,6 +321,14 @@ def test_an_agent_gives_up() -> None:
         UserAgent(transport=transport, max_retries=1).urlopen("http://example.test/")
     assert isinstance(caught.value.original, TimeoutError)  # type: ignore[attr-defined]
     assert len(transport.requests) == 2
+
+
+def test_a_session_has_it_for_all_its_clients() -> None:
+    transport = MockTransport(lambda request: MockResponse(body=request.url))
+    with Session(transport=transport) as session:
+        assert session.get("http://example.test/x", params={"a": 1}).text == "http://example.test/x?a=1"
+        assert session.get("https://example.test/", verify=False, timeout=1).text == "https://example.test/"
+    assert transport.requests[1].timeouts[:2] == (1.0, 1.0)
 
 
 def test_content_is_decoded() -> None:
