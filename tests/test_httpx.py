@@ -20,7 +20,7 @@ from geventhttpclient.mock import MockRequest, MockResponse, MockTransport
 from geventhttpclient.proxy import ProxyError
 from geventhttpclient.response import HTTPConnectionClosed
 from tests.peer import Conn, Peer
-from tests.support import HUGE, OK, saying, saying_then_closing
+from tests.support import HUGE, OK, saying, saying_then_closing, settle
 
 BASE = "http://example.test"
 
@@ -316,14 +316,23 @@ def test_a_body_goes_along_where_it_should() -> None:
     assert (answer["method"], answer["body"]) == ("GET", "")
     answer = client.post(f"{BASE}/b?307", content=b"body").json()
     assert (answer["method"], answer["body"]) == ("POST", "body")
+    answer = client.put(f"{BASE}/b?301", content=b"body").json()
+    assert (answer["method"], answer["body"]) == ("PUT", "body")
     with pytest.raises(httpx.StreamConsumed):
         client.post(f"{BASE}/b?307", content=iter([b"body"]))
 
 
 def test_a_redirect_leaves_the_connection_fit_for_the_next_request() -> None:
-    moved = b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 30000\r\n\r\n" + bytes(30_000)
-    with Peer(saying(moved, OK)) as peer, httpx.Client(concurrency=1, follow_redirects=True) as client:
-        assert client.get(peer.url).content == b"ok"
+    def script(conn: Conn) -> None:
+        conn.read_request()
+        conn.send(b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 6\r\n\r\nmov")
+        settle()  # so that the rest is not there with the head
+        conn.send(b"ed.")
+        saying(OK)(conn)
+
+    with Peer(script) as peer, httpx.Client(concurrency=1, follow_redirects=True) as client:
+        response = client.get(peer.url, timeout=httpx.Timeout(5, pool=1))
+        assert (response.content, response.history[0].content) == (b"ok", b"moved.")
         assert len(peer.conns) == 1
 
 

@@ -183,6 +183,8 @@ class Request(CompatRequest):
     def redirect(self, code: int, location: str) -> None:
         """Turns it into the request that follows a redirect. StreamConsumed when its body can be sent only once."""
         self._credentials = None
+        if code == 301 and self.method != "POST":
+            code = 308  # only of a POST does RFC 9110 section 15.4.2 allow to make a GET
         try:
             super().redirect(code, location)
         except UnrewoundBodyError as error:
