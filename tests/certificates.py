@@ -138,7 +138,9 @@ class Certificates:
         issuer = x509.load_pem_x509_certificate(authority.cert_pem.bytes()).subject
         key = load_pem_private_key(authority.private_key_pem.bytes(), None)
         assert isinstance(key, ec.EllipticCurvePrivateKey)
-        return self._sign(name, ec.generate_private_key(ec.SECP256R1()), issuer, key, 1, *extensions)
+        # Contexts are strict about this from CPython 3.13 on.
+        signed_by = x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
+        return self._sign(name, ec.generate_private_key(ec.SECP256R1()), issuer, key, 1, signed_by, *extensions)
 
     def _sign(
         self,
