@@ -811,16 +811,15 @@ def test_a_handshake_in_single_bytes(way: str, tls_nginx: TlsNginx, certificates
 # ---------------------------------------------------------------- sessions
 
 
-@both_ways
 @pytest.mark.parametrize("listener", ["tls12", "tls13"])
 @pytest.mark.parametrize("page", ["/page", "/close/page"])
 def test_a_client_takes_up_its_own_sessions(
-    way: str, listener: str, page: str, tls_nginx: TlsNginx, certificates: Certificates
+    listener: str, page: str, tls_nginx: TlsNginx, certificates: Certificates
 ) -> None:
     """Whether the connection that a session is from is still in use, or over."""
     options = {"ssl_options": trusting(certificates), "concurrency": 2}
     port = tls_nginx.ports[listener]
-    with client_of(port, way, **options) as client, client_of(port, way, **options) as other:
+    with client_of(port, "native", **options) as client, client_of(port, "native", **options) as other:
         first = client.get(page)
         first.read()
         assert first.tls.resumed is False

@@ -1,10 +1,8 @@
 //! TLS by a Python `SSLContext`, for what programs set in one: its `wrap_bio` object is fed with the bytes that come and
 //! gives those that are to go. None of its methods waits: all waiting is the stream's below.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
@@ -25,48 +23,28 @@ const PIECE: usize = 16 * 1024;
 /// Bytes that are asked of the stream below at once: of a peer that has little to say, and of one that has much.
 const READS: [usize; 2] = [4 * 1024, 64 * 1024];
 
-/// One context, to one host. A session is resumed as long as this lives.
+/// One context, to one host. No session is taken up again: CPython (3.10 to 3.13) leaks each one that it is asked for,
+/// some 7 KB.
 pub(crate) struct ContextTls {
     context: Py<PyAny>,
     host: Option<String>,
-    session: Session,
 }
 
-/// The last `ssl.SSLSession`, and what was checked when it began; None before there is one.
-type Session = Rc<RefCell<Option<(Checks, Py<PyAny>)>>>;
-
-/// What a context checks: `verify_mode`, `check_hostname` and `verify_flags`, which may be changed at any time.
-///
-/// Whoever takes up a session is shown no certificate: it is as good as what was checked when it began.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Checks {
-    mode: i64,
-    name: bool,
-    flags: i64,
-}
-
-impl Checks {
-    fn of(context: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let py = context.py();
-        Ok(Checks {
-            mode: context.getattr(intern!(py, "verify_mode"))?.extract()?,
-            name: context.getattr(intern!(py, "check_hostname"))?.is_truthy()?,
-            flags: context.getattr(intern!(py, "verify_flags"))?.extract()?,
-        })
-    }
-
-    fn verify(self) -> Verify {
-        match (self.mode, self.name) {
-            (0, _) => Verify::No,
-            (_, true) => Verify::Full,
-            (_, false) => Verify::Chain,
-        }
-    }
+/// What a context checks as it is now; it may be changed at any time.
+fn checks(context: &Bound<'_, PyAny>) -> PyResult<Verify> {
+    let py = context.py();
+    let mode: i64 = context.getattr(intern!(py, "verify_mode"))?.extract()?;
+    let name = context.getattr(intern!(py, "check_hostname"))?.is_truthy()?;
+    Ok(match (mode, name) {
+        (0, _) => Verify::No,
+        (_, true) => Verify::Full,
+        (_, false) => Verify::Chain,
+    })
 }
 
 impl ContextTls {
     pub(crate) fn new(context: Py<PyAny>, host: Option<String>) -> Self {
-        ContextTls { context, host, session: Session::default() }
+        ContextTls { context, host }
     }
 }
 
@@ -100,11 +78,7 @@ struct ContextStream {
     /// The SSLObject has nothing left to decode: asking it would only cost an exception.
     is_dry: bool,
     records: Records,
-    /// Nothing was read of it yet.
-    is_new: bool,
-    checks: Checks,
-    /// Where its session is left for the next connection, until that is done for good.
-    session: Option<Session>,
+    verified: Verify,
     /// Raised where there was nobody to raise it to (a signal's handler may do so at any time): the next write does.
     raised: Option<PyErr>,
 }
@@ -125,12 +99,8 @@ impl ContextStream {
         let bio = types::memory_bio(py)?;
         let (incoming, outgoing) = (bio.call0()?, bio.call0()?);
         let context = tls.context.bind(py);
-        let checks = Checks::of(context)?;
-        let session = match &*tls.session.borrow() {
-            Some((then, session)) if *then == checks => Some(session.clone_ref(py)),
-            _ => None,
-        };
-        let arguments = (&incoming, &outgoing, false, tls.host.as_deref(), session);
+        let verified = checks(context)?;
+        let arguments = (&incoming, &outgoing, false, tls.host.as_deref());
         let object = context.call_method1(intern!(py, "wrap_bio"), arguments)?;
         Ok(ContextStream {
             stream,
@@ -142,9 +112,7 @@ impl ContextStream {
             scratch: Vec::new(),
             is_dry: false,
             records: Records::default(),
-            is_new: true,
-            checks,
-            session: Some(tls.session.clone()),
+            verified,
             raised: None,
         })
     }
@@ -157,7 +125,7 @@ impl ContextStream {
             cipher: cipher.map(|(name, _, _)| name).unwrap_or_default(),
             alpn: object.call_method0(intern!(py, "selected_alpn_protocol"))?.extract()?,
             peer_certificate: object.call_method1(intern!(py, "getpeercert"), (true,))?.extract()?,
-            verified: self.checks.verify(),
+            verified: self.verified,
             resumed: object.getattr(intern!(py, "session_reused"))?.is_truthy()?,
         })
     }
@@ -255,17 +223,6 @@ impl ContextStream {
         }
     }
 
-    /// Leaves its session for the next connection. Tickets of TLS 1.3 come behind the handshake, so that the later this
-    /// is done, the better; without a session the next handshake is a whole one.
-    fn leave_session(&self) {
-        if let Some(place) = &self.session {
-            let session = Python::attach(|py| self.object.getattr(py, intern!(py, "session")).ok());
-            let before = place.replace(session.map(|session| (self.checks, session)));
-            drop(before);
-        }
-    }
-
-    /// Whether there is nothing to read, an end included.
     fn has_nothing(&mut self) -> io::Result<bool> {
         let more = !self.is_dry && Python::attach(|py| self.has_more(py)).map_err(io::Error::other)?;
         // The stream below has something to say more often than not when it is a session ticket.
@@ -331,8 +288,6 @@ impl Layer for ContextStream {
             self.scratch = Vec::new();
         }
         self.stream.rest();
-        self.leave_session();
-        self.session = None;
     }
 }
 
@@ -347,10 +302,6 @@ impl AsyncRead for ContextStream {
             Ok(read.cast_into::<PyBytes>()?.unbind())
         });
         if let Some(read) = ready!(read)? {
-            if mem::replace(&mut self.is_new, false) {
-                // A connection that is closed with this response never comes to rest.
-                self.leave_session();
-            }
             let more = Python::attach(|py| {
                 let bytes = read.as_bytes(py);
                 buf.put_slice(bytes.get(..room).unwrap_or(bytes));
