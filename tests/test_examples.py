@@ -97,3 +97,10 @@ def test_demo_ends_with_its_table() -> None:
     words = output.split()
     for word in ("requests", "rate", "p50", "p90", "p99", "max", "downloaded", "memory"):
         assert word in words
+
+
+def test_session_shows_what_a_session_does(url: str) -> None:
+    lines = run("session.py", url).splitlines()
+    assert lines[:-1] == ["{'like': 'greenlets'}", f"{sum(range(1000, 1050))} bytes", "404"]
+    assert lines[-1].startswith("timed out after 0.1 s (reading the body from ")
+    assert connections_of(url) <= 12
