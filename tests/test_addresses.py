@@ -25,6 +25,7 @@ from geventhttpclient import client as client_module
 from geventhttpclient.connectionpool import ConnectionPool
 from tests.hubtools import attempt
 from tests.peer import Conn, Peer, Script, serve_ok
+from tests.support import settle
 
 pytestmark = pytest.mark.usefixtures("bounded")
 
@@ -498,7 +499,7 @@ def test_a_slow_resolver_and_a_kill_or_a_timeout_of_the_caller(
     """Not with the blocking one: nothing can happen meanwhile."""
     with Peer() as peer, HTTPClient("slow.test", peer.port, total_timeout=15) as client:
         job = gevent.spawn(client.get, "/")
-        gevent.sleep(0.01)
+        settle()
         assert not job.dead
         mine = gevent.GreenletExit("mine")
         job.kill(mine)
@@ -551,7 +552,7 @@ def test_a_resolve_that_swallows_what_interrupts_it(patched: Any, ours: bool) ->
     with Peer() as peer, HTTPClient("nowhere.invalid", 80, connection_timeout=limit) as client:
         job = gevent.spawn(attempt, lambda: client.get("/").read())
         if not ours:
-            gevent.sleep(0.01)
+            settle()
             job.kill(LookupError, block=False)
         outcome = job.get()
         assert getattr(outcome, "phase", outcome) == ("resolve" if ours else b"/")
@@ -576,7 +577,7 @@ def test_somebody_elses_timeout_during_a_resolve(patched: Any) -> None:
         with pytest.raises(Own), gevent.Timeout(LIMIT, Own):
             client.get("/")
         job = gevent.spawn(client.get, "/")
-        gevent.sleep(0.01)
+        settle()
         job.kill()
         assert isinstance(job.value, gevent.GreenletExit)
         hang = lambda: None  # noqa: E731

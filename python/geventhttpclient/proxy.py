@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import ipaddress
 import re
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from urllib.parse import unquote
 
 from geventhttpclient import _core
 from geventhttpclient._checks import Secret, check_host, check_port, concealed, without_user
+from geventhttpclient.auth import BasicAuth
 
 __all__ = ["Proxy", "ProxyError", "choose_proxy", "conceal", "is_exempt"]
 
@@ -119,7 +119,7 @@ class Proxy(_Place):
         """The value of Proxy-Authorization (RFC 7617), if there are credentials and it is to be told them so."""
         if self.credentials is None or not self.is_http:
             return None
-        return Secret("Basic " + base64.b64encode(":".join(self.credentials).encode()).decode())
+        return Secret(BasicAuth(*self.credentials, encoding="utf-8").auth_header())
 
 
 def _credential(scheme: str, name: str, value: object) -> Secret | None:

@@ -165,10 +165,9 @@ impl Patience {
     /// The error that exhausted patience ends with.
     #[cold]
     pub fn exhausted(&self) -> Kind {
-        match (self.until, self.limit) {
-            (Some(until), Some(_)) if until.at <= Instant::now() => until.exceeded(),
-            (Some(until), None) => until.exceeded(),
-            (_, limit) => Kind::Timeout(limit.unwrap_or_default()),
+        match self.until {
+            Some(until) if self.limit.is_none() || until.at <= Instant::now() => until.exceeded(),
+            _ => Kind::Timeout(self.limit.unwrap_or_default()),
         }
     }
 

@@ -124,14 +124,16 @@ fn of_response(py: Python<'_>, which: Closed, arguments: impl pyo3::PyErrArgumen
     }
 }
 
+/// The system's words for an error, without the number, which Python shows in its own place.
+pub(crate) fn system_words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" (os error").map_or(text.as_str(), |(words, _)| words).to_owned()
+}
+
 /// The subclass of OSError that the number calls for, with the system's words and ours.
 fn os_error(error: io::Error, context: &str) -> PyErr {
     match error.raw_os_error() {
-        Some(number) => {
-            let words = error.to_string();
-            let words = words.rsplit_once(" (os error").map_or(words.as_str(), |(words, _)| words);
-            PyOSError::new_err((number, format!("{words}{context}")))
-        }
+        Some(number) => PyOSError::new_err((number, format!("{}{context}", system_words(&error)))),
         None if error.kind() == io::ErrorKind::NotConnected => {
             PyConnectionAbortedError::new_err((libc::ECONNABORTED, format!("{error}{context}")))
         }

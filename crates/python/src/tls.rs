@@ -9,7 +9,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use crate::context::ContextTls;
-use crate::error::ssl_error;
+use crate::error::{ssl_error, system_words};
 
 /// What makes connections private, for any thread.
 pub(crate) enum TlsSource {
@@ -82,11 +82,7 @@ fn setup_error(error: SetupError) -> PyErr {
     match error {
         SetupError::Content(_) => Python::attach(|py| ssl_error(py, text)),
         SetupError::File(path, error) => match error.raw_os_error() {
-            Some(number) => {
-                let words = error.to_string();
-                let words = words.rsplit_once(" (os error").map_or(words.as_str(), |(words, _)| words).to_owned();
-                PyOSError::new_err((number, words, path.into_os_string()))
-            }
+            Some(number) => PyOSError::new_err((number, system_words(&error), path.into_os_string())),
             None => PyOSError::new_err(text),
         },
         SetupError::Name(_) => PyValueError::new_err(text),
