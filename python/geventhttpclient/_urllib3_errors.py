@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # What a request, or the reading of a body, raises for the network and for the peer; all else is the caller's own.
 ERRORS = (OSError, HTTPParseError)
 
-# A connection is being made. Here the errors of a proxy are told apart from those of the origin.
+# A connection is being made. What a resolver raises comes as it is, without a phase.
 _DIALLING = ("connect", "resolve", "proxy", "tls")
 
 
@@ -53,7 +53,7 @@ def pool_of(client: HTTPClient) -> Any:
     return _Place("HTTPSConnectionPool" if client.ssl else "HTTPConnectionPool", client.host, client.port)
 
 
-def of_request(error: BaseException, client: HTTPClient, url: str, timeouts: _Seconds) -> HTTPError:
+def of_request(error: Exception, client: HTTPClient, url: str, timeouts: _Seconds) -> HTTPError:
     """What urllib3 would have met instead of `error`, one of ERRORS that a request raised before there was a response.
 
     `timeouts` are those of the request in seconds, and `url` its target.
@@ -62,7 +62,7 @@ def of_request(error: BaseException, client: HTTPClient, url: str, timeouts: _Se
     proxy = client._connection_pool._proxy
     http_proxy = proxy if proxy is not None and proxy.is_http else None
     pool = pool_of(client)
-    if phase in _DIALLING:
+    if phase in _DIALLING or isinstance(error, socket.gaierror):
         connection = _Place(pool.kind.removesuffix("Pool"), client.host, client.port)
         found = _of_dialling(error, connection, pool, url, timeouts, http_proxy is not None)
         if http_proxy is None or (phase == "tls" and not _peer_is(error, http_proxy)):
@@ -70,6 +70,8 @@ def of_request(error: BaseException, client: HTTPClient, url: str, timeouts: _Se
         if phase == "proxy":
             if isinstance(error, TimeoutError):
                 return found
+            if getattr(error, "status", None) is None:
+                return ProtocolError("Connection aborted.", http.client.BadStatusLine(str(error)))
             return ProxyError("Unable to connect to proxy", OSError(f"Tunnel connection failed: {error}"))
         return ProxyError("Unable to connect to proxy", found)
     if isinstance(error, TimeoutError):
@@ -78,11 +80,15 @@ def of_request(error: BaseException, client: HTTPClient, url: str, timeouts: _Se
         return ProtocolError("Connection aborted.", error)
     if isinstance(error, ssl.SSLError):
         return SSLError(error)
-    return ProtocolError("Connection aborted.", _of_http_client(error))
+    inner = _of_http_client(error)
+    if http_proxy is not None and isinstance(inner, ConnectionError):
+        # urllib3 takes what closes before it has answered for the proxy, whoever is behind it.
+        return ProxyError("Unable to connect to proxy", inner)
+    return ProtocolError("Connection aborted.", inner)
 
 
 def _of_dialling(
-    error: BaseException, connection: Any, pool: Any, url: str, timeouts: _Seconds, via_http: bool
+    error: Exception, connection: Any, pool: Any, url: str, timeouts: _Seconds, via_http: bool
 ) -> HTTPError:
     phase = getattr(error, "phase", None)
     if isinstance(error, TimeoutError):
@@ -105,7 +111,7 @@ def _peer_is(error: BaseException, proxy: Proxy) -> bool:
     return getattr(error, "peer", None) == f"{host}:{proxy.port}"
 
 
-def _of_http_client(error: BaseException) -> BaseException:
+def _of_http_client(error: Exception) -> Exception:
     """The exception of http.client for an answer that is none, or none of HTTP."""
     if isinstance(error, HTTPConnectionClosed):
         return http.client.RemoteDisconnected(str(error))
@@ -114,7 +120,7 @@ def _of_http_client(error: BaseException) -> BaseException:
     return error
 
 
-def of_body(error: BaseException, pool: Any, received: int, missing: int | None) -> HTTPError:
+def of_body(error: Exception, pool: Any, received: int, missing: int | None) -> HTTPError:
     """The same for one of ERRORS that the reading of a body raised: after `received` bytes, `missing` before its end
     where that is known."""
     if isinstance(error, TimeoutError):

@@ -222,7 +222,7 @@ class _Body:
             self._counted = message.content_length is not None and "transfer-encoding" not in message
         return self._counted and not message.get_remaining_content_length()
 
-    def _fail(self, error: BaseException) -> HTTPError:
+    def _fail(self, error: Exception) -> HTTPError:
         message = self.message
         length = message.content_length
         missing = None if length is None else message.get_remaining_content_length()

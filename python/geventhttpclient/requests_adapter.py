@@ -165,7 +165,7 @@ class Adapter(HTTPAdapter):
           busy waits. Without, which is the default, there are as many as are asked for at a time, and none waits.
         - `max_retries`: how often a connection that could not be made is tried again; a urllib3 Retry says more.
         """
-        super().__init__(pool_connections, pool_maxsize, max_retries, pool_block)  # type: ignore[arg-type]
+        super().__init__(pool_connections, pool_maxsize, max_retries, pool_block)
 
     def init_poolmanager(
         self, connections: int, maxsize: int, block: bool = DEFAULT_POOLBLOCK, **pool_kwargs: Any
@@ -200,7 +200,7 @@ class Adapter(HTTPAdapter):
 
     # --------------------------------------------------------------------------------------------------------- sending
 
-    def send(
+    def send(  # type: ignore[override]
         self,
         request: PreparedRequest,
         stream: bool = False,
@@ -313,8 +313,8 @@ class Adapter(HTTPAdapter):
         given = self._pool_kwargs
         if (context := given.get("ssl_context")) is not None:
             arguments["ssl_context_factory"] = lambda: context
-        if name := given.get("server_hostname"):
-            arguments["ssl_options"] = {"server_hostname": name}
+        if server_hostname := given.get("server_hostname"):
+            arguments["ssl_options"] = {"server_hostname": server_hostname}
         if given.get("assert_hostname") is False:
             arguments["insecure"] = True
         return arguments
