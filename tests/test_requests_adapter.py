@@ -35,7 +35,7 @@ from tests.certificates import Certificates
 from tests.conftest import Nginx, TlsNginx
 from tests.hubtools import until
 from tests.peer import Conn, Peer, Script
-from tests.proxies import dante, microsocks, tinyproxy
+from tests.proxies import dante, microsocks, tinyproxy, tunnelling
 from tests.support import OK, saying, saying_then_closing, settle
 from tests.tls import hashed
 
@@ -708,17 +708,17 @@ def test_an_http_proxy(
     assert found == wrong or found[0] == wrong if user == "me:wrong@" else found[0] == 200
 
 
-@pytest.mark.parametrize("way", ["socks5", "socks5h", "socks4", "socks4a"])
-@pytest.mark.parametrize("user", ["", "me:secret@", "me:wrong@"])
+@pytest.mark.parametrize(
+    ("way", "user"),
+    [(way, user) for way in ("socks5", "socks5h") for user in ("", "me:secret@", "me:wrong@")] + [("socks4", "")],
+)
 def test_a_socks_proxy(way: str, user: str, nginx: Nginx, tmp_path: Path) -> None:
-    if way.startswith("socks4") and user:
-        pytest.skip("SOCKS 4 has no passwords")
-    make = dante if way.startswith("socks4") else microsocks
-    extra: Any = {"blocked": 1} if make is dante else {"user": "me", "password": "secret"} if user else {}
     url = f"{nginx.url}/page" if way != "socks5h" else f"{nginx.url}/page".replace("127.0.0.1", "localhost")
-    if way == "socks4a":
-        pytest.skip("dante does not know it")
-    with closing(make(tmp_path, **extra)) as proxy:
+    if way == "socks4":
+        running = dante(tmp_path, blocked=1)
+    else:
+        running = microsocks(tmp_path, "me", "secret") if user else microsocks(tmp_path)
+    with closing(running) as proxy:
         action = through(f"{way}://{user}{proxy.place}")
         found = outcome(Adapter(), action, url)
         if SOCKS:
@@ -759,6 +759,24 @@ def test_a_proxy_that_is_silent() -> None:
         return session.get("https://127.0.0.1:2/", proxies={"https": url}, timeout=0.05).content
 
     check_same(action, lambda conn: conn.wait_closed())
+
+
+def test_a_proxy_that_is_spoken_to_by_tls(tls_urls: dict[str, str], certificates: Certificates) -> None:
+    for trusted in (certificates.ca, certificates.other_ca):
+        found = []
+        for adapter, run in ((HTTPAdapter(), natively), (Adapter(), lambda function, *arguments: function(*arguments))):
+            with Peer(tunnelling, tls=certificates.valid.server()) as proxy:
+                action = through(f"https://localhost:{proxy.port}", verify=str(trusted))
+                with contextlib.suppress(ssl.SSLError):
+                    found.append(run(outcome, adapter, action, tls_urls["valid"]))
+                proxy.errors.clear()  # a handshake that fails is what some of them are for
+        assert found[0] == found[1]
+
+
+def test_gzip_that_is_cut_off_is_an_error() -> None:
+    reply = answer(gzip.compress(TEXT)[:-12], "200 OK", "Content-Encoding: gzip")
+    with Peer(saying(reply)) as peer, session_of(Adapter()) as session, pytest.raises(exceptions.ContentDecodingError):
+        session.get(peer.url)
 
 
 def test_what_a_proxy_is_asked() -> None:
@@ -850,8 +868,9 @@ def test_an_origin_that_goes_does_not_disturb_what_still_uses_it() -> None:
 def test_close_closes_the_connections_and_a_session_goes_on() -> None:
     with Peer() as peer:
         session = session_of(Adapter())
-        session.get(peer.url)
+        response = session.get(peer.url)
         session.close()
+        assert response.raw.status == 200
         until(lambda: peer.open_now == 0)
         assert session.get(peer.url).content == b"/"
         session.close()

@@ -19,10 +19,12 @@ UNBOUNDED = 1 << 20
 class Origin:
     """A client, with what is the same in each of its requests: no field but Host goes out unless it is given."""
 
-    __slots__ = ("_always", "_exchange", "client")
+    __slots__ = ("_always", "_exchange", "client", "place")
 
     def __init__(self, client: HTTPClient) -> None:
         self.client = client
+        # For what must not keep the client open: whether it does TLS, host and port.
+        self.place = (client.ssl, client.host, client.port)
         self._exchange: Callable[..., HTTPSocketPoolResponse] = client._connection_pool._exchange
         self._always: Any = (
             {"Host": client._host_field},

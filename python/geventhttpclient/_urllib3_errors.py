@@ -11,7 +11,6 @@ from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
     IncompleteRead,
-    NameResolutionError,
     NewConnectionError,
     ProtocolError,
     ProxyError,
@@ -19,13 +18,21 @@ from urllib3.exceptions import (
     SSLError,
 )
 
+try:
+    from urllib3.exceptions import NameResolutionError
+except ImportError:  # urllib3 1.26
+
+    def NameResolutionError(_host: str, connection: Any, reason: Exception) -> NewConnectionError:  # type: ignore[no-redef]
+        return NewConnectionError(connection, f"Failed to establish a new connection: {reason}")
+
+
 from geventhttpclient._parser import HTTPParseError
 from geventhttpclient.proxy import Proxy
 from geventhttpclient.response import HTTPConnectionClosed
 
 if TYPE_CHECKING:
+    from geventhttpclient._clients import Origin
     from geventhttpclient._core import _Seconds
-    from geventhttpclient.client import HTTPClient
 
 # What a request, or the reading of a body, raises for the network and for the peer; all else is the caller's own.
 ERRORS = (OSError, HTTPParseError)
@@ -48,22 +55,23 @@ class _Place:
     __repr__ = __str__
 
 
-def pool_of(client: HTTPClient) -> Any:
-    """What errors show in place of urllib3's pool for that origin."""
-    return _Place("HTTPSConnectionPool" if client.ssl else "HTTPConnectionPool", client.host, client.port)
+def pool_of(place: tuple[bool, str, int]) -> Any:
+    """What errors show in place of urllib3's pool for an origin: whether it is asked by TLS, host and port."""
+    tls, host, port = place
+    return _Place("HTTPSConnectionPool" if tls else "HTTPConnectionPool", host, port)
 
 
-def of_request(error: Exception, client: HTTPClient, url: str, timeouts: _Seconds) -> HTTPError:
+def of_request(error: Exception, origin: Origin, url: str, timeouts: _Seconds) -> HTTPError:
     """What urllib3 would have met instead of `error`, one of ERRORS that a request raised before there was a response.
 
     `timeouts` are those of the request in seconds, and `url` its target.
     """
     phase = getattr(error, "phase", None)
-    proxy = client._connection_pool._proxy
+    proxy = origin.client._connection_pool._proxy
     http_proxy = proxy if proxy is not None and proxy.is_http else None
-    pool = pool_of(client)
+    pool = pool_of(origin.place)
     if phase in _DIALLING or isinstance(error, socket.gaierror):
-        connection = _Place(pool.kind.removesuffix("Pool"), client.host, client.port)
+        connection = _Place(pool.kind.removesuffix("Pool"), pool.host, pool.port)
         found = _of_dialling(error, connection, pool, url, timeouts, http_proxy is not None)
         if http_proxy is None or (phase == "tls" and not _peer_is(error, http_proxy)):
             return found

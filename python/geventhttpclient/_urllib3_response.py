@@ -15,7 +15,6 @@ from geventhttpclient import _core
 from geventhttpclient._urllib3_errors import ERRORS, of_body, pool_of
 
 if TYPE_CHECKING:
-    from geventhttpclient.client import HTTPClient
     from geventhttpclient.response import HTTPSocketPoolResponse
 
 # Bytes that are asked for at once where the caller does not care.
@@ -32,12 +31,12 @@ class RawResponse(HTTPResponse):
     _original_response: Any
 
     def __init__(
-        self, message: HTTPSocketPoolResponse, method: str, target: str, client: HTTPClient, retries: Any
+        self, message: HTTPSocketPoolResponse, method: str, target: str, place: tuple[bool, str, int], retries: Any
     ) -> None:
-        """`message` is what `client` has got for a request."""
+        """`message` is the answer of an origin (see `pool_of`) to a request."""
         self._made = False
-        self._asked = (method, target, client, retries)
-        self._fp = _Body(message, client)
+        self._asked = (method, target, place, retries)
+        self._fp = _Body(message, place)
         # What the cookie jars look at, and look no further where there is none.
         self._original_response = None if message._field("set-cookie") is None else _Original(message)
 
@@ -46,7 +45,7 @@ class RawResponse(HTTPResponse):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         self._made = True
         message = self.message
-        method, target, client, retries = self._asked
+        method, target, place, retries = self._asked
         # Somebody may have set some of them already, `decode_content` say.
         given = dict(self.__dict__)
         super().__init__(
@@ -63,7 +62,7 @@ class RawResponse(HTTPResponse):
             request_url=target,
         )
         self.version_string = message.get_http_version()
-        self._pool: Any = pool_of(client)
+        self._pool: Any = pool_of(place)
         self.__dict__.update(given)
         return getattr(self, name)
 
@@ -117,8 +116,10 @@ class RawResponse(HTTPResponse):
         if amount == 0:
             return
         self._init_decoder()
-        if rest := len(self._decoded_buffer):
-            yield self._decoded_buffer.get(rest)
+        # What a `read` before has decoded beyond its need; urllib3 1.26 keeps nothing back.
+        kept: Any = self.__dict__.get("_decoded_buffer")
+        if kept:
+            yield kept.get(len(kept))
         most = amount if amount is not None and amount > 0 else _PIECE
         while data := self._fp.read1(most):
             self._fp_bytes_read += len(data)
@@ -162,12 +163,12 @@ class RawResponse(HTTPResponse):
 class _Body:
     """The file that urllib3 reads from: it raises urllib3's errors, and closes itself at its end."""
 
-    __slots__ = ("_client", "_counted", "_failure", "ended", "message")
+    __slots__ = ("_counted", "_failure", "_place", "ended", "message")
 
-    def __init__(self, message: HTTPSocketPoolResponse, client: HTTPClient) -> None:
+    def __init__(self, message: HTTPSocketPoolResponse, place: tuple[bool, str, int]) -> None:
         self.message = message
         self.ended = False
-        self._client = client
+        self._place = place
         self._counted: bool | None = None
         self._failure: HTTPError | None = None
 
@@ -227,7 +228,7 @@ class _Body:
         length = message.content_length
         missing = None if length is None else message.get_remaining_content_length()
         self.close()
-        return of_body(error, pool_of(self._client), 0 if length is None else length - (missing or 0), missing)
+        return of_body(error, pool_of(self._place), 0 if length is None else length - (missing or 0), missing)
 
     def close(self) -> None:
         self.ended = True

@@ -32,7 +32,7 @@ from requests.cookies import RequestsCookieJar, extract_cookies_to_jar
 from requests.models import REDIRECT_STATI
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers, select_proxy
-from urllib3 import __version__ as urllib3_version
+from urllib3._version import __version__ as urllib3_version
 from urllib3.exceptions import (
     ConnectTimeoutError,
     DecodeError,
@@ -224,19 +224,19 @@ class Adapter(HTTPAdapter):
         retries = self.max_retries
         if not isinstance(retries, Retry):
             retries = Retry.from_int(retries)
-        client = origin.client
+        place = origin.place
         while True:
             try:
                 message = origin.send(method, target, body, lines, timeouts)
             except ERRORS as error:
                 try:
-                    found = of_request(error, client, target, timeouts)
-                    retries = retries.increment(method, target, error=found, _pool=pool_of(client))
+                    found = of_request(error, origin, target, timeouts)
+                    retries = retries.increment(method, target, error=found, _pool=pool_of(place))
                 except HTTPError as failure:
                     raise _as_requests(failure, request) from error
                 _sleep(retries, None)
             else:
-                raw = RawResponse(message, method, target, client, retries)
+                raw = RawResponse(message, method, target, place, retries)
                 status = message.get_code()
                 # Below 400 no Retry of urllib3's own asks for more unless it was told to.
                 if status < 400 and not retries.status_forcelist and type(retries) is Retry:
@@ -244,7 +244,7 @@ class Adapter(HTTPAdapter):
                 if not retries.is_retry(method, status, bool(message._field("retry-after"))):
                     return _Response(self, request, raw)
                 try:
-                    retries = retries.increment(method, target, response=raw, _pool=pool_of(client))
+                    retries = retries.increment(method, target, response=raw, _pool=pool_of(place))
                 except MaxRetryError as failure:
                     if not retries.raise_on_status:
                         return _Response(self, request, raw)
@@ -340,13 +340,10 @@ def _timeouts(timeout: Any) -> _Seconds:
         timeout = Timeout(connect=timeout[0], read=timeout[1])
     elif not isinstance(timeout, Timeout):
         timeout = Timeout(connect=timeout, read=timeout)
-    return _seconds(timeout.connect_timeout), _seconds(_read_timeout(timeout)), None, None
-
-
-def _read_timeout(timeout: Timeout) -> Any:
-    # What its connection has taken of the total is not known here, and not taken off.
-    parts = [each for each in (timeout._read, timeout.total) if isinstance(each, (int, float))]
-    return min(parts) if parts else timeout._read
+    # From here on its total counts; what the connection takes of it is not known here, and not taken off.
+    timeout = timeout.clone()
+    timeout.start_connect()
+    return _seconds(timeout.connect_timeout), _seconds(timeout.read_timeout), None, None
 
 
 def _seconds(value: Any) -> float | None:
