@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import gzip
+import importlib
 import io
 import ssl
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -549,3 +551,10 @@ def test_a_proxy_that_is_silent() -> None:
     with Peer(lambda conn: conn.wait_closed()) as peer:
         found = outcome(Transport(proxy=peer.url), lambda c, u: c.get(u), "https://127.0.0.1:2/", timeout=timeout)
     assert found in ("ReadTimeout", "ConnectTimeout")
+
+
+def test_it_says_what_is_to_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    monkeypatch.delitem(sys.modules, "geventhttpclient.httpx_transport")
+    with pytest.raises(ImportError, match="pip install httpx"):
+        importlib.import_module("geventhttpclient.httpx_transport")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import gc
 import gzip
+import importlib
 import importlib.util
 import io
 import pickle
 import socket
 import ssl
+import sys
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -1023,3 +1025,10 @@ def test_it_is_requests_own_kind_of_adapter() -> None:
     assert isinstance(Adapter(), HTTPAdapter)
     with pytest.raises(NotImplementedError):
         Adapter().get_connection_with_tls_context(None, True)
+
+
+def test_it_says_what_is_to_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "requests", None)
+    monkeypatch.delitem(sys.modules, "geventhttpclient.requests_adapter")
+    with pytest.raises(ImportError, match="pip install requests"):
+        importlib.import_module("geventhttpclient.requests_adapter")
