@@ -541,6 +541,7 @@ def then_ok(*answers: bytes) -> Script:
 
 
 BUSY = answer(b"busy", "503 Service Unavailable")
+NEVER = answer(b"busy", "503 Service Unavailable", "Retry-After: whenever you like")
 LATER = answer(b"busy", "503 Service Unavailable", "Retry-After: 0")
 RETRIES: dict[str, tuple[Any, Action, tuple[Script, ...]]] = {
     "none of a status": (0, GET, (then_ok(BUSY),)),
@@ -555,6 +556,7 @@ RETRIES: dict[str, tuple[Any, Action, tuple[Script, ...]]] = {
     ),
     "retry-after": (Retry(2), GET, (then_ok(LATER),)),
     "retry-after, though nothing is tried again": (0, GET, (then_ok(LATER),)),
+    "retry-after that says nothing": (Retry(2), GET, (then_ok(NEVER),)),
     "retry-after, not respected": (Retry(2, respect_retry_after_header=False), GET, (then_ok(LATER),)),
     "a reset": (Retry(2), GET, (resetting, resetting, then_ok())),
     "a reset of a post": (Retry(2), lambda s, u: facts(s.post(u, data=b"x")), (resetting, then_ok())),
@@ -1019,6 +1021,12 @@ def test_attributes_can_be_set() -> None:
             response.nothing  # noqa: B018
         with pytest.raises(AttributeError, match="nothing"):
             response.raw.nothing  # noqa: B018
+
+
+def test_a_prepared_request_may_go_to_the_adapter_itself() -> None:
+    with Peer(saying(OK)) as peer, contextlib.closing(Adapter()) as adapter:
+        response = adapter.send(requests.Request("GET", f"{peer.url}/").prepare())
+        assert (response.content, response.elapsed.total_seconds()) == (b"ok", 0)
 
 
 def test_it_is_requests_own_kind_of_adapter() -> None:

@@ -9,6 +9,7 @@ Everything else is requests' own. Nothing has to be patched: other greenlets run
 
 from __future__ import annotations
 
+import datetime
 import os
 import socket
 import ssl
@@ -37,6 +38,7 @@ from urllib3.exceptions import (
     ConnectTimeoutError,
     DecodeError,
     HTTPError,
+    InvalidHeader,
     MaxRetryError,
     NewConnectionError,
     ProtocolError,
@@ -97,6 +99,9 @@ class _Response(requests.Response):
             value = RequestsCookieJar()
             if isinstance(raw, RawResponse):
                 extract_cookies_to_jar(value, self.request, raw)  # type: ignore[no-untyped-call]
+        elif name == "elapsed":
+            # A session knows better, and says so afterwards.
+            value = datetime.timedelta(0)
         else:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         setattr(self, name, value)
@@ -245,13 +250,13 @@ class Adapter(HTTPAdapter):
                     return _Response(self, request, raw)
                 try:
                     retries = retries.increment(method, target, response=raw, _pool=pool_of(place))
-                except MaxRetryError as failure:
-                    if not retries.raise_on_status:
+                    raw.drain_conn()
+                    _sleep(retries, raw)
+                except HTTPError as failure:
+                    if isinstance(failure, MaxRetryError) and not retries.raise_on_status:
                         return _Response(self, request, raw)
                     raw.drain_conn()
-                    raise _as_requests(failure, request) from failure.reason
-                raw.drain_conn()
-                _sleep(retries, raw)
+                    raise _as_requests(failure, request) from failure
             if body is not None:
                 position = _rewind(body, position)
 
@@ -386,7 +391,9 @@ def _as_requests(failure: HTTPError, request: PreparedRequest) -> Exception:
     """The exception of requests for one of urllib3."""
     reason = failure.reason if isinstance(failure, MaxRetryError) else failure
     kind: type[exceptions.RequestException]
-    if isinstance(failure, ProtocolError):
+    if isinstance(failure, InvalidHeader):
+        kind = exceptions.InvalidHeader
+    elif isinstance(failure, ProtocolError):
         kind = exceptions.ConnectionError
     elif isinstance(reason, ReadTimeoutError) and reason is failure:
         kind = exceptions.ReadTimeout
