@@ -99,6 +99,15 @@ def test_demo_ends_with_its_table() -> None:
         assert word in words
 
 
+def test_requests_and_httpx_run_on_the_engine(url: str) -> None:
+    assert run("requests_adapter.py", f"{url}/page").splitlines() == [
+        "requests: 61500 bytes",
+        "httpx: 61500 bytes",
+        "requests: ConnectionError",
+    ]
+    assert 1 <= connections_of(url) <= 40
+
+
 def test_session_shows_what_a_session_does(url: str) -> None:
     lines = run("session.py", url).splitlines()
     assert lines[:-1] == ["{'like': 'greenlets'}", f"{sum(range(1000, 1050))} bytes", "404"]

@@ -1,0 +1,38 @@
+"""Programs that keep requests or httpx: their sessions and clients, on this engine, for twenty greenlets at a time.
+
+    python examples/requests_adapter.py URL
+
+Prints how many bytes the page at the URL has by requests, and by httpx; and what comes of a port where nobody listens.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import httpx
+import requests
+from gevent.pool import Pool
+
+from geventhttpclient.httpx_transport import Transport
+from geventhttpclient.requests_adapter import Adapter
+
+
+def main() -> None:
+    url = sys.argv[1]
+    with requests.Session() as session, httpx.Client(transport=Transport()) as client:
+        session.mount("http://", Adapter())
+        session.mount("https://", Adapter())
+        sizes = Pool(20).map(lambda url: len(session.get(url).content), [url] * 100)
+        print("requests:", sum(sizes), "bytes")
+
+        sizes = Pool(20).map(lambda url: len(client.get(url).content), [url] * 100)
+        print("httpx:", sum(sizes), "bytes")
+
+        try:
+            session.get("http://127.0.0.1:1/", timeout=5)
+        except requests.ConnectionError as error:
+            print("requests:", type(error).__name__)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Clients by what sets them apart, for adapters that are asked for one origin after another."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any
+
+from geventhttpclient.client import HTTPClient
+from geventhttpclient.response import HTTPSocketPoolResponse
+
+if TYPE_CHECKING:
+    from geventhttpclient._core import _Seconds
+
+# More connections than a process can have.
+UNBOUNDED = 1 << 20
+
+
+class Origin:
+    """A client, with what is the same in each of its requests: no field but Host goes out unless it is given."""
+
+    __slots__ = ("_always", "_exchange", "client", "place")
+
+    def __init__(self, client: HTTPClient) -> None:
+        self.client = client
+        # For what must not keep the client open: whether it does TLS, host and port.
+        self.place = (client.ssl, client.host, client.port)
+        self._exchange: Callable[..., HTTPSocketPoolResponse] = client._connection_pool._exchange
+        self._always: Any = (
+            {"Host": client._host_field},
+            None,
+            client._bases,
+            client.version,
+            client._proxy,
+            (client.block_size, client.headers_type),
+        )
+
+    def send(
+        self, method: str, target: str, body: Any, headers: list[tuple[Any, Any]], timeouts: _Seconds
+    ) -> HTTPSocketPoolResponse:
+        """As HTTPClient.request; the timeouts are those of connection, network, pool and total."""
+        if target.startswith("//"):
+            # By itself it would be taken for a host.
+            target = self.client._bases[0] + target
+        return self._exchange(HTTPSocketPoolResponse, method, target, body, headers, *self._always, timeouts)
+
+
+class Origins:
+    """At most `limit` of them; for one more, the one that was used longest ago goes.
+
+    One that goes closes its idle connections at once, and those in use when their responses have been read: what still
+    uses it is not disturbed.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._origins: OrderedDict[Hashable, Origin] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[..., HTTPClient], *arguments: Any) -> Origin:
+        """The one of that key, with a client that `make` makes of `arguments` when there is none."""
+        try:
+            origin = self._origins[key]
+            self._origins.move_to_end(key)
+        except KeyError:  # or another thread has just taken it out
+            origin = self._origins[key] = Origin(make(*arguments))
+            while len(self._origins) > self.limit:
+                self._origins.popitem(last=False)
+        return origin
+
+    def clear(self) -> None:
+        """Lets all of them go; the next request makes new ones."""
+        self._origins.clear()
