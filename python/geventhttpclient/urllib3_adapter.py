@@ -39,7 +39,6 @@ except ImportError as error:
 from urllib3.exceptions import (
     ConnectTimeoutError,
     IncompleteRead,
-    InvalidChunkLength,
     NameResolutionError,
     NewConnectionError,
     ReadTimeoutError,
@@ -54,6 +53,7 @@ from geventhttpclient._urllib3_tls import tls_of, verifies
 from geventhttpclient.connectionpool import ConnectionPool
 from geventhttpclient.header import Headers
 from geventhttpclient.proxy import Proxy
+from geventhttpclient.proxy import ProxyError as Refused
 from geventhttpclient.response import HTTPConnectionClosed
 
 if TYPE_CHECKING:
@@ -150,8 +150,11 @@ class _Chunks:
         try:
             wire._piece = wire._read_available(_PIECE)
         except HTTPConnectionClosed:
-            # Such a line is none.
+            # The end, where a number should have been.
             return b""
+        except HTTPParseError as error:
+            # No number either: urllib3 shows it as what stood in its place.
+            return str(error.args[0]).encode()
         wire._is_ended = not wire._piece
         return b"%x\r\n" % len(wire._piece)
 
@@ -181,31 +184,35 @@ class HTTPResponse(urllib3.HTTPResponse):
         try:
             if read1:
                 return wire._read_available(_PIECE if amt is None or amt < 0 else amt)
-            if amt is None or self.enforce_content_length:
-                data = wire.read(amt)
-            else:
-                data = _read_what_comes(wire, amt)
+            # Of a counted body that breaks off, what has come is handed out; that it was too little is told with the
+            # next read, unless nobody wants to know.
+            is_counted = self.length_remaining is not None
+            data = wire.read(amt) if amt is None or not is_counted else _read_what_comes(wire, amt)
         except HTTPConnectionClosed as error:
             if self.length_remaining is None:
                 raise StandardIncompleteRead(b"") from error
             left = wire.get_remaining_content_length()
             raise IncompleteRead(self._fp_bytes_read + before - left, left) from error
         except HTTPParseError as error:
-            raise InvalidChunkLength(self, b"") from error
+            raise StandardIncompleteRead(b"") from error
         if amt is None or len(data) < amt or self.length_remaining == len(data):
             wire.close()
         return data
 
 
 def _read_what_comes(wire: _Wire, amt: int) -> bytes:
-    """`amt` bytes, or as many as there are, however the body ends."""
-    data = b""
-    try:
-        while len(data) < amt and (piece := wire._read_available(amt - len(data))):
-            data += piece
-    except HTTPConnectionClosed:
-        pass
-    return data
+    """`amt` bytes, or as many as there are when the peer ends the body too soon."""
+    pieces: list[bytes] = []
+    while amt > 0:
+        try:
+            piece = wire._read_available(amt)
+        except HTTPConnectionClosed:
+            break
+        if not piece:
+            break
+        pieces.append(piece)
+        amt -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 # ------------------------------------------------------------------------------------------------------- connections
@@ -257,8 +264,8 @@ class HTTPConnection:
     default_socket_options = _TheirConnection.default_socket_options
     sock = None
 
-    def __init__(self, pool: _Pool) -> None:
-        """For a pool, which says where it leads."""
+    def __init__(self, pool: _Pool, way: _Way) -> None:
+        """For a pool; `way` says where it leads."""
         self.host: str = pool.host
         self.port: int = self.default_port if pool.port is None else pool.port
         self.timeout: Any = pool.timeout.connect_timeout
@@ -267,10 +274,10 @@ class HTTPConnection:
         self.blocksize: int = pool.conn_kw.get("blocksize") or 16384
         self.source_address = pool.conn_kw.get("source_address")
         self.socket_options = pool.conn_kw.get("socket_options")
-        self.is_verified: bool = pool._verifies
+        self.is_verified: bool = way.verifies
         self.proxy_is_verified: bool | None = None
         self.has_connected_to_proxy = False
-        self._dial = pool._dial
+        self._way = way
         self._engine: _Engine | None = None
         self._is_tunnel = False
         self._wire: _Wire | None = None
@@ -332,9 +339,8 @@ class HTTPConnection:
         elif url.startswith("//"):
             # By itself it would be refused, since it could be read as another host.
             url = bases[0] + url
-        if headers:
-            if any(type(value) is not str or value == SKIP_HEADER for value in headers.values()):
-                headers = {name: None if value == SKIP_HEADER else value for name, value in headers.items()}
+        if headers and any(type(value) is not str or value == SKIP_HEADER for value in headers.values()):
+            headers = {name: None if value == SKIP_HEADER else value for name, value in headers.items()}
         if body is not None and not isinstance(body, (bytes, str)):
             pieces, length = body_to_chunks(body, method, self.blocksize)
             body = pieces if length is None else bytes(memoryview(body))
@@ -346,7 +352,7 @@ class HTTPConnection:
         is_tunnel = self.proxy is not None and absolute is None
         if engine is None or is_tunnel is not self._is_tunnel:
             self.close()
-            engine = self._engine = self._dial(is_tunnel)
+            engine = self._engine = self._way.dial(is_tunnel)
             self._is_tunnel = is_tunnel
         wire = engine._exchange(
             _Wire,
@@ -471,6 +477,75 @@ _TLS_ATTRIBUTES = (
 )
 
 
+# What goes for the way to a proxy, too.
+_ALSO_TO_PROXIES = (
+    "ca_cert_data",
+    "ca_cert_dir",
+    "ca_certs",
+    "cert_reqs",
+    "ssl_maximum_version",
+    "ssl_minimum_version",
+    "ssl_version",
+)
+
+
+class _Way:
+    """How the connections of a pool are made. Connections hold this and not the pool, which is to be closed when
+    nothing else holds it."""
+
+    def __init__(self, pool: _Pool) -> None:
+        self.scheme = pool.scheme
+        self.host = pool.host
+        self.port = int(pool.port or pool.ConnectionCls.default_port)
+        self.source = pool.conn_kw.get("source_address")
+        self.proxy: Url | None = pool.proxy
+        self.proxy_config = pool.proxy_config
+        self.proxy_headers = dict(pool.proxy_headers)
+        self.arguments = pool._tls_arguments()
+        self.verifies = verifies(self.arguments)
+        self._made: dict[str, _core._Tls] = {}
+
+    def leads_where(self, other: _Way) -> bool:
+        """Whether nothing was changed in the pool since the other one was made."""
+        return self.arguments == other.arguments and self.proxy_headers == other.proxy_headers
+
+    def dial(self, is_tunnel: bool) -> _Engine:
+        """A connection, not opened yet: to the origin, through a proxy's tunnel, or to a proxy that is asked itself."""
+        try:
+            if self.proxy is None:
+                return _Engine(self.host, self.port, self._tls(), None, None, self.source)
+            way = _proxy_of(self.proxy, self.proxy_headers if is_tunnel else {})
+            to_proxy = self._tls_to_proxy(way.host) if way.scheme == "https" else None
+            if is_tunnel:
+                return _Engine(self.host, self.port, self._tls(), way, to_proxy, self.source)
+            return _Engine(way.host, way.port, to_proxy, None, None, self.source)
+        except ssl.SSLError:
+            raise
+        except OSError as error:
+            # A file of certificates that is not there.
+            raise SSLError(error) from error
+
+    def _tls(self) -> _core._Tls | None:
+        if self.scheme != "https":
+            return None
+        if "origin" not in self._made:
+            self._made["origin"] = tls_of(self.host, self.arguments)
+        return self._made["origin"]
+
+    def _tls_to_proxy(self, host: str) -> _core._Tls:
+        """By the context that is given for the proxy, else as to the origin, but for its name and our certificate."""
+        if "proxy" not in self._made:
+            config = self.proxy_config
+            arguments: dict[str, Any] = {"ssl_context": None if config is None else config.ssl_context}
+            if arguments["ssl_context"] is None:
+                arguments = {name: self.arguments.get(name) for name in _ALSO_TO_PROXIES}
+            if config is not None:
+                arguments["assert_hostname"] = config.assert_hostname
+                arguments["assert_fingerprint"] = config.assert_fingerprint
+            self._made["proxy"] = tls_of(host, arguments)
+        return self._made["proxy"]
+
+
 class _Pool(urllib3.HTTPConnectionPool):
     """What our pools do otherwise than urllib3's."""
 
@@ -489,65 +564,20 @@ class _Pool(urllib3.HTTPConnectionPool):
         if not isinstance(self.retries, urllib3.Retry):
             self.retries = urllib3.Retry.from_int(self.retries)
         self.retries = _patient(self.retries)
-        self._tunnel_proxy: Proxy | None = None
-        self._made_tls: dict[bool, _core._Tls] = {}
-        self._verifies = True
+        self._way: _Way | None = None
 
     def _tls_arguments(self) -> dict[str, Any]:
         return {}
 
-    def _dial(self, is_tunnel: bool) -> _Engine:
-        """A connection, not opened yet: to the origin, through a proxy's tunnel, or to a proxy that is asked itself."""
-        source = self.conn_kw.get("source_address")
-        proxy = self.proxy
-        try:
-            if proxy is None or proxy.host is None:
-                tls = self._tls_to(self.host) if self.scheme == "https" else None
-                return _Engine(self.host, self._port, tls, None, None, source)
-            by_tls = proxy.scheme == "https"
-            proxy_tls = self._tls_to_proxy(proxy.host.strip("[]")) if by_tls else None
-            if not is_tunnel:
-                return _Engine(proxy.host.strip("[]"), proxy.port or 80, proxy_tls, None, None, source)
-            way = _tunnel_through(proxy, self.proxy_headers)
-            return _Engine(self.host, self._port, self._tls_to(self.host), way, proxy_tls, source)
-        except ssl.SSLError:
-            raise
-        except OSError as error:
-            # A file of certificates that is not there.
-            raise SSLError(error) from error
-
-    @property
-    def _port(self) -> int:
-        return int(self.port or self.ConnectionCls.default_port)
-
-    def _tls_to(self, host: str) -> _core._Tls:
-        if False not in self._made_tls:
-            self._made_tls[False] = tls_of(host, self._tls_arguments())
-        return self._made_tls[False]
-
-    def _tls_to_proxy(self, host: str) -> _core._Tls:
-        if True not in self._made_tls:
-            self._made_tls[True] = tls_of(host, self._proxy_tls_arguments())
-        return self._made_tls[True]
-
-    def _proxy_tls_arguments(self) -> dict[str, Any]:
-        """Its own context where there is one, else what goes for the origin but its certificate and its name."""
-        config = self.proxy_config
-        arguments: dict[str, Any] = {"ssl_context": None if config is None else config.ssl_context}
-        if arguments["ssl_context"] is None:
-            own = self._tls_arguments()
-            kept = ("ca_certs", "ca_cert_dir", "ca_cert_data", "cert_reqs", "ssl_version", "ssl_minimum_version")
-            arguments = {name: own.get(name) for name in (*kept, "ssl_maximum_version")}
-        if config is not None:
-            arguments["assert_hostname"] = config.assert_hostname
-            arguments["assert_fingerprint"] = config.assert_fingerprint
-        return arguments
-
     def _new_conn(self) -> Any:
         self.num_connections += 1
-        scheme = "HTTPS" if self.scheme == "https" else "HTTP"
-        log.debug("Starting new %s connection (%d): %s:%s", scheme, self.num_connections, self.host, self._port)
-        return self.ConnectionCls(self)
+        way = _Way(self)
+        if self._way is None or not way.leads_where(self._way):
+            self._way = way
+        log.debug(
+            "Starting new %s connection (%d): %s:%s", str(way.scheme).upper(), self.num_connections, way.host, way.port
+        )
+        return self.ConnectionCls(self, self._way)
 
     def _prepare_proxy(self, conn: Any) -> None:
         """Nothing: the engine opens tunnels."""
@@ -631,8 +661,8 @@ class _Pool(urllib3.HTTPConnectionPool):
     ) -> NoReturn:
         """Raises what urllib3 would, for an error of the engine."""
         phase, peer = getattr(error, "phase", None), getattr(error, "peer", None)
-        if phase is None:
-            raise error
+        if isinstance(error, socket.gaierror):
+            phase = "resolve"
         if conn.proxy is not None:
             is_here = phase in ("resolve", "connect") or (phase == "proxy" and not isinstance(error, TimeoutError))
             to_proxy = phase == "tls" and (not conn._is_tunnel or peer == conn.proxy.netloc)
@@ -649,9 +679,11 @@ class _Pool(urllib3.HTTPConnectionPool):
         elif phase in ("resolve", "connect"):
             text = f"Failed to establish a new connection: {error}"
             raise NewConnectionError(conn, text) from error  # type: ignore[arg-type]
-        elif isinstance(error, HTTPConnectionClosed) and len(error.args) == 1:
+        elif isinstance(error, Refused) and error.status is not None:
+            raise OSError(f"Tunnel connection failed: {error}") from error
+        elif phase is not None and isinstance(error, HTTPConnectionClosed) and len(error.args) == 1:
             raise RemoteDisconnected("Remote end closed connection without response") from error
-        elif isinstance(error, HTTPParseError):
+        elif phase is not None and isinstance(error, HTTPParseError):
             raise BadStatusLine(str(error.args[0])) from error
         raise error
 
@@ -687,16 +719,15 @@ def _read_basic(value: Any) -> list[str] | None:
     return [name, password] if colon else None
 
 
-def _tunnel_through(proxy: Url, headers: Mapping[str, str]) -> Proxy:
+def _proxy_of(proxy: Url, headers: Mapping[str, str]) -> Proxy:
     """The proxy as the engine knows it. ValueError for headers that it cannot be told with its CONNECT."""
     user = password = None
     for name, value in headers.items():
-        if name.lower() != "proxy-authorization" or (basic := _read_basic(value)) is None:
-            raise ValueError(
-                f"a tunnel takes no proxy_headers but Proxy-Authorization of the Basic scheme, not {name!r}"
-            )
+        basic = _read_basic(value)
+        if name.lower() != "proxy-authorization" or basic is None:
+            raise ValueError(f"proxy_headers: a tunnel takes Proxy-Authorization of the Basic scheme, not {name!r}")
         user, password = basic
-    host, scheme = str(proxy.host), str(proxy.scheme)
+    host, scheme = str(proxy.host).strip("[]"), str(proxy.scheme)
     return Proxy(scheme, host, proxy.port or (443 if scheme == "https" else 80), user, password)
 
 
@@ -714,10 +745,6 @@ class HTTPSConnectionPool(_Pool, urllib3.HTTPSConnectionPool):
 
     ConnectionCls: Any = HTTPSConnection
     _known = _KEYWORDS | _TLS_KEYWORDS
-
-    def __init__(self, *args: Any, **kw: Any) -> None:
-        super().__init__(*args, **kw)
-        self._verifies = verifies(self._tls_arguments())
 
     def _tls_arguments(self) -> dict[str, Any]:
         arguments = {name: getattr(self, name) for name in _TLS_ATTRIBUTES}
