@@ -21,6 +21,7 @@ import brotli
 import gevent
 import gevent.socket
 import pytest
+import requests
 import urllib3
 from gevent.event import Event
 from urllib3.exceptions import (
@@ -31,17 +32,16 @@ from urllib3.exceptions import (
     NewConnectionError,
     ProtocolError,
     ProxyError,
-    ReadTimeoutError,
     SSLError,
 )
 
 from geventhttpclient import urllib3_adapter as ours
 from tests.certificates import PASSWORD, Certificates
 from tests.conftest import Nginx, TlsNginx
-from tests.hubtools import in_thread, until
+from tests.hubtools import attempt, in_thread, until
 from tests.peer import Conn, Peer, Script, serve_ok
 from tests.proxies import free_port, tinyproxy, tunnelling
-from tests.support import OK, saying, saying_then_closing
+from tests.support import saying, saying_then_closing
 
 pytestmark = pytest.mark.usefixtures("bounded")
 
@@ -551,6 +551,23 @@ def test_what_is_thrown_comes_out_and_leaves_nothing_behind(
         assert http.request("GET", peer.url + "/again", pool_timeout=1).data == b"/again"
 
 
+@pytest.mark.parametrize(
+    "read", [lambda r: r.read(), lambda r: r.read1(), lambda r: list(r.stream())], ids=["read", "read1", "stream"]
+)
+def test_a_read_that_waits_can_be_shut_down(read: Callable[[Any], Any]) -> None:
+    with Peer(stalling) as peer, ours.PoolManager() as http:
+        response = http.request("GET", peer.url, preload_content=False)
+        response.read(5)
+        greenlet = gevent.spawn(attempt, lambda: read(response))
+        gevent.idle()
+        response.shutdown()
+        greenlet.join()
+        assert isinstance(greenlet.value, ProtocolError)
+        assert peer.conns[0].hung_up.wait(10)
+        with pytest.raises(RuntimeError):
+            response.shutdown()
+
+
 def test_a_response_that_is_dropped_closes_its_connection() -> None:
     with Peer(stalling) as peer, ours.PoolManager() as http:
         response = http.request("GET", peer.url, preload_content=False)
@@ -638,6 +655,38 @@ def test_connections_come_from_where_they_are_told_to() -> None:
         assert http.request("GET", peer.url).data == b"/"
 
 
+def test_ipv6_addresses_stand_in_brackets() -> None:
+    with Peer(family=socket.AF_INET6) as peer, ours.PoolManager() as http:
+        assert http.request("GET", peer.url).data == b"/"
+        assert peer.requests[0].get("host") == f"[::1]:{peer.port}"
+
+
+def test_threads_share_a_manager() -> None:
+    with Peer() as peer, ours.PoolManager(maxsize=2, block=True) as http:
+
+        def work() -> list[bytes]:
+            return [http.request("GET", f"{peer.url}/{number}").data for number in range(20)]
+
+        workers = [gevent.spawn(in_thread, work) for _ in range(4)]
+        workers.append(gevent.spawn(work))
+        gevent.joinall(workers, raise_error=True)
+        assert all(worker.value == [b"/%d" % number for number in range(20)] for worker in workers)
+        assert http.connection_from_url(peer.url).pool.qsize() == 2
+
+
+def test_requests_can_be_given_such_a_manager() -> None:
+    class Adapter(requests.adapters.HTTPAdapter):
+        def init_poolmanager(self, *sizes: Any, **kw: Any) -> None:
+            self.poolmanager = ours.PoolManager(num_pools=sizes[0], maxsize=sizes[1])
+
+    answers = (moved("/there"), reply(b"{}", "Set-Cookie: a=1"), reply(gzip.compress(TEXT), "Content-Encoding: gzip"))
+    with Peer(saying(*answers)) as peer, requests.Session() as session:
+        session.mount("http://", Adapter())
+        assert session.get(peer.url).json() == {}
+        assert session.get(peer.url).content == TEXT
+        assert peer.requests[2].get("cookie") == "a=1"
+
+
 def test_changed_arguments_are_for_pools_made_later() -> None:
     with Peer() as peer, ours.PoolManager(maxsize=1) as http:
         before = http.connection_from_url(peer.url)
@@ -714,9 +763,8 @@ def test_tls_is_as_good_or_bad_as_with_urllib3(tls_nginx: TlsNginx, case: str) -
 
 
 def test_a_host_that_need_not_prove_itself_is_warned_of(tls_nginx: TlsNginx) -> None:
-    with ours.PoolManager(cert_reqs="CERT_NONE") as http:
-        with pytest.warns(urllib3.exceptions.InsecureRequestWarning):
-            http.request("GET", f"https://localhost:{tls_nginx.port}/page")
+    with ours.PoolManager(cert_reqs="CERT_NONE") as http, pytest.warns(urllib3.exceptions.InsecureRequestWarning):
+        http.request("GET", f"https://localhost:{tls_nginx.port}/page")
 
 
 def test_a_wrong_fingerprint_ends_it_before_the_request(certificates: Certificates) -> None:

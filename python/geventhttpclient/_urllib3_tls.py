@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from urllib3.util.ssl_ import (
     assert_fingerprint,
@@ -100,7 +100,7 @@ def _check(arguments: Mapping[str, Any], context: ssl.SSLContext, name: str) -> 
     if context.verify_mode == ssl.CERT_NONE or context.check_hostname or expected is False:
         return None
     by_common_name = arguments.get("ssl_context") is not None and context.hostname_checks_common_name
-    return lambda tls: match_hostname(tls.getpeercert(), expected or name, by_common_name)
+    return lambda tls: match_hostname(cast("Any", tls.getpeercert()), expected or name, by_common_name)
 
 
 class _Checked:

@@ -15,10 +15,12 @@ urllib3 2 is needed (`pip install urllib3`); this package does not ask for it by
 from __future__ import annotations
 
 import base64
+import errno
 import logging
 import socket
 import ssl
 import warnings
+from contextlib import contextmanager
 from functools import lru_cache
 from http.client import BadStatusLine, CannotSendRequest, HTTPMessage, RemoteDisconnected
 from http.client import IncompleteRead as StandardIncompleteRead
@@ -31,6 +33,7 @@ from gevent.lock import Semaphore
 try:
     import urllib3
     from urllib3._collections import HTTPHeaderDict
+    from urllib3._version import __version__
     from urllib3.connection import HTTPConnection as _TheirConnection
     from urllib3.util.timeout import _DEFAULT_TIMEOUT
 except ImportError as error:
@@ -57,7 +60,7 @@ from geventhttpclient.proxy import ProxyError as Refused
 from geventhttpclient.response import HTTPConnectionClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterator, Mapping
 
     from urllib3 import Timeout
     from urllib3.util.url import Url
@@ -83,7 +86,7 @@ log = logging.getLogger("urllib3.connectionpool")
 # How much of a body is read at once where the caller leaves that to us.
 _PIECE = 65536
 
-_USER_AGENT = f"python-urllib3/{urllib3.__version__}"
+_USER_AGENT = f"python-urllib3/{__version__}"
 
 
 # --------------------------------------------------------------------------------------------------------- responses
@@ -96,6 +99,8 @@ class _Wire(Message):
     # Of a body that is read by urllib3's reader of chunks: what it has been told of and not taken, and the end.
     _piece = b""
     _is_ended = False
+    # Who waits for the body, and in which loop.
+    _reader: tuple[Any, Any] | None = None
 
     def isclosed(self) -> bool:
         """Whether the body has been read to its end, or was given up."""
@@ -126,6 +131,26 @@ class _Wire(Message):
         """The body for urllib3's own reader of chunks, until it is closed."""
         return None if self._done else _Chunks(self)
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around what may wait for the peer: `shutdown` ends it."""
+        self._reader = (gevent.get_hub().loop, gevent.getcurrent())
+        try:
+            yield
+        finally:
+            self._reader = None
+
+    def shutdown(self, _how: int) -> None:
+        """Ends the wait of whoever is reading, in whatever greenlet and thread, with ConnectionAbortedError."""
+        if (reader := self._reader) is not None:
+            loop, greenlet = reader
+            loop.run_callback_threadsafe(self._interrupt, greenlet)
+
+    def _interrupt(self, greenlet: Any) -> None:
+        # It may have come to an end by itself meanwhile.
+        if self._reader is not None and self._reader[1] is greenlet:
+            greenlet.throw(ConnectionAbortedError(errno.ECONNABORTED, "the response was shut down"))
+
     def _safe_read(self, size: int) -> bytes:
         if not self._piece:
             return b"\r\n"
@@ -136,19 +161,20 @@ class _Wire(Message):
 class _Chunks:
     """A body as if it were still chunked: each piece that comes is a chunk, without extensions and trailers.
 
-    urllib3 takes the coding off by itself when it streams, and decodes and counts what is in there. Ours is off by then.
+    urllib3 takes the coding off by itself when it streams, and decodes and counts what is in there. Here it is off.
     """
 
     def __init__(self, wire: _Wire) -> None:
         self._wire = wire
 
-    def readline(self, _limit: int) -> bytes:
+    def readline(self, _limit: int = -1) -> bytes:
         """The line that says how long the next piece is, or the empty line behind the last one."""
         wire = self._wire
         if wire._is_ended:
             return b"\r\n"
         try:
-            wire._piece = wire._read_available(_PIECE)
+            with wire.waiting():
+                wire._piece = wire._read_available(_PIECE)
         except HTTPConnectionClosed:
             # The end, where a number should have been.
             return b""
@@ -162,7 +188,8 @@ class _Chunks:
 class HTTPResponse(urllib3.HTTPResponse):
     """urllib3's response, which reads from the engine.
 
-    Pieces of a chunked body are those that come, not those that the peer made. `shutdown()` raises ValueError.
+    Pieces of a chunked body are those that come, not those that the peer made. `shutdown()` ends a read that waits in
+    another greenlet or thread, and does nothing where none does.
     """
 
     def _raw_read(self, amt: int | None = None, **how: Any) -> bytes:
@@ -182,12 +209,13 @@ class HTTPResponse(urllib3.HTTPResponse):
         wire = cast("_Wire", self._fp)
         before = wire.get_remaining_content_length()
         try:
-            if read1:
-                return wire._read_available(_PIECE if amt is None or amt < 0 else amt)
-            # Of a counted body that breaks off, what has come is handed out; that it was too little is told with the
-            # next read, unless nobody wants to know.
-            is_counted = self.length_remaining is not None
-            data = wire.read(amt) if amt is None or not is_counted else _read_what_comes(wire, amt)
+            with wire.waiting():
+                if read1:
+                    return wire._read_available(_PIECE if amt is None or amt < 0 else amt)
+                # Of a counted body that breaks off, what has come is handed out; that it was too little is told with
+                # the next read, unless nobody wants to know.
+                is_counted = self.length_remaining is not None
+                data = wire.read(amt) if amt is None or not is_counted else _read_what_comes(wire, amt)
         except HTTPConnectionClosed as error:
             if self.length_remaining is None:
                 raise StandardIncompleteRead(b"") from error
@@ -425,7 +453,7 @@ def _patient(retries: urllib3.Retry) -> urllib3.Retry:
     """The same, with pauses that give way."""
     if isinstance(retries, Retry):
         return retries
-    kind = _patient_class(type(retries))
+    kind = _patient_class(type(retries))  # type: ignore[arg-type]
     patient = kind.__new__(kind)
     patient.__dict__.update(retries.__dict__)
     return patient
@@ -582,7 +610,7 @@ class _Pool(urllib3.HTTPConnectionPool):
     def _prepare_proxy(self, conn: Any) -> None:
         """Nothing: the engine opens tunnels."""
 
-    def urlopen(
+    def urlopen(  # type: ignore[override]
         self,
         method: str,
         url: str,
@@ -626,21 +654,22 @@ class _Pool(urllib3.HTTPConnectionPool):
             self._translate(conn, error, url, connect, read)
         version = wire.get_http_version()
         response = HTTPResponse(
-            body=wire,
+            body=cast("Any", wire),
             headers=_fields_of(wire),
             status=wire.get_code(),
             version=10 if version == "HTTP/1.0" else 11,
-            version_string=version,
             reason=wire._reason(),
             preload_content=preload_content,
             decode_content=decode_content,
-            original_response=wire,
+            original_response=cast("Any", wire),
             enforce_content_length=enforce_content_length,
             request_method=method,
             request_url=url,
         )
+        response.version_string = version
+        response._sock_shutdown = wire.shutdown
         response.retries = retries
-        response._connection = response_conn
+        response._connection = response_conn  # type: ignore[assignment]
         response._pool = self
         if log.isEnabledFor(logging.DEBUG):
             log.debug(
@@ -680,7 +709,7 @@ class _Pool(urllib3.HTTPConnectionPool):
             text = f"Failed to establish a new connection: {error}"
             raise NewConnectionError(conn, text) from error  # type: ignore[arg-type]
         elif isinstance(error, Refused) and error.status is not None:
-            raise OSError(f"Tunnel connection failed: {error}") from error
+            raise OSError(f"Tunnel connection failed: {error.status} ({error})") from error
         elif phase is not None and isinstance(error, HTTPConnectionClosed) and len(error.args) == 1:
             raise RemoteDisconnected("Remote end closed connection without response") from error
         elif phase is not None and isinstance(error, HTTPParseError):
@@ -804,7 +833,7 @@ class PoolManager(urllib3.PoolManager):
         pool._key = pool_key
         return pool
 
-    def urlopen(self, method: str, url: str, redirect: bool = True, **kw: Any) -> Any:
+    def urlopen(self, method: str, url: str, redirect: bool = True, **kw: Any) -> Any:  # type: ignore[override]
         """A request to that absolute URL; redirects are followed unless `redirect` is False."""
         kw.pop("answer", None)
         if self.proxy is not None:
@@ -830,7 +859,7 @@ def proxy_from_url(url: str, **kw: Any) -> ProxyManager:
     return ProxyManager(proxy_url=url, **kw)
 
 
-def connection_from_url(url: str, **kw: Any) -> HTTPConnectionPool | HTTPSConnectionPool:
+def connection_from_url(url: str, **kw: Any) -> urllib3.HTTPConnectionPool:
     """A pool for the host of that URL."""
     scheme, _, host, port, *_ = parse_url(url)
     return _POOLS[scheme or "http"](host, port, **kw)
