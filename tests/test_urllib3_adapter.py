@@ -148,6 +148,10 @@ BAD_CHUNK = CUT_CHUNKED + b"what\r\n"
 FEW = {"retries": urllib3.Retry(2, status_forcelist=[503], backoff_factor=0)}
 
 
+def raising(error: BaseException) -> bytes:
+    raise error
+
+
 def twice(http: Any, url: str) -> Any:
     return [whole(http.request("GET", f"{url}/{number}")) for number in range(2)]
 
@@ -209,6 +213,9 @@ def cases() -> Iterator[Case]:
     yield Case("headers", (ok,), asking(headers={"X-One": "1", "Accept-Encoding": "gzip", "User-Agent": "me"}))
     yield Case("own host", (ok,), asking(headers={"Host": "example.test"}))
     yield Case("no user agent", (ok,), asking(headers={"User-Agent": urllib3.util.SKIP_HEADER}))
+    yield Case("nothing of a kind", (ok,), asking(headers={"Accept": urllib3.util.SKIP_HEADER}))
+    lines = urllib3.HTTPHeaderDict([("X", "1"), ("X", "2"), ("accept-encoding", urllib3.util.SKIP_HEADER)])
+    yield Case("several of a name, none of another", (ok,), asking(headers=lines))
     yield Case("number as value", (ok,), asking(headers={"X-Number": 7}))
     yield Case("headers of the manager", (ok,), asking(), {"headers": {"X-Two": "2"}})
     several = urllib3.HTTPHeaderDict([("X", "1"), ("X", "2")])
@@ -347,6 +354,9 @@ def cases() -> Iterator[Case]:
     yield Case("other host", (ok,), lambda http, url: http.connection_from_url(url).urlopen("GET", "http://other/"))
     yield Case("body and json", (ok,), asking("POST", body=b"x", json={}))
     yield Case("no body", (ok,), asking("PUT", body=7))
+    yield Case("body that times out", (ok,), lambda http, url: whole(
+        http.request("PUT", url, body=(raising(TimeoutError()) for _ in "x"), retries=False)
+    ), same_requests=False)  # fmt: skip
     yield Case("body that fails", (ok,), lambda http, url: whole(
         http.request("PUT", url, body=(1 // 0 for _ in "x"), retries=False)
     ), same_requests=False)  # fmt: skip

@@ -35,7 +35,7 @@ try:
     from urllib3._collections import HTTPHeaderDict
     from urllib3._version import __version__
     from urllib3.connection import HTTPConnection as _TheirConnection
-    from urllib3.util.timeout import _DEFAULT_TIMEOUT
+    from urllib3.util.timeout import _DEFAULT_TIMEOUT, Timeout
 except ImportError as error:
     raise ImportError("geventhttpclient.urllib3_adapter needs urllib3 2: pip install 'urllib3>=2'") from error
 
@@ -47,7 +47,7 @@ from urllib3.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
-from urllib3.util.request import SKIP_HEADER, body_to_chunks
+from urllib3.util.request import SKIP_HEADER, SKIPPABLE_HEADERS, body_to_chunks
 from urllib3.util.url import parse_url
 
 from geventhttpclient._core import Message
@@ -62,7 +62,6 @@ from geventhttpclient.response import HTTPConnectionClosed
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from urllib3 import Timeout
     from urllib3.util.url import Url
 
     from geventhttpclient import _core
@@ -206,7 +205,9 @@ class HTTPResponse(urllib3.HTTPResponse):
         return data
 
     def _fp_read(self, amt: int | None = None, *, read1: bool = False) -> bytes:
-        wire = cast("_Wire", self._fp)
+        wire = self._fp
+        if not isinstance(wire, _Wire):
+            return super()._fp_read(amt, read1=read1) if read1 else super()._fp_read(amt)
         before = wire.get_remaining_content_length()
         try:
             with wire.waiting():
@@ -367,8 +368,9 @@ class HTTPConnection:
         elif url.startswith("//"):
             # By itself it would be refused, since it could be read as another host.
             url = bases[0] + url
-        if headers and any(type(value) is not str or value == SKIP_HEADER for value in headers.values()):
-            headers = {name: None if value == SKIP_HEADER else value for name, value in headers.items()}
+        lines: Any = headers or None
+        if headers and SKIP_HEADER in headers.values():
+            lines = _without_skipped(headers)
         if body is not None and not isinstance(body, (bytes, str)):
             pieces, length = body_to_chunks(body, method, self.blocksize)
             body = pieces if length is None else bytes(memoryview(body))
@@ -387,7 +389,7 @@ class HTTPConnection:
             method,
             url,
             body,
-            headers or None,
+            lines,
             fields,
             None,
             bases,
@@ -412,6 +414,14 @@ _SHAPE = (_PIECE, Headers)
 
 # Methods whose requests say nothing of a body when they have none.
 _BODILESS = frozenset({"GET", "HEAD", "DELETE", "TRACE", "OPTIONS", "CONNECT"})
+
+
+def _without_skipped(headers: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The lines, with None where urllib3's mark says that a field is not to be sent."""
+    for name, value in headers.items():
+        if value == SKIP_HEADER and str(name).lower() not in SKIPPABLE_HEADERS:
+            raise ValueError(f"SKIP_HEADER is for {', '.join(sorted(SKIPPABLE_HEADERS))}, not for {name!r}")
+    return [(name, None if value == SKIP_HEADER else value) for name, value in headers.items()]
 
 
 def _split(url: str) -> tuple[str, str]:
@@ -645,7 +655,7 @@ class _Pool(urllib3.HTTPConnectionPool):
         enforce_content_length: bool = True,
     ) -> HTTPResponse:
         self.num_requests += 1
-        connect, read = _seconds(self._get_timeout(timeout))
+        connect, read = _seconds(timeout if isinstance(timeout, Timeout) else self._get_timeout(timeout))
         conn.timeout = connect
         self._validate_conn(conn)  # type: ignore[arg-type]
         try:
@@ -700,7 +710,7 @@ class _Pool(urllib3.HTTPConnectionPool):
             if phase in ("resolve", "connect"):
                 text = f"Connection to {conn.host} timed out. (connect timeout={connect})"
                 raise ConnectTimeoutError(conn, text) from error
-            if phase != "send":
+            if phase not in ("send", None):
                 seconds = read if phase == "head" else connect
                 raise ReadTimeoutError(self, url, f"Read timed out. (read timeout={seconds})") from error
         elif isinstance(error, socket.gaierror):
@@ -719,8 +729,11 @@ class _Pool(urllib3.HTTPConnectionPool):
 
 def _seconds(timeout: Timeout) -> tuple[float | None, float | None]:
     """For connecting, and for each wait after that."""
-    timeout.start_connect()
-    return urllib3.Timeout.resolve_default_timeout(timeout.connect_timeout), timeout.read_timeout
+    if timeout.total is not None:
+        # How long there is to read depends on when it began.
+        timeout = timeout.clone()
+        timeout.start_connect()
+    return timeout.resolve_default_timeout(timeout.connect_timeout), timeout.read_timeout
 
 
 def _fields_of(wire: Message) -> HTTPHeaderDict:
