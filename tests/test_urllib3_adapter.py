@@ -166,8 +166,9 @@ def unread_then_again(http: Any, url: str) -> Any:
 
 def released_unread(http: Any, url: str) -> Any:
     """A connection that goes back with a body on it is not used for the next request."""
-    http.request("GET", url + "/1", preload_content=False).release_conn()
-    return whole(http.request("GET", url + "/2"))
+    response = http.request("GET", url + "/1", preload_content=False)
+    response.release_conn()
+    return whole(http.request("GET", url + "/2")), response.status
 
 
 def of_pool(http: Any, url: str) -> Any:
@@ -217,6 +218,7 @@ def cases() -> Iterator[Case]:
     lines = urllib3.HTTPHeaderDict([("X", "1"), ("X", "2"), ("accept-encoding", urllib3.util.SKIP_HEADER)])
     yield Case("several of a name, none of another", (ok,), asking(headers=lines))
     yield Case("number as value", (ok,), asking(headers={"X-Number": 7}))
+    yield Case("urlopen", (ok,), lambda http, url: whole(http.urlopen("GET", url)), {"headers": {"X-Two": "2"}})
     yield Case("headers of the manager", (ok,), asking(), {"headers": {"X-Two": "2"}})
     several = urllib3.HTTPHeaderDict([("X", "1"), ("X", "2")])
     yield Case("several of a name", (ok,), asking(headers=several))
@@ -459,7 +461,7 @@ def test_pauses_let_others_run() -> None:
 
     def script(conn: Conn) -> None:
         conn.read_request()
-        conn.send(reply(b"later", "Retry-After: 1", status="503 Busy"))
+        conn.send(reply(b"later", "Retry-After: 60", status="503 Busy"))
         asked.set()
         conn.wait_closed()
 

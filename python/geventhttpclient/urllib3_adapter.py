@@ -22,7 +22,7 @@ import ssl
 import warnings
 from contextlib import contextmanager
 from functools import lru_cache
-from http.client import BadStatusLine, CannotSendRequest, HTTPMessage, RemoteDisconnected
+from http.client import BadStatusLine, HTTPMessage, RemoteDisconnected
 from http.client import IncompleteRead as StandardIncompleteRead
 from queue import Empty, Full
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, cast
@@ -329,8 +329,9 @@ class HTTPConnection:
 
     @property
     def is_connected(self) -> bool:
-        """True: one that the peer has closed is replaced when the next request needs it."""
-        return True
+        """Whether the next request may use it, which nothing but a body that is still on it prevents. One that the peer
+        has closed is replaced when that request needs it."""
+        return self._wire is None or not self._wire._is_attached()
 
     def connect(self) -> None:
         """Does nothing: the request connects."""
@@ -356,8 +357,6 @@ class HTTPConnection:
         read_timeout: float | None,
     ) -> _Wire:
         """Sends a request and returns its response, of which the head has come. Raises what the engine raises."""
-        if self._wire is not None and self._wire._is_attached():
-            raise CannotSendRequest("the response before has not been read")
         self._wire = None
         fields: dict[str, Any] = self._fields
         bases, absolute = self._bases, None
