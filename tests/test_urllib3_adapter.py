@@ -6,10 +6,14 @@ urllib3 itself runs in a native thread, where it may block, against the same scr
 from __future__ import annotations
 
 import gzip
+import hashlib
+import importlib
 import io
 import json
 import socket
 import ssl
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -726,8 +730,6 @@ def trusted(certificates: Certificates) -> dict[str, Any]:
 
 
 def fingerprint(certificates: Certificates) -> str:
-    import hashlib
-
     return hashlib.sha256(certificates.valid.der).hexdigest()
 
 
@@ -873,3 +875,15 @@ def test_headers_that_a_tunnel_cannot_take_are_refused() -> None:
     with pytest.raises(ValueError, match="X-Proxy") as caught:
         http.request("GET", "https://origin.test/")
     assert "secret" not in str(caught.value)
+
+
+# -------------------------------------------------------------------------------------------------- without urllib3
+
+
+def test_only_the_adapter_needs_urllib3(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = "import sys, geventhttpclient.useragent, geventhttpclient.httpx; sys.exit('urllib3' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+    monkeypatch.delitem(sys.modules, "geventhttpclient.urllib3_adapter")
+    monkeypatch.setitem(sys.modules, "urllib3", None)
+    with pytest.raises(ImportError, match="pip install 'urllib3>=2'"):
+        importlib.import_module("geventhttpclient.urllib3_adapter")
