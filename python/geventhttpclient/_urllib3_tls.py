@@ -1,0 +1,128 @@
+"""TLS as urllib3's arguments ask for it: the engine's own, or an SSLContext made or given for it."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from urllib3.util.ssl_ import (
+    assert_fingerprint,
+    create_urllib3_context,
+    is_ipaddress,
+    resolve_cert_reqs,
+    resolve_ssl_version,
+)
+from urllib3.util.ssl_match_hostname import match_hostname
+
+if TYPE_CHECKING:
+    from geventhttpclient import _core
+
+# What only OpenSSL can do.
+_OPENSSL = (
+    "assert_fingerprint",
+    "assert_hostname",
+    "ca_cert_data",
+    "key_password",
+    "ssl_context",
+    "ssl_maximum_version",
+    "ssl_minimum_version",
+    "ssl_version",
+)
+
+
+def verifies(arguments: Mapping[str, Any]) -> bool:
+    """Whether the peer has to prove who it is."""
+    return _mode(arguments) == ssl.CERT_REQUIRED or bool(arguments.get("assert_fingerprint"))
+
+
+def tls_of(host: str, arguments: Mapping[str, Any]) -> _core._Tls:
+    """TLS to `host` by what a pool was given; a name in `server_hostname` is sent and expected in place of the host's.
+
+    Raises OSError for files that cannot be read, ssl.SSLError for what is in them.
+    """
+    name = (arguments.get("server_hostname") or host).rstrip(".").strip("[]")
+    address = name.partition("%")[0]
+    if is_ipaddress(address):
+        name = address
+    ca_file, ca_directory = (_path(arguments.get(key)) for key in ("ca_certs", "ca_cert_dir"))
+    # `assert_hostname=False` is something to be done, other than None.
+    by_openssl = any(arguments.get(key) not in (None, "", b"") for key in _OPENSSL) or bool(ca_file and ca_directory)
+    mode = _mode(arguments)
+    if by_openssl or mode == ssl.CERT_OPTIONAL:
+        context = _context(arguments, mode, ca_file, ca_directory)
+        check = _check(arguments, context, name)
+        return (context if check is None else _Checked(context, check), name)  # type: ignore[return-value]
+    cert = arguments.get("cert_file")
+    files = None if cert is None else (os.fspath(cert), os.fspath(arguments.get("key_file") or cert))
+    return (name, ca_file or ca_directory, "no" if mode == ssl.CERT_NONE else "full", files, None)
+
+
+def _mode(arguments: Mapping[str, Any]) -> int:
+    mode, context = arguments.get("cert_reqs"), arguments.get("ssl_context")
+    return context.verify_mode if mode is None and context is not None else resolve_cert_reqs(mode)
+
+
+def _path(name: Any) -> str | None:
+    return os.path.expanduser(os.fspath(name)) if name else None
+
+
+def _context(arguments: Mapping[str, Any], mode: int, ca_file: str | None, ca_directory: str | None) -> ssl.SSLContext:
+    """The given one or a new one, told what urllib3 would tell it."""
+    context: ssl.SSLContext | None = arguments.get("ssl_context")
+    data = arguments.get("ca_cert_data")
+    is_new = context is None
+    if context is None:
+        context = create_urllib3_context(
+            ssl_version=resolve_ssl_version(arguments.get("ssl_version")),
+            ssl_minimum_version=arguments.get("ssl_minimum_version"),
+            ssl_maximum_version=arguments.get("ssl_maximum_version"),
+            cert_reqs=mode,
+        )
+    if mode == ssl.CERT_NONE or arguments.get("assert_fingerprint") or arguments.get("assert_hostname") is not None:
+        context.check_hostname = False
+    context.verify_mode = ssl.VerifyMode(mode)
+    if ca_file or ca_directory or data:
+        context.load_verify_locations(ca_file, ca_directory, data)
+    elif is_new and mode != ssl.CERT_NONE:
+        context.load_default_certs()
+    if arguments.get("cert_file"):
+        context.load_cert_chain(arguments["cert_file"], arguments.get("key_file"), arguments.get("key_password"))
+    return context
+
+
+def _check(arguments: Mapping[str, Any], context: ssl.SSLContext, name: str) -> Callable[[ssl.SSLObject], None] | None:
+    """What is to be looked at in the peer's certificate beyond what OpenSSL looks at."""
+    fingerprint, expected = arguments.get("assert_fingerprint"), arguments.get("assert_hostname")
+    if fingerprint:
+        return lambda tls: assert_fingerprint(tls.getpeercert(True), fingerprint)
+    if context.verify_mode == ssl.CERT_NONE or context.check_hostname or expected is False:
+        return None
+    by_common_name = arguments.get("ssl_context") is not None and context.hostname_checks_common_name
+    return lambda tls: match_hostname(cast("Any", tls.getpeercert()), expected or name, by_common_name)
+
+
+class _Checked:
+    """A context as the engine sees it, whose handshakes are not over before `check` has passed."""
+
+    def __init__(self, context: ssl.SSLContext, check: Callable[[ssl.SSLObject], None]) -> None:
+        self._context = context
+        self._check = check
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    def wrap_bio(self, *arguments: Any) -> ssl.SSLObject:
+        """An SSLObject that is good for one handshake."""
+        tls = self._context.wrap_bio(*arguments)
+        shake = tls.do_handshake
+
+        def do_handshake(block: bool = False) -> None:
+            shake()
+            # An instance that leads to itself would wait for the garbage collector.
+            del tls.do_handshake
+            self._check(tls)
+
+        tls.do_handshake = do_handshake  # type: ignore[method-assign]
+        return tls
