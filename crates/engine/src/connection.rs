@@ -1,17 +1,20 @@
 //! One HTTP/1.x connection: its stream, the bytes read ahead of their reader, and the patience with its peer.
 
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::ReadBuf;
 use wire::{HeadReader, Limits, ResponseHead};
 
 use crate::reactor::Reactor;
+use crate::socket::Descriptor;
 use crate::stream::Stream;
 use crate::timers::Patience;
-use crate::tls::Facts;
+use crate::tls::{Facts, Tls};
 use crate::{Error, Kind, Phase, Result};
 
 /// A connection. Dropping it closes it.
@@ -27,11 +30,13 @@ pub struct Connection {
     /// The stream ended where its own protocol forbids it: bytes may be missing (RFC 8446 section 6.1).
     pub(crate) is_cut: bool,
     facts: Option<Rc<Facts>>,
+    descriptor: Option<Descriptor>,
 }
 
 impl Connection {
     /// Over a stream that is ready for HTTP. `peer` names the other end in errors.
     pub fn new(reactor: &Rc<Reactor>, stream: Stream, peer: Rc<str>, patience: Patience) -> Self {
+        let descriptor = stream.descriptor();
         Connection {
             stream,
             buffer: BytesMut::new(),
@@ -42,12 +47,39 @@ impl Connection {
             interim: 0,
             is_cut: false,
             facts: None,
+            descriptor,
         }
     }
 
-    /// The same connection, private as those facts say.
-    pub(crate) fn with_facts(self, facts: Option<Rc<Facts>>) -> Self {
-        Connection { facts, ..self }
+    /// The same connection, private as those facts say, on that socket.
+    pub(crate) fn with_facts(self, facts: Option<Rc<Facts>>, descriptor: Option<Descriptor>) -> Self {
+        Connection { facts, descriptor, ..self }
+    }
+
+    /// The same connection made private, within `limit`. For the bytes that have been read ahead it is too late: they
+    /// are not taken for what the peer says in private.
+    pub(crate) async fn secured(self: Box<Self>, tls: &dyn Tls, limit: Option<Duration>) -> Result<Box<Self>> {
+        let Connection { stream, peer, reactor, descriptor, .. } = *self;
+        let mut patience = Patience::new(&reactor, limit);
+        let mut handshake = tls.handshake(stream);
+        let secured = poll_fn(|cx| match handshake.as_mut().poll(cx) {
+            Poll::Pending if patience.poll_exhausted(cx) => Poll::Ready(Err(patience.exhausted())),
+            polled => polled,
+        })
+        .await;
+        let secured = secured.map_err(|kind| Error::new(kind, Phase::Tls).with_peer(&peer))?;
+        let connection = Connection::new(&reactor, secured.stream, peer, Patience::new(&reactor, None));
+        Ok(Box::new(connection.with_facts(Some(secured.facts), descriptor)))
+    }
+
+    /// The number that the system knows its socket by, where it is one of the reactor's.
+    pub(crate) fn descriptor(&self) -> Option<&Descriptor> {
+        self.descriptor.as_ref()
+    }
+
+    /// What has been read and not been made use of.
+    pub(crate) fn buffered(&self) -> &[u8] {
+        &self.buffer
     }
 
     /// What its TLS handshake has come to, if there was one.
@@ -103,6 +135,20 @@ impl Connection {
         polled
     }
 
+    /// Reads what there is into `out`, first what was read ahead; nothing only at the peer's end.
+    pub(crate) fn poll_take(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>, phase: Phase) -> Poll<Result<()>> {
+        if !self.buffer.is_empty() || out.remaining() == 0 {
+            let length = self.buffer.len().min(out.remaining());
+            out.put_slice(&self.buffer.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
+        match self.poll_receive(cx, out, usize::MAX) {
+            Poll::Ready(Ok(_)) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.fail(error.into(), phase))),
+            Poll::Pending => self.poll_patience(cx, phase),
+        }
+    }
+
     /// Fails when the time of the whole request is over, whether or not there is anything to wait for.
     pub(crate) fn check_deadline(&self, phase: Phase) -> Result<()> {
         self.patience.check_deadline().map_err(|kind| self.fail(kind, phase))
@@ -148,7 +194,7 @@ impl Connection {
                     return Ok(head);
                 }
             }
-            let filled = std::future::poll_fn(|cx| self.poll_fill_patiently(cx, Phase::Head)).await?;
+            let filled = poll_fn(|cx| self.poll_fill_patiently(cx, Phase::Head)).await?;
             if filled == 0 {
                 return Err(self.ended_in_head());
             }

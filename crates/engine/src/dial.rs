@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::config::authority;
 use crate::proxy::{self, Protocol, Proxy};
 use crate::race;
-use crate::socket::Socket;
+use crate::socket::{Descriptor, Socket};
 use crate::stream::Stream;
 use crate::timers::{Deadline, Patience};
 use crate::tls::Facts;
@@ -55,10 +55,13 @@ pub(crate) async fn dial(
         polled => polled,
     })
     .await;
-    let (stream, facts) = opened.map_err(|kind| dial.fail(kind))?;
+    let (stream, facts, descriptor) = opened.map_err(|kind| dial.fail(kind))?;
     let connection = Connection::new(reactor, stream, config.peer.clone(), Patience::new(reactor, None));
-    Ok(Box::new(connection.with_facts(facts)))
+    Ok(Box::new(connection.with_facts(facts, descriptor)))
 }
+
+/// What is ready for HTTP, what is known of its TLS, and the socket below.
+type Opened = (Stream, Option<Rc<Facts>>, Option<Descriptor>);
 
 /// One dial, and how far it has come.
 struct Dial<'a> {
@@ -81,17 +84,18 @@ impl Dial<'_> {
         self.phase.set(phase);
     }
 
-    async fn open(&self) -> std::result::Result<(Stream, Option<Rc<Facts>>), Kind> {
+    async fn open(&self) -> std::result::Result<Opened, Kind> {
         let Dial { config, .. } = self;
         let mut stream = self.reach().await?;
+        let descriptor = stream.descriptor();
         if let Some(proxy) = &config.route.proxy {
             stream = self.pass(proxy, stream).await?;
         }
         self.peer.replace(config.peer.clone());
-        let Some(tls) = &config.tls else { return Ok((stream, None)) };
+        let Some(tls) = &config.tls else { return Ok((stream, None, descriptor)) };
         self.enter(Phase::Tls);
         let secured = tls.handshake(stream).await?;
-        Ok((secured.stream, Some(secured.facts)))
+        Ok((secured.stream, Some(secured.facts), descriptor))
     }
 
     /// Connects to the origin, or to whoever stands before it.

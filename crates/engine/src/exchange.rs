@@ -110,12 +110,50 @@ fn respond(lease: Lease, request: &mut Request, answer: Answer, limits: &Limits,
     Ok(Response { request_head: std::mem::take(&mut request.head), ..response })
 }
 
-/// Reads a response from a connection that belongs to no pool and on which the request is already out.
-pub async fn read_response(mut connection: Connection, asked: Asked, limits: &Limits) -> Result<Response> {
+/// Reads a response from a connection on which the request is already out.
+pub async fn read_response(lease: Lease, asked: Asked, limits: &Limits) -> std::result::Result<Response, Unanswered> {
+    let (response, _) = read_response_or_upgrade(lease, asked, limits).await?;
+    Ok(response)
+}
+
+/// The same; after 101 with the connection, on which something else is spoken from now on (RFC 9110 section 15.2.2).
+pub(crate) async fn read_response_or_upgrade(
+    mut lease: Lease,
+    asked: Asked,
+    limits: &Limits,
+) -> std::result::Result<(Response, Option<Lease>), Unanswered> {
     let started = Instant::now();
-    let head = connection.read_head(limits).await?;
+    let Some(connection) = lease.connection() else {
+        return Err(Error::new(Kind::Misuse("a lease without a connection"), Phase::Head).into());
+    };
     let peer = connection.peer().clone();
-    deliver(Lease::of(connection), asked, head, None, limits, started).map_err(|error| error.with_peer(&peer))
+    match connection.read_head(limits).await {
+        Ok(head) if head.status == 101 => {
+            let tls = connection.facts().cloned();
+            let (framing, body) = (Framing::None, Incoming::none(Some(CloseReason::Upgraded)));
+            Ok((Response { head, framing, body, started, tls, request_head: Vec::new() }, Some(lease)))
+        }
+        Ok(head) => {
+            let response = deliver(lease, asked, head, None, limits, started);
+            Ok((response.map_err(|error| error.with_peer(&peer))?, None))
+        }
+        Err(error) => Err(Unanswered { error, received: connection.buffered().to_vec() }),
+    }
+}
+
+/// No head could be read.
+#[derive(Debug)]
+pub struct Unanswered {
+    /// Why not.
+    pub error: Error,
+    /// What had come of it.
+    pub received: Vec<u8>,
+}
+
+impl From<Error> for Unanswered {
+    fn from(error: Error) -> Self {
+        Unanswered { error, received: Vec::new() }
+    }
 }
 
 /// A head becomes a response, with the connection inside for as long as the body needs it. `last` is why this is the

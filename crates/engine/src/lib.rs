@@ -11,6 +11,7 @@
 
 pub mod config;
 pub mod connection;
+pub mod conversation;
 pub mod dial;
 pub mod error;
 pub mod exchange;
@@ -30,6 +31,7 @@ pub mod tls;
 
 pub use config::{Config, Timeouts};
 pub use connection::Connection;
+pub use conversation::{Conversation, Turn};
 pub use dial::{Resolver, SystemResolver};
 pub use error::{BoxError, Error, Kind, Phase, Result};
 pub use exchange::Client;

@@ -105,7 +105,8 @@ impl Pool {
         Ok(lease)
     }
 
-    fn lease_now(self: &Rc<Self>) -> Option<Lease> {
+    /// A lease, unless others are before us. It comes with a connection where one is idle and well.
+    pub(crate) fn lease_now(self: &Rc<Self>) -> Option<Lease> {
         {
             let mut state = self.state.borrow_mut();
             if state.in_use >= self.limit || !state.queue.is_empty() {
@@ -237,6 +238,11 @@ impl Lease {
 
     pub(crate) fn connection(&mut self) -> Option<&mut Connection> {
         self.connection.as_deref_mut()
+    }
+
+    /// Its connection, which is no longer its own.
+    pub(crate) fn take(&mut self) -> Option<Box<Connection>> {
+        self.connection.take()
     }
 
     /// Puts another connection, or none, in place of the one it has, which is closed.

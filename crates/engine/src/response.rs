@@ -10,9 +10,10 @@ use bytes::{Buf, BytesMut};
 use tokio::io::ReadBuf;
 use wire::body::Step;
 use wire::framing::CloseReason;
-use wire::{Body, Framing, HeaderMap, ResponseError, ResponseHead};
+use wire::{Body, Framing, HeaderMap, Limits, ResponseError, ResponseHead};
 
 use crate::pool::Lease;
+use crate::socket::Descriptor;
 use crate::tls::Facts;
 use crate::{Error, Kind, Phase, Result};
 
@@ -67,6 +68,12 @@ impl Incoming {
         body
     }
 
+    /// No body at all.
+    pub(crate) fn none(close: Option<CloseReason>) -> Self {
+        let framing = Body::new(Framing::None, &Limits::default());
+        Incoming { framing, lease: None, ready: BytesMut::new(), close, fate: Fate::Good }
+    }
+
     /// Whether the message is complete. Some of it may still be [`ready`](Incoming::ready).
     pub fn is_complete(&self) -> bool {
         self.lease.is_none() && matches!(self.fate, Fate::Good)
@@ -75,6 +82,11 @@ impl Incoming {
     /// Whether the connection is no longer needed: the message is complete, or broken.
     pub fn is_detached(&self) -> bool {
         self.lease.is_none()
+    }
+
+    /// That of the socket which the body comes from, where it is one of the reactor's.
+    pub fn descriptor(&mut self) -> Option<&Descriptor> {
+        self.lease.as_mut().and_then(Lease::connection).and_then(|connection| connection.descriptor())
     }
 
     /// Why the connection is not used again, where it is not.

@@ -77,6 +77,13 @@ pub(crate) async fn send(
     }
 }
 
+/// Writes bytes as they are, with no ear to what the peer says meanwhile.
+pub(crate) async fn send_bytes(connection: &mut Connection, bytes: &[u8]) -> Result<()> {
+    let limits = &Limits::default();
+    let mut sender = Sender { connection, limits, sent: 0, listening: false, early: None };
+    sender.write([bytes, b"", b""]).await.map(drop)
+}
+
 impl Sender<'_> {
     /// The final head when it came before the end.
     async fn send(&mut self, reactor: &Rc<Reactor>, request: &mut Request) -> Result<Option<ResponseHead>> {

@@ -3,9 +3,10 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice, Write};
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -90,6 +91,18 @@ impl Socket {
         }
         let source = reactor.register(Handle::from_std(socket.into()))?;
         Ok(Socket { source, reactor: reactor.clone(), moved: 0 })
+    }
+
+    /// A second handle on a connected socket that is somebody else's, who may close it, or change its mode, as he likes.
+    /// It is only to be read from: bytes that two write would mix.
+    pub fn sharing(reactor: &Rc<Reactor>, descriptor: OwnedFd) -> io::Result<Self> {
+        let source = reactor.register(Handle::from_std(descriptor.into()))?;
+        Ok(Socket { source, reactor: reactor.clone(), moved: 0 })
+    }
+
+    /// The number that the system knows it by, for as long as it is open.
+    pub(crate) fn descriptor(&self) -> Descriptor {
+        Descriptor(Rc::downgrade(&self.source))
     }
 
     async fn connected(self) -> io::Result<Self> {
@@ -236,6 +249,17 @@ impl Socket {
     /// The address of this end.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
         self.with_socket(Handle::local_addr)
+    }
+}
+
+/// The descriptor of a [`Socket`] that somebody else may hold, and close.
+#[derive(Clone)]
+pub struct Descriptor(Weak<Source>);
+
+impl Descriptor {
+    /// The number, `None` once the socket is closed.
+    pub fn number(&self) -> Option<RawFd> {
+        self.0.upgrade()?.socket.borrow().as_ref().map(AsRawFd::as_raw_fd)
     }
 }
 

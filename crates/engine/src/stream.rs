@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::socket::Socket;
+use crate::socket::{Descriptor, Socket};
 
 /// Bytes that a layer is asked for at once: room for what it decodes has to be cleared first.
 const LAYER_READ: usize = 64 * 1024;
@@ -37,6 +37,14 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// That of the socket; what is below a layer is not known here.
+    pub(crate) fn descriptor(&self) -> Option<Descriptor> {
+        match self {
+            Stream::Socket(socket) => Some(socket.descriptor()),
+            Stream::Layer(_) => None,
+        }
+    }
+
     /// Reads at most `limit` bytes into `buffer`; none at the end.
     pub(crate) fn poll_receive(
         &mut self,

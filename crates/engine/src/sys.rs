@@ -7,7 +7,8 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use tokio::io::ReadBuf;
 
-/// Receives into the unfilled part of `buffer`, at most `limit` bytes, without clearing it first.
+/// Receives into the unfilled part of `buffer`, at most `limit` bytes, without clearing it first, and without waiting,
+/// whatever the mode of the socket is: somebody else's may be one that waits.
 pub(crate) fn receive(socket: &mio::net::TcpStream, buffer: &mut ReadBuf<'_>, limit: usize) -> io::Result<usize> {
     // SAFETY: the slice is handed to recv(2) only, through socket2, which writes initialised bytes and nothing else.
     let room: &mut [MaybeUninit<u8>] = unsafe { buffer.unfilled_mut() };
@@ -15,7 +16,7 @@ pub(crate) fn receive(socket: &mio::net::TcpStream, buffer: &mut ReadBuf<'_>, li
         Some(part) => part,
         None => room,
     };
-    let received = socket2::SockRef::from(socket).recv(room)?;
+    let received = socket2::SockRef::from(socket).recv_with_flags(room, libc::MSG_DONTWAIT)?;
     // SAFETY: recv(2) has written that many bytes at the front of the unfilled part.
     unsafe { buffer.assume_init(received) };
     buffer.advance(received);

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use engine::exchange::read_response;
+use engine::pool::Lease;
 use engine::stream::{Layer, Stream};
 use engine::timers::Patience;
 use engine::{Connection, Error, Phase, Reactor};
@@ -89,7 +90,9 @@ fn check(reactor: &Rc<Reactor>, vector: &Vector, pieces: &[&[u8]], room: usize) 
     let connection = Connection::new(reactor, Stream::Layer(Box::new(stream)), peer, Patience::new(reactor, None));
     let received = run(reactor, async {
         let asked = Asked::by(vector.method.as_bytes());
-        let mut response = read_response(connection, asked, &Limits::default()).await?;
+        let limits = Limits::default();
+        let response = read_response(Lease::of(connection), asked, &limits);
+        let mut response = response.await.map_err(|unanswered| unanswered.error)?;
         let body = read_all(&mut response.body, room).await?;
         assert!(response.body.is_complete() && response.body.is_detached());
         Ok((response, body))

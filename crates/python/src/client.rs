@@ -31,7 +31,7 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    fn config(&self) -> PyResult<&PoolConfig> {
+    pub(crate) fn config(&self) -> PyResult<&PoolConfig> {
         self.config.get().ok_or_else(|| PyRuntimeError::new_err("ConnectionPool.__init__() was not called"))
     }
 

@@ -128,7 +128,7 @@ pub(crate) fn of_seconds((connection, network, pool, total): Seconds) -> PyResul
 }
 
 /// Seconds as Python has them; None, and what no clock can count, is for ever.
-fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
+pub(crate) fn seconds(name: &str, value: Option<f64>) -> PyResult<Option<Duration>> {
     match value {
         None => Ok(None),
         Some(value) if value.is_nan() || value < 0.0 => {

@@ -3,10 +3,12 @@
 
 use std::io;
 
+use engine::exchange::Unanswered;
 use engine::tls::TlsError;
 use engine::{Error, Kind};
 use pyo3::exceptions::{PyConnectionAbortedError, PyOSError, PyRuntimeError, PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use wire::{CodingError, ResponseError};
 
 use crate::types;
@@ -41,6 +43,14 @@ pub(crate) fn to_python(py: Python<'_>, error: Error) -> PyErr {
     let _ = value.setattr("phase", phase);
     let _ = value.setattr("peer", peer);
     let _ = value.setattr("elapsed", elapsed.map(|elapsed| elapsed.as_secs_f64()));
+    exception
+}
+
+/// The same, with what had come of the answer as `received`.
+#[cold]
+pub(crate) fn unanswered(py: Python<'_>, unanswered: Unanswered) -> PyErr {
+    let exception = to_python(py, unanswered.error);
+    let _ = exception.value(py).setattr("received", PyBytes::new(py, &unanswered.received));
     exception
 }
 

@@ -10,6 +10,7 @@ mod bytes;
 mod client;
 mod coding;
 mod config;
+mod connection;
 mod context;
 mod deadline;
 mod error;
@@ -22,6 +23,7 @@ mod response;
 mod tls;
 mod types;
 mod url;
+mod usual_head;
 
 use pyo3::prelude::*;
 
@@ -35,11 +37,15 @@ mod _core {
     #[pymodule_export]
     use super::coding::{Decoder, decode};
     #[pymodule_export]
+    use super::connection::PyConnection;
+    #[pymodule_export]
     use super::hub::{after_fork_in_child, at_exit, runtime_statistics};
     #[pymodule_export]
     use super::parser::Parser;
     #[pymodule_export]
     use super::response::Message;
+    #[pymodule_export]
+    use super::usual_head::usual_head;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

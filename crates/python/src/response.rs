@@ -2,8 +2,10 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use engine::pool::Lease;
+use engine::socket::{Descriptor, Socket};
 use engine::stream::Stream;
 use engine::timers::Patience;
 use engine::tls::{Facts, Verify};
@@ -17,8 +19,9 @@ use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyMemoryView, PyString, 
 use wire::framing::Asked;
 use wire::{HeaderMap, Limits, ResponseHead};
 
-use crate::bytes::filled_by;
-use crate::error::{response_error, to_python};
+use crate::bytes::{duplicate, filled_by};
+use crate::config::seconds;
+use crate::error::{response_error, to_python, unanswered};
 use crate::head::{for_logs, from_latin1};
 use crate::hub::{GilBound, Runtime, block_on};
 use crate::parser::Parser;
@@ -100,14 +103,30 @@ impl Message {
             block_size,
             headers_type: headers_type.unbind(),
         };
-        object.cast::<Message>()?.get().fill(py, runtime, response, extras);
+        object.cast::<Message>()?.get().fill(py, runtime, response, Some(extras));
         Ok(object)
     }
 
-    fn fill(&self, py: Python<'_>, runtime: Rc<Runtime>, response: Response, mut extras: Extras) {
+    /// One that belongs to no client.
+    pub(crate) fn bare(py: Python<'_>, runtime: Rc<Runtime>, response: Response) -> PyResult<Bound<'_, Message>> {
+        let object = Bound::new(py, Message::initializer(py))?;
+        object.get().fill(py, runtime, response, None);
+        Ok(object)
+    }
+
+    fn initializer(py: Python<'_>) -> PyClassInitializer<Self> {
+        PyClassInitializer::from(Parser::empty(py))
+            .add_subclass(Message(GilBound::new(py, RefCell::new(State::default()))))
+    }
+
+    fn fill(&self, py: Python<'_>, runtime: Rc<Runtime>, response: Response, mut extras: Option<Extras>) {
         let Response { head, body, started, request_head, tls, .. } = response;
         // Where nothing more has to be waited for, there is no need of a hub, nor of the pool.
-        let (runtime, pool) = if body.is_detached() { (None, extras.pool.take()) } else { (Some(runtime), None) };
+        let (runtime, pool) = if body.is_detached() {
+            (None, extras.as_mut().and_then(|extras| extras.pool.take()))
+        } else {
+            (Some(runtime), None)
+        };
         let filled = State {
             close: body.close_reason().is_some(),
             head: Some(Rc::new(head)),
@@ -115,7 +134,7 @@ impl Message {
             request_head,
             runtime,
             tls,
-            extras: Some(extras),
+            extras,
             started: Some(started),
             buffer: None,
         };
@@ -242,6 +261,23 @@ impl Message {
     }
 }
 
+/// A response to a request that was sent in some other way.
+fn read_from(
+    py: Python<'_>,
+    stream: impl FnOnce(&Runtime) -> PyResult<Stream>,
+    timeout: Option<Duration>,
+    method: &Bound<'_, PyString>,
+) -> PyResult<(Rc<Runtime>, Response)> {
+    let asked = Asked::by(method.to_str()?.as_bytes());
+    let runtime = Runtime::current(py)?;
+    let patience = Patience::new(&runtime.reactor, timeout);
+    let connection = Connection::new(&runtime.reactor, stream(&runtime)?, "the given socket".into(), patience);
+    let limits = Limits::default();
+    let reading = engine::exchange::read_response(Lease::of(connection), asked, &limits);
+    let response = block_on(py, &runtime, reading)?.map_err(|error| unanswered(py, error))?;
+    Ok((runtime, response))
+}
+
 /// What was given out as a bytearray is read first.
 #[cold]
 fn take_back(py: Python<'_>, slot: &mut Option<Py<PyByteArray>>, body: &mut Incoming) {
@@ -314,8 +350,7 @@ impl Message {
         _args: &Bound<'_, PyTuple>,
         _kwargs: Option<&Bound<'_, PyDict>>,
     ) -> PyClassInitializer<Self> {
-        PyClassInitializer::from(Parser::empty(py))
-            .add_subclass(Message(GilBound::new(py, RefCell::new(State::default()))))
+        Message::initializer(py)
     }
 
     /// A response may lie where its pool leads to, with the pool where it leads to.
@@ -344,18 +379,31 @@ impl Message {
         method: &Bound<'py, PyString>,
         headers_type: Bound<'py, PyType>,
     ) -> PyResult<()> {
-        let runtime = Runtime::current(py)?;
-        let stream = Stream::Layer(Box::new(PySocket::new(socket.unbind(), read_before, block_size)));
+        let stream = |_: &Runtime| Ok(Stream::Layer(Box::new(PySocket::new(socket.unbind(), read_before, block_size))));
         // The socket has a timeout of its own.
-        let patience = Patience::new(&runtime.reactor, None);
-        let connection = Connection::new(&runtime.reactor, stream, "the given socket".into(), patience);
-        let asked = Asked::by(method.to_str()?.as_bytes());
-        let limits = Limits::default();
-        let reading = engine::exchange::read_response(connection, asked, &limits);
-        let response = block_on(py, &runtime, reading)?.map_err(|error| to_python(py, error))?;
+        let (runtime, response) = read_from(py, stream, None, method)?;
         let headers_type = headers_type.unbind();
         let extras = Extras { method: method.clone().unbind(), pool: None, block_size, headers_type };
-        self.fill(py, runtime, response, extras);
+        self.fill(py, runtime, response, Some(extras));
+        Ok(())
+    }
+
+    /// Reads a response from the socket of that number, which somebody else holds and may close. It is waited for
+    /// `timeout` seconds at a time, None for ever.
+    fn _read_head_sharing(
+        &self,
+        py: Python<'_>,
+        fileno: i32,
+        timeout: Option<f64>,
+        method: &Bound<'_, PyString>,
+    ) -> PyResult<()> {
+        let timeout = seconds("timeout", timeout)?;
+        let stream = |runtime: &Runtime| {
+            let socket = duplicate(fileno).and_then(|descriptor| Socket::sharing(&runtime.reactor, descriptor));
+            Ok(Stream::Socket(socket?))
+        };
+        let (runtime, response) = read_from(py, stream, timeout, method)?;
+        self.fill(py, runtime, response, None);
         Ok(())
     }
 
@@ -392,12 +440,29 @@ impl Message {
         }
     }
 
+    /// Whether there is nothing left to read.
+    fn _is_read(&self, py: Python<'_>) -> bool {
+        match &mut self.0.get(py).borrow_mut().body {
+            Body::Here(body) => body.is_complete() && body.ready().is_empty(),
+            Body::InUse => false,
+            Body::Absent | Body::Lost | Body::Released => true,
+        }
+    }
+
     /// Whether the response still holds a connection.
     fn _is_attached(&self, py: Python<'_>) -> bool {
         match &self.0.get(py).borrow().body {
             Body::Here(body) => !body.is_detached(),
             Body::InUse => true,
             _ => false,
+        }
+    }
+
+    /// The number of the socket that the body comes from; -1 when it needs none any more, or has none of the reactor's.
+    fn _fileno(&self, py: Python<'_>) -> i32 {
+        match &mut self.0.get(py).borrow_mut().body {
+            Body::Here(body) => body.descriptor().and_then(Descriptor::number).unwrap_or(-1),
+            _ => -1,
         }
     }
 
@@ -458,15 +523,7 @@ impl Message {
     /// What `TLSInfo` is made of; None for plain http.
     fn _tls_facts<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let facts = self.0.get(py).borrow().tls.clone();
-        let Some(facts) = facts else { return Ok(None) };
-        let verified = match facts.verified {
-            Verify::Full => true.into_pyobject(py)?.to_owned().into_any(),
-            Verify::Chain => "chain".into_pyobject(py)?.into_any(),
-            Verify::No => false.into_pyobject(py)?.to_owned().into_any(),
-        };
-        let certificate = facts.peer_certificate.as_deref().map(|der| PyBytes::new(py, der));
-        let parts = (&facts.version, &facts.cipher, facts.alpn.as_deref(), certificate, verified, facts.resumed);
-        parts.into_pyobject(py).map(Some)
+        facts.map(|facts| facts_of_python(py, &facts)).transpose()
     }
 
     /// (method, pool, block_size, headers_type), or None without a head.
@@ -606,6 +663,57 @@ impl Message {
         })
     }
 
+    /// What there is, at most `length` bytes, waiting only when there is nothing; it remains to be read. `b""` at the
+    /// end.
+    fn _peek<'py>(&self, py: Python<'py>, length: usize) -> PyResult<Bound<'py, PyBytes>> {
+        self.with_body(py, PyBytes::new(py, b""), |runtime, body| {
+            if body.ready().is_empty()
+                && let Err(error) = block_on(py, runtime, body.fetch())?
+            {
+                return Ok(Err(error));
+            }
+            let ready = body.ready();
+            Ok(Ok(PyBytes::new(py, ready.get(..ready.len().min(length)).unwrap_or_default())))
+        })
+    }
+
+    /// Reads `length` bytes, or all that is left when that is less or not given, and what has kept the rest from coming:
+    /// (bytes, exception or None).
+    #[pyo3(signature = (length=None))]
+    fn _read_as_far_as_it_goes<'py>(
+        &self,
+        py: Python<'py>,
+        length: Option<usize>,
+    ) -> PyResult<(Bound<'py, PyBytes>, Option<PyErr>)> {
+        let nothing = (PyBytes::new(py, b""), None);
+        let (bytes, failure) = self.with_body(py, nothing, |runtime, body| {
+            let length = length.unwrap_or(usize::MAX);
+            let left = body.remaining().filter(|&left| left <= TRUSTED_LENGTH).map(|left| left as usize);
+            match left {
+                Some(left) if body.ready().len() < left.min(length) => {
+                    let mut outcome = Ok(());
+                    let bytes = filled_by(py, left.min(length), |room| {
+                        outcome = block_on(py, runtime, body.read_fully(room))?;
+                        Ok(())
+                    })?;
+                    Ok(Ok((bytes, outcome.err())))
+                }
+                _ => {
+                    let outcome = block_on(py, runtime, async {
+                        while body.ready().len() < length && body.fetch().await? {}
+                        Ok::<_, engine::Error>(())
+                    })?;
+                    let ready = body.ready();
+                    let length = ready.len().min(length);
+                    let bytes = PyBytes::new(py, ready.get(..length).unwrap_or_default());
+                    bytes::Buf::advance(ready, length);
+                    Ok(Ok((bytes, outcome.err())))
+                }
+            }
+        })?;
+        Ok((bytes, failure.map(|error| to_python(py, error))))
+    }
+
     /// Gives the connection back: to the pool when the body has been read to its end, else it is closed. More than
     /// once does no harm.
     fn release(&self, py: Python<'_>) {
@@ -628,6 +736,18 @@ impl Message {
 /// Where to go on searching behind what was searched in vain.
 fn searched_before(searched: usize, sep: &[u8]) -> usize {
     searched.saturating_sub(sep.len() - 1)
+}
+
+/// What `TLSInfo` is made of.
+pub(crate) fn facts_of_python<'py>(py: Python<'py>, facts: &Facts) -> PyResult<Bound<'py, PyTuple>> {
+    let verified = match facts.verified {
+        Verify::Full => true.into_pyobject(py)?.to_owned().into_any(),
+        Verify::Chain => "chain".into_pyobject(py)?.into_any(),
+        Verify::No => false.into_pyobject(py)?.to_owned().into_any(),
+    };
+    let certificate = facts.peer_certificate.as_deref().map(|der| PyBytes::new(py, der));
+    let parts = (&facts.version, &facts.cipher, facts.alpn.as_deref(), certificate, verified, facts.resumed);
+    parts.into_pyobject(py)
 }
 
 fn pairs<'py>(py: Python<'py>, headers: &HeaderMap) -> PyResult<Bound<'py, PyList>> {

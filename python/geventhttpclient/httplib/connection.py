@@ -1,0 +1,292 @@
+"""HTTPConnection and HTTPSConnection of http.client's shape: its requests, on the engine's connections."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import sys
+import warnings
+from collections.abc import Callable
+
+# As they are before patch() puts others in their place.
+from http.client import HTTPConnection as _HTTPConnection
+from http.client import HTTPResponse as _HTTPResponse
+from http.client import HTTPSConnection as _HTTPSConnection
+from operator import attrgetter, is_
+from typing import Any
+
+import gevent.monkey
+import gevent.socket
+
+from geventhttpclient import _core
+from geventhttpclient.connectionpool import ConnectionPool
+from geventhttpclient.httplib.response import HTTPResponse
+from geventhttpclient.httplib.sock import Socket, TLSSocket
+from geventhttpclient.tls import choose_tls
+
+# Ways to connect that the engine's takes the place of. Any other, a test's say, is gone.
+_USUAL_WAYS = (gevent.monkey.get_original("socket", "create_connection"), gevent.socket.create_connection)
+
+# What http.client calls for a context unless a program says otherwise, or says that nothing is to be verified.
+_STOCK = (ssl.create_default_context, ssl._create_unverified_context)
+
+
+class _Way(ConnectionPool):
+    """How one connection is opened: its timeouts, its TLS. It holds none itself."""
+
+    def __init__(self, connection: HTTPConnection, tls: _core._Tls | None = None) -> None:
+        self._given_tls = tls
+        host, timeout = _core.host_to_ascii(connection.host), _seconds(connection.timeout)
+        super().__init__(
+            host,
+            connection.port,
+            host,
+            connection.port,
+            size=1,
+            connection_timeout=timeout,
+            network_timeout=timeout,
+            local_address=_local_address(connection.source_address),
+        )
+
+    def _tls(self) -> _core._Tls | None:
+        return self._given_tls
+
+
+def _seconds(timeout: Any) -> float | None:
+    if timeout is _DEFAULT_TIMEOUT:
+        timeout = socket.getdefaulttimeout()
+    return None if timeout is None else float(timeout)
+
+
+def _local_address(source: tuple[str, int] | None) -> tuple[str, int] | None:
+    if not source or not any(source):
+        return None
+    host, port = source
+    return gevent.socket.gethostbyname(host) if host else "0.0.0.0", port
+
+
+# States of a connection, by http.client's names for them.
+_IDLE: str = http.client._CS_IDLE  # type: ignore[attr-defined]
+_REQUEST_SENT: str = http.client._CS_REQ_SENT  # type: ignore[attr-defined]
+
+# That whatever `socket.setdefaulttimeout()` says is waited for.
+_DEFAULT_TIMEOUT: object = socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-defined]
+
+# Bytes of a body that leave together with the head, in one packet or a few.
+_SMALL_BODY = 64 * 1024
+
+
+class HTTPConnection(_HTTPConnection):
+    """http.client.HTTPConnection, whose documentation this class is true to, with the engine's connection below.
+
+    `sock` is a `Socket`. Whatever a program puts there instead (a subclass that connects by itself, say) is spoken to
+    as it is, and still the engine reads the responses.
+
+    A kept-alive connection that has been closed by the server, or that belongs to another thread, is opened anew
+    by the next request, unless `auto_open` is off.
+    """
+
+    response_class: type[http.client.HTTPResponse] = HTTPResponse
+    sock: Any
+
+    # http.client's own, of which type checkers have not heard. The private ones have the same names since the classes
+    # have.
+    __state: str
+    __response: http.client.HTTPResponse | None
+    _buffer: list[bytes]
+    _create_connection: Callable[..., socket.socket]
+    _tunnel_host: str | None
+    source_address: tuple[str, int] | None
+
+    def connect(self) -> None:
+        """Connects, through the proxy of `set_tunnel()` if there is one. `timeout` bounds it."""
+        if self._create_connection not in _USUAL_WAYS:
+            _HTTPConnection.connect(self)
+            return
+        self._dial(Socket)
+        if self._tunnel_host:
+            self._tunnel()
+
+    def _dial(self, kind: type[Socket], tls: _core._Tls | None = None) -> None:
+        sys.audit("http.client.connect", self, self.host, self.port)
+        way = _Way(self, tls)
+        self.sock = kind.connected(way, way.network_timeout)
+
+    def _tunnel(self) -> None:
+        """Asks the proxy for a connection to the host of `set_tunnel()`."""
+        own = self.__dict__.get("response_class")
+        # Its answer is read line by line, and no further than it goes, from a file: by http.client's own class.
+        self.response_class = _HTTPResponse
+        try:
+            _HTTPConnection._tunnel(self)  # type: ignore[attr-defined]
+        finally:
+            del self.response_class
+            if own is not None:
+                self.response_class = own
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        body: Any = None,
+        headers: Any = {},  # noqa: B006 (never changed, and what http.client has there)
+        *,
+        encode_chunked: bool = False,
+    ) -> None:
+        """Sends a request. See http.client."""
+        head = self._usual_head(method, url, body, headers)
+        if head is None:
+            super().request(method, url, body, headers, encode_chunked=encode_chunked)
+            return
+        self._look_at_connection()
+        if self.__response is not None and self.__response.isclosed():
+            self.__response = None
+        if self.__state != _IDLE:
+            raise http.client.CannotSendRequest(self.__state)
+        self.__state = _REQUEST_SENT
+        self._method = method
+        sock = self.sock
+        if sock is None:
+            if not self.auto_open:
+                raise http.client.NotConnected
+            self.connect()
+            sock = self.sock
+        pieces = [head]
+        if body:
+            pieces = [head + body] if len(body) <= _SMALL_BODY else [head, body]
+        for piece in pieces:
+            sys.audit("http.client.send", self, piece)
+            sock.sendall(piece)
+
+    def _usual_head(self, method: str, url: str, body: Any, headers: Any) -> bytes | None:
+        """The head of a request that nobody wants to see, or to change, on its way. None for any other."""
+        kind = type(self)
+        if (body is not None and type(body) is not bytes) or type(self._buffer) is not list:
+            return None
+        if self.debuglevel > 0 or self._tunnel_host or ":" in self.host or not _writes_by_itself(kind):
+            return None
+        host = self.host if self.port == self.default_port else f"{self.host}:{self.port}"
+        return _core.usual_head(method, url, host, headers, None if body is None else len(body))
+
+    def putrequest(self, method: str, url: str, skip_host: bool = False, skip_accept_encoding: bool = False) -> None:
+        """Begins a request. See http.client."""
+        self._look_at_connection()
+        super().putrequest(method, url, skip_host, skip_accept_encoding)
+
+    def _look_at_connection(self) -> None:
+        """Lets go of a connection that nothing can be sent on any more; the next piece to send opens another."""
+        sock = self.sock
+        if not isinstance(sock, Socket) or not self.auto_open or self.__state != _IDLE:
+            return
+        if (self.__response is None or self.__response.isclosed()) and sock._turn() == "nobody's":
+            self.close()
+
+
+# What stands between `request()` and the socket, as it is unless a subclass or a tracer has put something else there.
+_steps = attrgetter(
+    "putrequest",
+    "putheader",
+    "endheaders",
+    "send",
+    "_send_request",
+    "_send_output",
+    "_output",
+    "_encode_request",
+    "_validate_method",
+    "_validate_path",
+    "_get_content_length",
+    "_http_vsn_str",
+)
+_USUAL_STEPS = _steps(HTTPConnection)
+
+
+def _writes_by_itself(kind: type[HTTPConnection]) -> bool:
+    return all(map(is_, _steps(kind), _USUAL_STEPS))
+
+
+class HTTPSConnection(HTTPConnection, _HTTPSConnection):
+    """http.client.HTTPSConnection, on the engine's TLS.
+
+    Certificates and names are verified, by the certificates that SSL_CERT_FILE and SSL_CERT_DIR name, else the
+    system's, else Mozilla's. With a `context`, or where a program has put a function of its own in the place of
+    `ssl._create_default_https_context`, TLS is that context's.
+    """
+
+    default_port = http.client.HTTPS_PORT
+
+    def __init__(
+        self,
+        host: str,
+        port: int | None = None,
+        key_file: str | None = None,
+        cert_file: str | None = None,
+        timeout: Any = _DEFAULT_TIMEOUT,
+        source_address: tuple[str, int] | None = None,
+        *,
+        context: ssl.SSLContext | None = None,
+        check_hostname: bool | None = None,
+        **kw: Any,
+    ) -> None:
+        """As in http.client; `key_file`, `cert_file` and `check_hostname` are taken in every version of Python."""
+        _HTTPConnection.__init__(self, host, port, timeout, source_address, **kw)
+        if key_file is not None or cert_file is not None or check_hostname is not None:
+            what = "key_file, cert_file and check_hostname are deprecated, use a context instead"
+            warnings.warn(what, DeprecationWarning, stacklevel=2)
+        self.key_file = key_file
+        self.cert_file = cert_file
+        self._check_hostname = check_hostname
+        self._context_in_use: ssl.SSLContext | None = None
+        if context is not None:
+            self._context = context
+
+    @property
+    def _context(self) -> ssl.SSLContext:
+        """The context in use: made when it is first asked for, which puts it in the place of the engine's own TLS."""
+        if self._context_in_use is None:
+            context = ssl._create_default_https_context()
+            context.set_alpn_protocols(["http/1.1"])
+            _allow_late_authentication(context)
+            self._context = context
+        assert self._context_in_use is not None
+        return self._context_in_use
+
+    @_context.setter
+    def _context(self, context: ssl.SSLContext) -> None:
+        if self._check_hostname and context.verify_mode == ssl.CERT_NONE:
+            raise ValueError("check_hostname needs a SSL context with either CERT_OPTIONAL or CERT_REQUIRED")
+        if self.cert_file or self.key_file:
+            context.load_cert_chain(self.cert_file or "", self.key_file)
+            _allow_late_authentication(context)
+        if self._check_hostname is not None:
+            context.check_hostname = self._check_hostname
+        self._context_in_use = context
+
+    def connect(self) -> None:
+        """Connects, through the proxy of `set_tunnel()` if there is one, and shakes hands with the host itself."""
+        if self._create_connection not in _USUAL_WAYS:
+            _HTTPSConnection.connect(self)
+        elif self._tunnel_host:
+            self._dial(TLSSocket)
+            self._tunnel()
+            try:
+                self.sock.secure(_Way(self, self._tls_for(self._tunnel_host)))
+            except BaseException:
+                self.sock = None
+                raise
+        else:
+            self._dial(TLSSocket, self._tls_for(self.host))
+
+    def _tls_for(self, host: str) -> _core._Tls:
+        factory: Callable[..., ssl.SSLContext] = ssl._create_default_https_context
+        if self._context_in_use is None and factory in _STOCK:
+            options = {"certfile": self.cert_file, "keyfile": self.key_file}
+            verify = factory is not ssl._create_unverified_context
+            return choose_tls(_core.host_to_ascii(host), options, self._check_hostname is False, verify)
+        return self._context, _core.host_to_ascii(host).strip("[]")
+
+
+def _allow_late_authentication(context: ssl.SSLContext) -> None:
+    """Servers may ask for the client's certificate after the handshake (RFC 8446 section 4.6.2)."""
+    if context.post_handshake_auth is not None:
+        context.post_handshake_auth = True

@@ -1,0 +1,83 @@
+"""`patch()`: http.client with the classes of this package, for the libraries that use it."""
+
+from __future__ import annotations
+
+import http.client
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# As they are before patch() puts others in their place.
+from http.client import HTTPConnection as _HTTPConnection
+from http.client import HTTPResponse as _HTTPResponse
+from http.client import HTTPSConnection as _HTTPSConnection
+
+from geventhttpclient.httplib.connection import HTTPConnection, HTTPSConnection
+from geventhttpclient.httplib.response import HTTPResponse
+
+_CLASSES = {
+    "HTTPConnection": (_HTTPConnection, HTTPConnection),
+    "HTTPSConnection": (_HTTPSConnection, HTTPSConnection),
+    "HTTPResponse": (_HTTPResponse, HTTPResponse),
+}
+
+
+def patch() -> None:
+    """Puts the classes of this package in the place of http.client's, in all of the process. Twice does no harm.
+
+    It takes effect in the modules that look the classes up when they use them (urllib.request, xmlrpc.client), and in
+    those that are imported later. What has been imported before and holds the old classes, as urllib3 and httplib2 do,
+    goes on with them: for such modules a RuntimeWarning says so.
+    """
+    if all(getattr(http.client, name) is ours for name, (_, ours) in _CLASSES.items()):
+        return
+    for name, (_, ours) in _CLASSES.items():
+        setattr(http.client, name, ours)
+    if late := _holders():
+        names = ", ".join(late)
+        warnings.warn(
+            f"patch() came too late for modules that have imported http.client's classes before: {names}. "
+            "Call it before they are imported.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def unpatch() -> None:
+    """Gives http.client its own classes back. What was imported in between keeps the ones that it has got."""
+    for name, (theirs, ours) in _CLASSES.items():
+        if getattr(http.client, name) is ours:
+            setattr(http.client, name, theirs)
+
+
+@contextmanager
+def patched() -> Iterator[None]:
+    """`patch()` for a while: `with patched():`. At its end http.client is what it was before."""
+    before = {name: getattr(http.client, name) for name in _CLASSES}
+    patch()
+    try:
+        yield
+    finally:
+        for name, found in before.items():
+            setattr(http.client, name, found)
+
+
+def _holders() -> list[str]:
+    """The modules that hold classes of http.client, or have classes derived from them."""
+    theirs = tuple(old for old, _ in _CLASSES.values())
+
+    def holds(value: object) -> bool:
+        ours = (HTTPConnection, HTTPResponse)
+        return isinstance(value, type) and issubclass(value, theirs) and not issubclass(value, ours)
+
+    found = set()
+    for name, module in list(sys.modules.items()):
+        if name == "http.client" or name.startswith("geventhttpclient."):
+            continue
+        # Not by getattr(): modules may make attributes up, or import something for them.
+        for value in list(getattr(module, "__dict__", {}).values()):
+            if holds(value):
+                # Where a class derived from http.client's was made, not everywhere it is known.
+                found.add(name if value in theirs else value.__module__)
+    return sorted(found)
