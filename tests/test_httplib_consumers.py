@@ -38,8 +38,19 @@ AT_A_TIME = 3
 NO_PROXIES = dict.fromkeys(["http_proxy", "https_proxy", "all_proxy", "no_proxy"], "")
 NO_PROXIES |= {name.upper(): "" for name in NO_PROXIES}
 
-# Where an outcome is to differ, and why.
-DIFFERENT: dict[tuple[str, str], str] = {}
+# Cases whose outcomes are to differ, and why.
+DIFFERENT = {
+    "blanks": "blanks around a value are no part of it (RFC 9110 section 5.5), and a fold is one (RFC 9112 section 5.2)",
+}
+
+# urllib3 has a parser of its own for chunks, on the file below http.client's response. Ours has no such file, and takes
+# the chunks off itself: the exceptions are urllib3's as before, but for the one that they say is their cause.
+ALMOST = {
+    ("urllib3", "bad_chunks"),
+    ("urllib3", "short_chunks"),
+    ("requests", "bad_chunks"),
+    ("requests", "short_chunks"),
+}
 
 # Where http.client's own classes meet a race, which they may lose: ours must have both answers.
 RACES = {"closed_meanwhile"}
@@ -80,8 +91,12 @@ def unasked_continue(conn: Conn, request: Request) -> None:
 
 
 def fields(conn: Conn, request: Request) -> None:
-    odd = [("X-Twice", "one"), ("X-Twice", "two"), ("X-EMPTY", ""), ("x-latin", "caf\xe9"), ("X-Spaces", "  a  b  ")]
-    conn.respond(headers=[*odd, ("X-Folded", "first\r\n second"), ("X-Colon", "a:b")], status="299 So To Speak")
+    odd = [("X-Twice", "one"), ("X-Twice", "two"), ("X-EMPTY", ""), ("x-latin", "caf\xe9"), ("X-Colon", "a:b")]
+    conn.respond(headers=odd, status="299 So To Speak")
+
+
+def blanks(conn: Conn, request: Request) -> None:
+    conn.respond(headers=[("X-Spaces", "  a  b  "), ("X-Folded", "first\r\n second")])
 
 
 def until_close(conn: Conn, request: Request) -> object:
@@ -206,6 +221,7 @@ FACES: dict[str, Face] = {
     "/digest": digest,
     "/unasked-continue": unasked_continue,
     "/fields": fields,
+    "/blanks": blanks,
     "/until-close": until_close,
     "/broken": broken,
     "/redirect": redirect,
@@ -363,8 +379,10 @@ def test_the_outcome_is_that_of_http_client(outcomes: Outcomes, library: str, ca
     unpatched = of(outcomes, library, "unpatched")[case]
     for mode in MODES[1:]:
         ours = of(outcomes, library, mode)[case]
-        if (library, case) in DIFFERENT:
+        if case in DIFFERENT:
             assert ours != unpatched, "differs no more"
+        elif (library, case) in ALMOST:
+            assert ours["raised"][:2] == unpatched["raised"][:2]
         else:
             assert agree(case, ours, unpatched), f"{mode}: {ours}\nunpatched: {unpatched}"
 

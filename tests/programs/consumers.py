@@ -232,9 +232,14 @@ def unasked_continue(make: Make, places: dict[str, str]) -> Outcome:
 
 
 def fields(make: Make, places: dict[str, str]) -> Outcome:
-    """Repeated names, odd values, folded lines."""
+    """Repeated names, odd values."""
     answer = make().send("GET", places["peer"] + "/fields")
     return {**answer.outcome(), "fields": answer.fields}
+
+
+def blanks(make: Make, places: dict[str, str]) -> Outcome:
+    """Blanks before and after a value, and in the middle of one a line that is folded."""
+    return {"fields": make().send("GET", places["peer"] + "/blanks").fields}
 
 
 def compressed(make: Make, places: dict[str, str]) -> Outcome:
@@ -427,6 +432,7 @@ CASES: dict[str, Case] = {
         expect_continue,
         unasked_continue,
         fields,
+        blanks,
         compressed,
         chunked,
         until_close,
