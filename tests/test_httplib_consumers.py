@@ -40,7 +40,7 @@ NO_PROXIES |= {name.upper(): "" for name in NO_PROXIES}
 
 # Cases whose outcomes are to differ, and why.
 DIFFERENT = {
-    "blanks": "blanks around a value are no part of it (RFC 9110 section 5.5), and a fold is one (RFC 9112 section 5.2)",
+    "blanks": "blanks around a value are no part of it (RFC 9110 section 5.5), a fold is one (RFC 9112 section 5.2)",
 }
 
 # urllib3 has a parser of its own for chunks, on the file below http.client's response. Ours has no such file, and takes
