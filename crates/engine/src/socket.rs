@@ -261,6 +261,17 @@ impl Descriptor {
     pub fn number(&self) -> Option<RawFd> {
         self.0.upgrade()?.socket.borrow().as_ref().map(AsRawFd::as_raw_fd)
     }
+
+    /// Ends the connection for whoever waits on it: what he reads is at its end, and nothing more can be written.
+    pub fn shut_down(&self) {
+        let source = self.0.upgrade();
+        if let Some(socket) = source.as_ref().and_then(|source| source.socket.try_borrow().ok())
+            && let Some(socket) = socket.as_ref()
+        {
+            // It may have ended by itself.
+            let _ = SockRef::from(socket).shutdown(std::net::Shutdown::Both);
+        }
+    }
 }
 
 impl Drop for Socket {

@@ -5,6 +5,7 @@ mod support;
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -15,12 +16,15 @@ use std::time::Duration;
 
 use engine::proxy::{Protocol, Proxy};
 use engine::tls::{Options, SetupError, TlsClient, Verify, Versions};
-use engine::{Client, Config, Error, Kind, Phase, Reactor};
+use engine::{Client, Config, Conversation, Error, Kind, Phase, Reactor, SystemResolver, Turn};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use support::*;
+use tokio::io::ReadBuf;
+use wire::Limits;
+use wire::framing::Asked;
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -467,6 +471,50 @@ fn a_peer_that_speaks_no_tls_or_nothing_at_all() {
         || matches!(error.kind(), Kind::Io(error) if error.kind() == ErrorKind::ConnectionReset);
     assert!(is_end && error.phase() == Phase::Tls, "{error}");
     server.finish();
+}
+
+#[test]
+fn a_conversation_turns_private_when_its_owner_says_so() {
+    let config = certified("a.test", |_| ());
+    let trusted = TlsClient::new("a.test", &trusting()).expect("good options");
+    let unknown = TlsClient::new("b.test", &trusting()).expect("good options");
+    for (tls, is_good) in [(trusted, true), (unknown, false)] {
+        let config = config.clone();
+        let server = Server::raw([Box::new(move |mut socket: TcpStream| {
+            assert!(heard(&mut socket), "CONNECT");
+            socket.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").expect("a client that listens");
+            let mut stream = StreamOwned::new(ServerConnection::new(config).expect("a session"), socket);
+            while heard(&mut stream) {
+                stream.write_all(OK).expect("a client that listens");
+            }
+        }) as Box<dyn FnOnce(TcpStream) + Send>]);
+        let reactor = Reactor::new().expect("a reactor");
+        let config = Config::new("127.0.0.1", server.address.port());
+        let (limits, patient) = (Limits::default(), Some(BOUND));
+        run(&reactor, async {
+            let mut conversation = Conversation::open(&reactor, &config, &SystemResolver).await.expect("a connection");
+            conversation.send(b"CONNECT a.test:443 HTTP/1.1\r\n\r\n", patient).await.expect("a proxy that listens");
+            let mut room = [MaybeUninit::uninit(); 100];
+            let mut room = ReadBuf::uninit(&mut room);
+            while !room.filled().ends_with(b"\r\n\r\n") {
+                conversation.receive(&mut room, patient).await.expect("an answer");
+            }
+            let secured = conversation.secure(&tls, patient).await;
+            assert_eq!(secured.is_ok(), is_good, "{secured:?}");
+            if let Err(error) = secured {
+                assert_eq!((error.phase(), conversation.turn()), (Phase::Tls, Turn::Nobody));
+                return;
+            }
+            assert!(conversation.facts().is_some_and(|facts| facts.verified == Verify::Full));
+            for _ in 0..2 {
+                conversation.send(b"GET / HTTP/1.1\r\n\r\n", patient).await.expect("a host that listens");
+                let answer = conversation.answer(Asked::Other, &limits, patient).await.expect("an answer");
+                assert!(answer.tls.is_some() && answer.body.is_complete());
+                assert!(conversation.descriptor().is_some_and(|descriptor| descriptor.number().is_some()));
+            }
+        });
+        server.finish();
+    }
 }
 
 #[test]

@@ -234,10 +234,13 @@ impl PyConnection {
         Ok(())
     }
 
-    /// Closes the connection; a response that is being read from it keeps it until it has been read. More than once
-    /// does no harm.
+    /// Closes the connection; a response that is being read from it keeps it until it has been read, and a greenlet
+    /// that waits in it finds it at its end. More than once does no harm.
     fn close(&self, py: Python<'_>) {
         let before = self.state.get(py).take();
+        if let (State::InUse, Some(descriptor)) = (&before, self.descriptor.get(py).borrow().as_ref()) {
+            descriptor.shut_down();
+        }
         drop(before);
     }
 }
