@@ -18,6 +18,7 @@ def test_the_code_of_the_readme_works() -> None:
     assert len(blocks) >= 8
     with running() as url:
         program = "\n".join(blocks).replace("http://127.0.0.1:8080", url)
+        program = program.replace('"127.0.0.1", 8080', f'"127.0.0.1", {url.rpartition(":")[2]}')
         done = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
         )
