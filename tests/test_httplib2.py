@@ -21,7 +21,7 @@ from gevent.event import Event
 
 from tests.certificates import Certificates
 from tests.conftest import Nginx, TlsNginx, missing
-from tests.hubtools import attempt, turn, until
+from tests.hubtools import attempt, run, turn, until
 from tests.peer import Conn, Peer, Request, Script, serve_ok
 from tests.proxies import free_port, tinyproxy, tunnelling
 from tests.support import OK, saying
@@ -559,7 +559,7 @@ def test_http_through_a_proxy_with_a_password() -> None:
         with closing(Http(proxy_info=lambda scheme: info if scheme == "http" else None)) as http:
             assert http.request(f"{peer.url}/through")[1] == b"/through"
         asked: Request = proxy.requests[0]
-        assert asked.line == f"CONNECT 127.0.0.1:{peer.port} HTTP/1.1" or asked.line.endswith("HTTP/1.0")
+        assert asked.line.startswith(f"CONNECT 127.0.0.1:{peer.port} HTTP/1.")
         assert asked.get("proxy-authorization") == "Basic " + base64.b64encode(b"user:pass").decode()
         assert asked.get("x-tunnel") == "1"
         assert peer.requests[0].get("host") == f"127.0.0.1:{peer.port}"
@@ -580,6 +580,12 @@ def test_socks_needs_pysocks(scheme: str) -> None:
     info = real.ProxyInfo(2, "127.0.0.1", free_port())
     with pytest.raises(real.ProxiesUnavailableError, match="PySocks"):
         Http(proxy_info=info).request(f"{scheme}://127.0.0.1:{free_port()}/")
+
+
+def test_after_a_patch() -> None:
+    with Peer(serve_ok) as peer:
+        assert run("consumers.shared_after_patch", peer.url).clean() == "200\n200\n"
+        assert len(peer.conns) == 1
 
 
 def test_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -666,3 +666,16 @@ def run(name: str, mode: str, given: str) -> None:
     if mode != "unpatched" and cases is not RPC:
         found["turns of others"] = {"turns": turns_of_others(make, places)}
     json.dump(found, sys.stdout)
+
+
+def shared_after_patch(url: str) -> None:
+    """geventhttpclient.httplib2 where httplib2's own classes are made of ours, too."""
+    from geventhttpclient import httplib
+
+    httplib.patch()
+    from geventhttpclient import httplib2
+
+    http = httplib2.Http()
+    for _ in range(2):
+        print(http.request(url)[0].status)
+    http.close()
