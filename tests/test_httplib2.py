@@ -23,7 +23,7 @@ from tests.certificates import Certificates
 from tests.conftest import Nginx, TlsNginx, missing
 from tests.hubtools import attempt, run, turn, until
 from tests.peer import Conn, Peer, Request, Script, serve_ok
-from tests.proxies import free_port, tinyproxy, tunnelling
+from tests.proxies import free_port, microsocks, tinyproxy, tunnelling
 from tests.support import OK, saying
 
 if importlib.util.find_spec("httplib2") is None:
@@ -573,13 +573,21 @@ def test_a_host_that_the_proxy_is_not_for() -> None:
         assert http.request(f"{peer.url}/direct")[1] == b"/direct"
 
 
-@pytest.mark.skipif(importlib.util.find_spec("socks") is not None, reason="PySocks is installed")
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_socks_needs_pysocks(scheme: str) -> None:
+def test_socks_needs_pysocks(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """httplib2 by itself goes to an https server directly, then."""
+    monkeypatch.setattr(real, "socks", None)
     info = real.ProxyInfo(2, "127.0.0.1", free_port())
     with pytest.raises(real.ProxiesUnavailableError, match="PySocks"):
         Http(proxy_info=info).request(f"{scheme}://127.0.0.1:{free_port()}/")
+
+
+def test_socks(tmp_path: Path) -> None:
+    if importlib.util.find_spec("socks") is None:
+        missing("PySocks")
+    with closing(microsocks(tmp_path)) as proxy, Peer(serve_ok) as peer:
+        assert run("consumers.by_socks", peer.url, proxy.port).clean() == "200\n200\n"
+        assert len(peer.conns) == 1
 
 
 def test_after_a_patch() -> None:

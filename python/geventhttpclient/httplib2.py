@@ -164,7 +164,7 @@ class _Proxied:
     proxy_info: Any
     set_tunnel: Callable[..., None]
     # httplib2's way to connect: by PySocks, and, without monkey patching, not cooperatively.
-    _connect_by_socks: Callable[[Any], None]
+    _connect_by_socks: Callable[[], None]
 
     def _begin(self, kind: Any, host: str, port: int | None, proxy_info: Any, **options: Any) -> None:
         """Has `kind.__init__` done with what `proxy_info` makes of the arguments."""
@@ -189,7 +189,7 @@ class _Proxied:
                 "a SOCKS proxy is asked for, and the package PySocks is not installed"
             )
         else:
-            self._connect_by_socks(self)
+            self._connect_by_socks()
 
 
 # httplib2 gives the options of TLS only to subclasses of its own class. That comes first among the bases because it is

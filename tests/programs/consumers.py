@@ -679,3 +679,16 @@ def shared_after_patch(url: str) -> None:
     for _ in range(2):
         print(http.request(url)[0].status)
     http.close()
+
+
+def by_socks(url: str, port: str) -> None:
+    """geventhttpclient.httplib2 by way of a SOCKS 5 proxy, which is PySocks' to speak to."""
+    from gevent import monkey
+
+    monkey.patch_all()
+    from geventhttpclient import httplib2
+
+    http = httplib2.Http(proxy_info=httplib2.ProxyInfo(httplib2.socks.PROXY_TYPE_SOCKS5, "127.0.0.1", int(port)))
+    for _ in range(2):
+        print(http.request(url)[0].status)
+    http.close()
