@@ -29,7 +29,7 @@ test: build ## all the tests, those in Rust and those in Python (ARGS="-k name" 
 	cargo test --locked -p geventhttpclient-wire -p geventhttpclient-engine
 	$(BIN)/python -m pytest $(ARGS)
 
-dependents: build ## install locust and tritonclient, whose tests are skipped without
+dependents: build ## install locust, tritonclient and botocore, whose tests are skipped without
 	$(ENVIRONMENT) $(BIN)/python -m pip install --quiet --requirement tests/dependents.txt
 
 lint: build ## rustfmt, clippy, ruff, mypy, and the stub against the binary: warnings are errors

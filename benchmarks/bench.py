@@ -31,6 +31,7 @@ from measure import PAGE_BYTES
 from nginx import Server, nginx, nginx_version
 from peers import PEERS
 from report import (
+    AS_IT_IS,
     FLOOR,
     OURS,
     REFERENCE,
@@ -44,9 +45,11 @@ from report import (
     markdown,
     memory_of,
     peak_growth,
+    rate_of_library,
     rate_of_reference,
     time_of,
 )
+from riders import ALONE, RIDERS
 from worker import CLIENTS, allow_many_files
 
 import geventhttpclient
@@ -58,6 +61,7 @@ WRK_SCRIPT = HERE / "wrk.lua"
 RESULTS = HERE / "results"
 LOCUSTFILE = HERE / "locustfile.py"
 PEERS_WORKER = HERE / "peers.py"
+RIDERS_WORKER = HERE / "riders.py"
 ENVIRONMENTS = HERE.parent / ".bench"
 REFERENCE_VERSION = "2.6.1"
 LOCUST_VERSION = "2.47.0"
@@ -98,6 +102,26 @@ ROWS = [
         "get",
         peers=True,
         targets=(first_on_rate(), first_on_cpu()),
+    ),
+    Row(
+        "httplib2",
+        "`get` by httplib2 with our classes in http.client's place; `shared` is one geventhttpclient.httplib2.Http",
+        rider="httplib2",
+        floor=ALONE,
+        targets=(rate_of_library(2), rate_of_reference(4)),
+    ),
+    Row(
+        "requests",
+        "`get` by requests with geventhttpclient.requests_adapter",
+        rider="requests",
+        floor=ALONE,
+        targets=(rate_of_library(3),),
+    ),
+    Row(
+        "urllib3",
+        "`get` by the PoolManager of geventhttpclient.urllib3_adapter",
+        rider="urllib3",
+        targets=(rate_of_library(3),),
     ),
     Row(
         "post",
@@ -257,6 +281,15 @@ def run_peer(interpreter: str, peer: str, row: Row, server: Server, seconds: flo
     return Sample(**json.loads(finish(command)))
 
 
+def run_rider(
+    interpreter: str, search: str, version: str, way: str, row: Row, server: Server, seconds: float
+) -> Sample:
+    """`search` and `version` as for `run_locust`; without a version, no geventhttpclient takes part."""
+    command = [interpreter, str(RIDERS_WORKER), row.rider, way, base_of(row, server), str(seconds), str(row.greenlets)]
+    command += [version] if version else []
+    return Sample(**json.loads(finish(command, env={**os.environ, "PYTHONPATH": search})))
+
+
 def run_locust(interpreter: str, search: str, version: str, row: Row, server: Server, seconds: float) -> Sample:
     """Whole seconds, as it wants them. `search` is where Python looks for packages first; `version` of geventhttpclient
     is what it must find."""
@@ -317,14 +350,48 @@ class Clients:
             raise SystemExit(f"Nothing can be compared without the reference: {e}") from e
 
     @cached_property
-    def locust(self) -> str:
-        """Has the reference as well; ours goes before it where it is found first, with nothing else beside it."""
+    def ours(self) -> str:
+        """A directory in which Python finds our package, and nothing else beside it."""
         package = Path(geventhttpclient.__file__).parent
         (self.shadow / package.name).symlink_to(package, target_is_directory=True)
+        return str(self.shadow)
+
+    @cached_property
+    def locust(self) -> str:
+        """Has the reference as well; ours goes before it where it is found first."""
         wanted = {"locust": LOCUST_VERSION, "geventhttpclient": REFERENCE_VERSION, **same_greenlets()}
         interpreter = environment("locust", wanted)
         self.found["locust"] = LOCUST_VERSION
         return interpreter
+
+    @cached_property
+    def riders(self) -> str:
+        """Has the reference as well, as that of locust."""
+        packages = dict.fromkeys(RIDERS, "")
+        interpreter = environment("riders", packages | {"geventhttpclient": REFERENCE_VERSION} | same_greenlets())
+        self.found["riders"] = ", ".join(f"{name} {versions_of(interpreter, name)[name]}" for name in packages)
+        return interpreter
+
+    def of_rider(self, row: Row, server: Server, seconds: float) -> dict[str, Callable[[], Sample | None]]:
+        """Ours comes by the first way that needs it, and by others under their own names."""
+        try:
+            interpreter = self.riders
+        except NotInstalled as e:
+            self.leave_out("riders", e)
+            return {}
+        runs: dict[str, Callable[[], Sample | None]] = {}
+        for way in RIDERS[row.rider]:
+            if way in (AS_IT_IS, ALONE):
+                found, version = "", ""
+                name = FLOOR if way == ALONE else AS_IT_IS
+            else:
+                found, version = self.ours, geventhttpclient.__version__
+                name = f"ours, {way}" if OURS in runs else OURS
+            runs[name] = partial(run_rider, interpreter, found, version, way, row, server, seconds)
+            if way == "patched":
+                version = REFERENCE_VERSION
+                runs[REFERENCE] = partial(run_rider, interpreter, "", version, way, row, server, seconds)
+        return runs
 
     @cached_property
     def peers(self) -> dict[str, str]:
@@ -352,11 +419,13 @@ class Clients:
             except NotInstalled as e:
                 self.leave_out("locust", e)
                 return {}
-            ours = (str(self.shadow), geventhttpclient.__version__)
+            ours = (self.ours, geventhttpclient.__version__)
             return {
                 OURS: partial(run_locust, interpreter, *ours, row, server, seconds),
                 REFERENCE: partial(run_locust, interpreter, "", REFERENCE_VERSION, row, server, seconds),
             }
+        if row.rider:
+            return self.of_rider(row, server, seconds)
         runs: dict[str, Callable[[], Sample | None]] = {
             OURS: partial(run_worker, sys.executable, row.workload, row, server, seconds),
             REFERENCE: partial(run_worker, self.reference, row.workload, row, server, seconds),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
 
-OURS, REFERENCE, FLOOR = "ours", "reference", "floor"
+OURS, REFERENCE, FLOOR, AS_IT_IS = "ours", "reference", "floor", "as it is"
 MIB = 1024 * 1024
 KB = 1000
 
@@ -99,6 +99,16 @@ def rate_of_reference(bound: float) -> Target:
     return Target("rate", bound, lambda r, row: ratio(r.rate(row, OURS), r.rate(row, REFERENCE)), at_least=True)
 
 
+def rate_of_library(bound: float) -> Target:
+    """Beside the library that rides on ours, as it is without it."""
+    return Target(
+        "rate, beside the library as it is",
+        bound,
+        lambda r, row: ratio(r.rate(row, OURS), r.rate(row, AS_IT_IS)),
+        at_least=True,
+    )
+
+
 def cpu_of_floor(bound: float) -> Target:
     return Target("CPU of the floor's", bound, lambda r, row: ratio(r.cpu(row, OURS), r.cpu(row, FLOOR)))
 
@@ -155,11 +165,16 @@ class Row:
     grows: bool = False  # with every unit: how far is told
     locust: bool = False  # run by locust with our locustfile, and no workload of worker.py
     peers: bool = False  # other people's clients take part
+    rider: str = ""  # a library of riders.py, and no workload of worker.py
     targets: tuple[Target, ...] = ()
 
 
 def figure(value: float | None, digits: int = 0) -> str:
     return "" if value is None else f"{value:,.{digits}f}"
+
+
+def times(value: float | None) -> str:
+    return "" if value is None else f"{value:,.2f}x"
 
 
 def table(header: list[str], lines: list[list[str]], *, left: int = 1) -> str:
@@ -191,10 +206,10 @@ def rates_table(rows: list[Row], results: Results) -> str:
                 row.unit,
                 figure(ours),
                 figure(reference),
-                figure(ratio(ours, reference), 2) + "x",
+                times(ratio(ours, reference)),
                 figure(ours_cpu, digits),
                 figure(reference_cpu, digits),
-                figure(ratio(reference_cpu, ours_cpu), 2) + "x",
+                times(ratio(reference_cpu, ours_cpu)),
                 figure(results.rate(row.key, FLOOR)),
                 figure(results.cpu(row.key, FLOOR), digits),
                 "" if busy is None else f"{busy:.0%}",
@@ -208,7 +223,7 @@ def targets_table(rows: list[Row], results: Results) -> str:
     for row in rows:
         ceiling = ratio(results.rate(row.key, FLOOR), results.rate(row.key, REFERENCE))
         for target in row.targets:
-            beside = f"{ceiling:.2f}x" if target.at_least and ceiling is not None else ""
+            beside = times(ceiling) if target.at_least else ""
             lines.append([f"`{row.key}`", str(target), target.verdict(results, row.key), beside])
     return table(["workload", "target", "reached", "floor's rate to the reference's"], lines, left=4) if lines else ""
 
@@ -216,14 +231,14 @@ def targets_table(rows: list[Row], results: Results) -> str:
 def peers_table(rows: list[Row], results: Results) -> str:
     lines = []
     for row in rows:
-        if not row.peers:
+        if not (row.peers or row.rider):
             continue
         ours_rate, ours_cpu = results.rate(row.key, OURS), results.cpu(row.key, OURS)
         clients = sorted([OURS, *results.others(row.key)], key=lambda client: -(results.rate(row.key, client) or 0))
         for client in clients:
             rate, cpu = results.rate(row.key, client), results.cpu(row.key, client)
-            times = [figure(ratio(ours_rate, rate), 2) + "x", figure(cpu, 1), figure(ratio(cpu, ours_cpu), 2) + "x"]
-            lines.append([f"`{row.key}` {client}", figure(rate), *times])
+            beside = [times(ratio(ours_rate, rate)), figure(cpu, 1), times(ratio(cpu, ours_cpu))]
+            lines.append([f"`{row.key}` {client}", figure(rate), *beside])
     return table(["workload and client", "per second", "ours to it", "us", "its CPU to ours"], lines) if lines else ""
 
 
@@ -258,6 +273,10 @@ says less about the clients than `CPU`.
 The floor is what the same work costs without a client library: wrk for requests, and for downloads a blocking socket
 that reads 256 KiB at a time, with Python's ssl where it is TLS. No client can be faster than the server: the last
 column of the targets is as near to its limit as the floor came.
+
+Where a library rides on ours, "as it is" is the same without, on monkey-patched gevent; the reference is the library
+with the reference's patch() before it; and the floor is the library over connections that do nothing: what it costs by
+itself, whatever is below it.
 
 Requests of locust are those of its own statistics, per second from their start to the last, and CPU is that of its
 process while the users were at work. A client that works in threads of its own has all of their CPU counted.

@@ -8,6 +8,7 @@ import ssl
 import sys
 import warnings
 from collections.abc import Callable
+from functools import wraps
 
 # As they are before patch() puts others in their place.
 from http.client import HTTPConnection as _HTTPConnection
@@ -77,6 +78,23 @@ _DEFAULT_TIMEOUT: object = socket._GLOBAL_DEFAULT_TIMEOUT  # type: ignore[attr-d
 _SMALL_BODY = 64 * 1024
 
 
+def _reading_by_lines(tunnel: Callable[[Any], None]) -> Callable[[Any], None]:
+    """A proxy's answer is read line by line, no further than it goes, from the file of http.client's own class."""
+
+    @wraps(tunnel)
+    def tunnel_by_lines(connection: HTTPConnection) -> None:
+        own = connection.__dict__.get("response_class")
+        connection.response_class = _HTTPResponse
+        try:
+            tunnel(connection)
+        finally:
+            del connection.response_class
+            if own is not None:
+                connection.response_class = own
+
+    return tunnel_by_lines
+
+
 class HTTPConnection(_HTTPConnection):
     """http.client.HTTPConnection, whose documentation this class is true to, with the engine's connection below.
 
@@ -113,17 +131,14 @@ class HTTPConnection(_HTTPConnection):
         way = _Way(self, tls)
         self.sock = kind.connected(way, way.network_timeout)
 
-    def _tunnel(self) -> None:
-        """Asks the proxy for a connection to the host of `set_tunnel()`."""
-        own = self.__dict__.get("response_class")
-        # Its answer is read line by line, and no further than it goes, from a file: by http.client's own class.
-        self.response_class = _HTTPResponse
-        try:
-            _HTTPConnection._tunnel(self)  # type: ignore[attr-defined]
-        finally:
-            del self.response_class
-            if own is not None:
-                self.response_class = own
+    # Asks the proxy for a connection to the host of `set_tunnel()`.
+    _tunnel = _reading_by_lines(_HTTPConnection._tunnel)  # type: ignore[attr-defined]
+
+    def __init_subclass__(cls, **kw: Any) -> None:
+        super().__init_subclass__(**kw)
+        # urllib3 has its own for old versions of Python.
+        if "_tunnel" in cls.__dict__:
+            cls._tunnel = _reading_by_lines(cls._tunnel)
 
     def request(
         self,

@@ -74,8 +74,8 @@ class HTTPResponse(http.client.HTTPResponse):
             return
         version, status, reason = self._read_status()
         if self._message is None:
-            # A subclass has read the first line by itself.
-            self._read_headers(f"{version} {status} {reason}\r\n".encode("latin-1"))
+            # A subclass has read the first line by itself, perhaps with the end of it.
+            self._read_headers(f"{version} {status} {reason.strip()}\r\n".encode("latin-1"))
         if self.debuglevel > 0:
             print("reply:", repr(f"{version} {status} {reason}\r\n"))
             for name, value in self.headers.items():
