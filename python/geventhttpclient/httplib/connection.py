@@ -179,7 +179,9 @@ class HTTPConnection(_HTTPConnection):
         kind = type(self)
         if (body is not None and type(body) is not bytes) or type(self._buffer) is not list:
             return None
-        if self.debuglevel > 0 or self._tunnel_host or ":" in self.host or not _writes_by_itself(kind):
+        if self.debuglevel > 0 or self._tunnel_host or not (_writes_by_itself(kind) and _STEPS.isdisjoint(vars(self))):
+            return None
+        if ":" in self.host or not self.host.isascii():
             return None
         host = self.host if self.port == self.default_port else f"{self.host}:{self.port}"
         return _core.usual_head(method, url, host, headers, None if body is None else len(body))
@@ -198,21 +200,26 @@ class HTTPConnection(_HTTPConnection):
             self.close()
 
 
-# What stands between `request()` and the socket, as it is unless a subclass or a tracer has put something else there.
-_steps = attrgetter(
-    "putrequest",
-    "putheader",
-    "endheaders",
-    "send",
-    "_send_request",
-    "_send_output",
-    "_output",
-    "_encode_request",
-    "_validate_method",
-    "_validate_path",
-    "_get_content_length",
-    "_http_vsn_str",
+# What stands between `request()` and the socket, as it is unless a subclass or a tracer has put something else there, in
+# the class or in one connection.
+_STEPS = frozenset(
+    {
+        "putrequest",
+        "putheader",
+        "endheaders",
+        "send",
+        "_send_request",
+        "_send_output",
+        "_output",
+        "_encode_request",
+        "_validate_method",
+        "_validate_path",
+        "_get_content_length",
+        "_http_vsn",
+        "_http_vsn_str",
+    }
 )
+_steps = attrgetter(*_STEPS)
 _USUAL_STEPS = _steps(HTTPConnection)
 
 
