@@ -61,7 +61,7 @@ CHUNKED = {
     "binary file": (lambda: io.BytesIO(b"x" * 9000), b"2000\r\n%s\r\n328\r\n%s\r\n0\r\n\r\n"),
     "text file": (lambda: io.StringIO("caf\xe9"), b"4\r\ncaf\xe9\r\n0\r\n\r\n"),
     "empty file": (lambda: io.BytesIO(), b"0\r\n\r\n"),
-    "empty list": (lambda: [], b"0\r\n\r\n"),
+    "empty list": (list, b"0\r\n\r\n"),
 }
 
 

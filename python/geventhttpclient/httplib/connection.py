@@ -194,14 +194,17 @@ class HTTPConnection(_HTTPConnection):
     def _look_at_connection(self) -> None:
         """Lets go of a connection that nothing can be sent on any more; the next piece to send opens another."""
         sock = self.sock
-        if not isinstance(sock, Socket) or not self.auto_open or self.__state != _IDLE:
+        if not isinstance(sock, Socket) or self.__state != _IDLE:
             return
-        if (self.__response is None or self.__response.isclosed()) and sock._turn() == "nobody's":
+        turn = sock._turn()
+        if turn == "theirs":
+            raise http.client.CannotSendRequest("the response before has not been read")
+        if turn == "nobody's" and self.auto_open and (self.__response is None or self.__response.isclosed()):
             self.close()
 
 
-# What stands between `request()` and the socket, as it is unless a subclass or a tracer has put something else there, in
-# the class or in one connection.
+# What stands between `request()` and the socket, unless a subclass or a tracer has put something else there, in the
+# class or in one connection.
 _STEPS = frozenset(
     {
         "putrequest",
