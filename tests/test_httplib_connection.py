@@ -141,6 +141,19 @@ def test_no_next_request_while_a_response_is_unread(lib: Any) -> None:
         assert len(peer.conns) == 1
 
 
+def test_no_request_goes_out_behind_a_response_that_is_still_coming() -> None:
+    with Peer(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort")) as peer:
+        connection = OURS.HTTPConnection(peer.host, peer.port)
+        connection.request("GET", "/1")
+        response = connection.getresponse()
+        for again in (lambda: connection.request("GET", "/2"), lambda: connection.putrequest("GET", "/2")):
+            with pytest.raises(http.client.CannotSendRequest):
+                again()
+        assert response.read(5) == b"short"
+        connection.close()
+        assert len(peer.requests) == 1
+
+
 @both
 def test_closing_a_response_unread_does_not_hinder_the_next_request(lib: Any) -> None:
     body = b"x" * 1_000_000

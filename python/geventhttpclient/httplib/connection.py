@@ -200,7 +200,7 @@ class HTTPConnection(_HTTPConnection):
         turn = sock._turn()
         if turn == "theirs":
             raise http.client.CannotSendRequest("the response before has not been read")
-        if turn == "nobody's" and self.auto_open and (self.__response is None or self.__response.isclosed()):
+        if turn == "nobody's" and (self.__response is None or self.__response.isclosed()):
             self.close()
 
 
