@@ -7,11 +7,14 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import wraps
 
 # As they are before patch() puts others in their place.
 from http.client import HTTPConnection as _HTTPConnection
 from http.client import HTTPResponse as _HTTPResponse
 from http.client import HTTPSConnection as _HTTPSConnection
+from types import FunctionType
+from typing import Any
 
 from geventhttpclient.httplib.connection import HTTPConnection, HTTPSConnection
 from geventhttpclient.httplib.response import HTTPResponse
@@ -34,6 +37,7 @@ def patch() -> None:
         return
     for name, (_, ours) in _CLASSES.items():
         setattr(http.client, name, ours)
+    _let_old_ones_go_on()
     if late := _holders():
         names = ", ".join(late)
         warnings.warn(
@@ -61,6 +65,18 @@ def patched() -> Iterator[None]:
     finally:
         for name, found in before.items():
             setattr(http.client, name, found)
+
+
+def _let_old_ones_go_on() -> None:
+    """HTTPSConnection.__init__ of http.client looks its own class up by a name that is another's now, so that whoever
+    holds that class could make none any more. Here it gets names of its own, for good."""
+    found: Any = _HTTPSConnection.__init__
+    if not isinstance(found, FunctionType) or found.__globals__ is not vars(http.client):
+        return
+    names = {**found.__globals__, "HTTPSConnection": _HTTPSConnection}
+    lasting = FunctionType(found.__code__, names, found.__name__, found.__defaults__, found.__closure__)
+    lasting.__kwdefaults__ = found.__kwdefaults__
+    _HTTPSConnection.__init__ = wraps(found)(lasting)  # type: ignore[method-assign]
 
 
 def _holders() -> list[str]:
