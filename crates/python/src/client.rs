@@ -1,6 +1,8 @@
 //! A request from Python: checked, encoded, and run as the calling greenlet.
 
 use std::borrow::Cow;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -115,33 +117,15 @@ impl Pool {
         timeouts: Option<Seconds>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        let pool = slf.get();
-        pool.check_open()?;
-        let config = pool.config()?;
-        let (method, target) = (text_of("method", method)?, text_of("request_uri", target)?);
-        let target = characters("request_uri", target)?;
-        let body = Body::new(body)?;
-        let name = in_upper_case(characters("method", method)?);
-        let name = name.as_ref();
-        let origin = origin(host_field, bases, version, proxy.as_ref())?;
-        let Head { text, outgoing, closes, expects_continue } =
-            encode(&origin, name, target, default_headers, headers, body.extent())?;
-        let (body, file) = body.framed(outgoing);
-        let asked = Asked::by(name.as_bytes());
-        let idempotent = wire::request::is_idempotent(name.as_bytes());
-        let timeouts = timeouts.map(of_seconds).transpose()?.map(Box::new);
-        let request = Request { timeouts, head: text, body, asked, idempotent, expects_continue, closes };
-
-        let runtime = Runtime::current(py)?;
-        let client = runtime.client(pool.id, |reactor| Client::new(reactor, config.of_thread(py), config.size));
-        let resolver = PoolResolver(slf.clone().into_any().unbind());
-        let response =
-            block_on(py, &runtime, client.send(request, &resolver))?.map_err(|error| to_python(py, error))?;
+        let origin = (host_field, bases, version, proxy);
+        let Prepared { runtime, exchange, method, file } =
+            prepare(slf, method, target, body, headers, default_headers, origin, timeouts)?;
+        let response = block_on(py, &runtime, exchange)?.map_err(|error| to_python(py, error))?;
         if let Some((file, end)) = file {
             // As if it had been read.
             file.call_method1(py, intern!(py, "seek"), (end,))?;
         }
-        Message::create(response_class, runtime, response, method, Some(slf.as_any()), shape)
+        Message::create(response_class, runtime, response, &method, Some(slf.as_any()), shape)
     }
 }
 
@@ -150,6 +134,58 @@ impl Drop for Pool {
         // Not at the interpreter's end, when nobody can be told any more and the process closes all there is.
         Python::try_attach(|py| close_everywhere(py, self.id));
     }
+}
+
+/// A request that is ready to be run.
+struct Prepared<'py> {
+    runtime: Rc<Runtime>,
+    exchange: Pin<Box<dyn Future<Output = engine::Result<engine::Response>>>>,
+    method: Bound<'py, PyString>,
+    /// To be moved there when all was sent.
+    file: Option<(Py<PyAny>, u64)>,
+}
+
+/// What the head says of its origin: the value of Host, the bases of absolute targets, the version, the proxy.
+type OriginArguments<'a, 'py> =
+    (Option<&'a Bound<'py, PyString>>, &'a Bound<'py, PyList>, &'a Bound<'py, PyString>, Option<Proxy<'py>>);
+
+/// Checks and encodes. All that this needs of the stack is gone while the request waits: with ten thousand of them
+/// each kilobyte of it counts, and it is copied at each switch.
+#[inline(never)]
+#[expect(clippy::too_many_arguments, reason = "those of _exchange")]
+fn prepare<'py>(
+    slf: &Bound<'py, Pool>,
+    method: &Bound<'py, PyAny>,
+    target: &Bound<'py, PyAny>,
+    body: Option<&Bound<'py, PyAny>>,
+    headers: Option<&Bound<'py, PyAny>>,
+    default_headers: &Bound<'py, PyAny>,
+    (host_field, bases, version, proxy): OriginArguments<'_, 'py>,
+    timeouts: Option<Seconds>,
+) -> PyResult<Prepared<'py>> {
+    let py = slf.py();
+    let pool = slf.get();
+    pool.check_open()?;
+    let config = pool.config()?;
+    let (method, target) = (text_of("method", method)?, text_of("request_uri", target)?);
+    let target = characters("request_uri", target)?;
+    let body = Body::new(body)?;
+    let name = in_upper_case(characters("method", method)?);
+    let name = name.as_ref();
+    let origin = origin(host_field, bases, version, proxy.as_ref())?;
+    let Head { text, outgoing, closes, expects_continue } =
+        encode(&origin, name, target, default_headers, headers, body.extent())?;
+    let (body, file) = body.framed(outgoing);
+    let asked = Asked::by(name.as_bytes());
+    let idempotent = wire::request::is_idempotent(name.as_bytes());
+    let timeouts = timeouts.map(of_seconds).transpose()?.map(Box::new);
+    let request = Request { timeouts, head: text, body, asked, idempotent, expects_continue, closes };
+
+    let runtime = Runtime::current(py)?;
+    let client = runtime.client(pool.id, |reactor| Client::new(reactor, config.of_thread(py), config.size));
+    let resolver = PoolResolver(slf.clone().into_any().unbind());
+    let exchange = Box::pin(async move { client.send(request, &resolver).await });
+    Ok(Prepared { runtime, exchange, method: method.clone(), file })
 }
 
 /// Methods are case-sensitive (RFC 9110 section 9.1), and existing programs write them as they like.

@@ -17,7 +17,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::c_void;
 use std::mem::ManuallyDrop;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -547,11 +547,17 @@ fn drive<F: Future>(py: Python<'_>, runtime: &Runtime, future: F) -> PyResult<F:
     let mut future = pin!(future);
     loop {
         waker.0.get(py).notified.set(false);
-        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&for_future)) {
+        if let Poll::Ready(output) = poll(future.as_mut(), &for_future) {
             return Ok(output);
         }
         runtime.park(py, &waker)?;
     }
+}
+
+/// A function of its own, so that what polling needs of the stack is not copied with it while the greenlet is parked.
+#[inline(never)]
+fn poll<F: Future>(future: Pin<&mut F>, waker: &Waker) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(waker))
 }
 
 #[cold]
