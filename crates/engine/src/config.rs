@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use wire::Limits;
 
+use crate::ending::Journal;
 use crate::proxy::Proxy;
 use crate::tls::Tls;
 
@@ -49,8 +50,12 @@ pub struct Config {
     pub tls: Option<Rc<dyn Tls>>,
     /// How long things may take. A request may bring its own.
     pub timeouts: Timeouts,
+    /// How long a connection may be idle; `None` is for ever.
+    pub idle_timeout: Option<Duration>,
     /// What a response may ask of us.
     pub limits: Limits,
+    /// Who is told what becomes of connections.
+    pub journal: Option<Rc<dyn Journal>>,
 }
 
 impl Config {
@@ -63,6 +68,8 @@ impl Config {
             route: Route::default(),
             tls: None,
             timeouts: Timeouts::default(),
+            idle_timeout: None,
+            journal: None,
             limits: Limits::default(),
         }
     }

@@ -2,15 +2,15 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::ReadBuf;
 use wire::{HeadReader, Limits, ResponseHead};
 
-use crate::reactor::Reactor;
+use crate::reactor::{Keeper, Reactor};
 use crate::socket::Descriptor;
 use crate::stream::Stream;
 use crate::timers::Patience;
@@ -31,6 +31,8 @@ pub struct Connection {
     pub(crate) is_cut: bool,
     facts: Option<Rc<Facts>>,
     descriptor: Option<Descriptor>,
+    /// When it last had something to do; of no account while it has.
+    pub(crate) idle_since: Instant,
 }
 
 impl Connection {
@@ -48,6 +50,7 @@ impl Connection {
             is_cut: false,
             facts: None,
             descriptor,
+            idle_since: reactor.now(),
         }
     }
 
@@ -215,6 +218,26 @@ impl Connection {
     /// must not be taken for the answer to it (RFC 9112 section 9.2), and the loop may not have had a turn to see them.
     pub(crate) fn is_fit(&mut self) -> bool {
         self.stream.is_quiet()
+    }
+
+    /// Says who keeps it while it is idle, and has to look when something happens; `None` once it is not.
+    pub(crate) fn keep(&mut self, keeper: Option<Weak<dyn Keeper>>) {
+        if let Some(descriptor) = &self.descriptor {
+            descriptor.keep(keeper);
+        }
+        self.idle_since = self.reactor.now();
+    }
+
+    /// Whether something has happened to it since it was idle.
+    pub(crate) fn has_stirred(&self) -> bool {
+        self.descriptor.as_ref().is_some_and(Descriptor::has_stirred)
+    }
+
+    /// Forgets that, once somebody has looked.
+    pub(crate) fn unstir(&self) {
+        if let Some(descriptor) = &self.descriptor {
+            descriptor.unstir();
+        }
     }
 
     /// Nobody waits for its peer any more.

@@ -7,6 +7,7 @@ use wire::framing::{Asked, CloseReason, close_reason};
 use wire::{Body, Framing, Limits, ResponseHead};
 
 use crate::dial::{Resolver, dial};
+use crate::ending::Ending;
 use crate::pool::{Lease, Pool};
 use crate::send::{Sent, send};
 use crate::timers::Deadline;
@@ -22,7 +23,7 @@ pub struct Client {
 impl Client {
     /// With at most `connections` at a time.
     pub fn new(reactor: &Rc<Reactor>, config: Config, connections: usize) -> Self {
-        let pool = Pool::new(reactor, connections);
+        let pool = Pool::new(reactor, connections, config.idle_timeout, config.journal.clone());
         Client { reactor: reactor.clone(), config, pool }
     }
 
@@ -48,8 +49,9 @@ impl Client {
         loop {
             let reused = lease.is_connected();
             if !reused {
+                let begun = Instant::now();
                 let connection = Box::pin(dial(&self.reactor, &self.config, dial_limit, until, resolver)).await?;
-                self.pool.count_opened();
+                self.pool.count_opened(&connection, begun.elapsed());
                 lease.replace(Some(connection));
             }
             let Some(connection) = lease.connection() else {
@@ -60,8 +62,14 @@ impl Client {
                 Ok(answer) => return respond(lease, request, answer, &self.config.limits, started),
                 // The peer closed an idle connection while the request was under way. A fresh one, in the same place
                 // of the pool, will tell; it is tried once, since it is not a reused one.
-                Err(failed) if reused && failed.may_be_repeated(request) => lease.replace(None),
-                Err(failed) => return Err(failed.error),
+                Err(failed) if reused && failed.may_be_repeated(request) => {
+                    self.pool.count_repeated(&failed.error);
+                    lease.end_connection(Ending::EndedWhileIdle);
+                }
+                Err(failed) => {
+                    lease.end_connection(Ending::of(&failed.error));
+                    return Err(failed.error);
+                }
             }
         }
     }

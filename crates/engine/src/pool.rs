@@ -5,12 +5,17 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::mem;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::ending::{Ending, Endings, Journal, Records};
+use crate::reactor::Keeper;
 use crate::timers::{Deadline, Patience};
 use crate::{Connection, Error, Kind, Phase, Reactor, Result};
+
+/// Idle connections are gone through no more often than that, and may be idle for so much longer than they should be.
+const EXPIRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a pool has done and holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,8 +26,12 @@ pub struct Statistics {
     pub in_use: usize,
     /// Most places there may be.
     pub limit: usize,
+    /// Why connections were closed, and how many.
+    pub closed: Endings,
     /// Connections opened so far.
     pub opened: u64,
+    /// Requests that were sent again, on a new connection.
+    pub repeated: u64,
     /// Requests that found an open connection.
     pub reused: u64,
     /// Tasks in the queue.
@@ -33,9 +42,13 @@ pub struct Statistics {
 pub struct Pool {
     reactor: Rc<Reactor>,
     limit: usize,
+    /// How long a connection may be idle.
+    idle_timeout: Option<Duration>,
+    records: Records,
     closed: Cell<bool>,
-    opened: Cell<u64>,
     reused: Cell<u64>,
+    /// Whether the reactor will ask when connections expire.
+    expires: Cell<bool>,
     state: RefCell<State>,
 }
 
@@ -58,14 +71,21 @@ struct Ticket {
 struct Grant(Option<Box<Connection>>);
 
 impl Pool {
-    /// `limit` is at least 1.
-    pub fn new(reactor: &Rc<Reactor>, limit: usize) -> Rc<Self> {
+    /// `limit` is at least 1. Connections that have been idle for `idle_timeout` are closed; `None` is for ever.
+    pub fn new(
+        reactor: &Rc<Reactor>,
+        limit: usize,
+        idle_timeout: Option<Duration>,
+        journal: Option<Rc<dyn Journal>>,
+    ) -> Rc<Self> {
         Rc::new(Pool {
             reactor: reactor.clone(),
             limit: limit.max(1),
+            idle_timeout,
+            records: Records::new(journal),
             closed: Cell::new(false),
-            opened: Cell::new(0),
             reused: Cell::new(0),
+            expires: Cell::new(false),
             state: RefCell::default(),
         })
     }
@@ -77,7 +97,9 @@ impl Pool {
             idle: state.idle.len(),
             in_use: state.in_use,
             limit: self.limit,
-            opened: self.opened.get(),
+            closed: self.records.endings(),
+            opened: self.records.opened(),
+            repeated: self.records.repeated(),
             reused: self.reused.get(),
             waiting: state.queue.len(),
         }
@@ -96,7 +118,7 @@ impl Pool {
                 // Handed on by another task, and looked at as one that was idle is.
                 let mut lease = self.queue(timeout, until).await?;
                 if lease.connection().is_some_and(|connection| !connection.is_fit()) {
-                    lease.replace(None);
+                    lease.end_connection(Ending::EndedWhileIdle);
                 }
                 lease
             }
@@ -114,13 +136,15 @@ impl Pool {
             }
             state.in_use += 1;
         }
-        let mut lease = Lease { pool: Some(self.clone()), connection: None };
+        let mut lease = Lease::new(Some(self.clone()), None);
         loop {
             let Some(mut connection) = self.state.borrow_mut().idle.pop() else { return Some(lease) };
+            connection.keep(None);
             if connection.is_fit() {
                 lease.connection = Some(connection);
                 return Some(lease);
             }
+            self.end(connection, Ending::EndedWhileIdle);
         }
     }
 
@@ -141,7 +165,7 @@ impl Pool {
     }
 
     /// A lease ends: its place goes to the first in the queue, together with the connection if that may live on.
-    fn give_back(self: &Rc<Self>, connection: Option<Box<Connection>>) {
+    fn give_back(self: &Rc<Self>, mut connection: Option<Box<Connection>>) {
         // Decided under the borrow, carried out after it: closing and waking may come back to this pool.
         let (dropped, waker) = {
             let mut state = self.state.borrow_mut();
@@ -154,13 +178,23 @@ impl Pool {
                 (None, ticket.waker.take())
             } else {
                 state.in_use -= 1;
-                if let Some(connection) = connection {
+                if let Some(mut connection) = connection.take() {
+                    connection.keep(Some(Rc::downgrade(self) as Weak<dyn Keeper>));
                     state.idle.push(connection);
                 }
                 (None, None)
             }
         };
-        drop(dropped);
+        if let Some(connection) = dropped {
+            self.end(connection, Ending::ClientClosed);
+        }
+        if let Some(limit) = self.idle_timeout
+            && !self.expires.get()
+            && let Some(at) = self.reactor.now().checked_add(limit)
+        {
+            self.expires.set(true);
+            self.reactor.watch_expiry(Rc::downgrade(self) as Weak<dyn Keeper>, at);
+        }
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -173,18 +207,87 @@ impl Pool {
             let mut state = self.state.borrow_mut();
             (mem::take(&mut state.idle), mem::take(&mut state.queue))
         };
-        drop(idle);
+        self.end_all(idle, Ending::ClientClosed);
         queue.iter().filter_map(|ticket| ticket.waker.take()).for_each(Waker::wake);
     }
 
     /// Closes the idle connections; those in use and the queue go on.
     pub fn close_idle(&self) {
         let idle = mem::take(&mut self.state.borrow_mut().idle);
-        drop(idle);
+        self.end_all(idle, Ending::ClientClosed);
     }
 
-    pub(crate) fn count_opened(&self) {
-        self.opened.set(self.opened.get() + 1);
+    pub(crate) fn count_opened(&self, connection: &Connection, took: Duration) {
+        self.records.count_opened(connection.peer(), took);
+    }
+
+    pub(crate) fn count_repeated(&self, error: &Error) {
+        self.records.count_repeated(error.peer().unwrap_or_default(), error);
+    }
+
+    /// Closes a connection. To be called without a borrow: closing may come back to this pool.
+    fn end(&self, connection: Box<Connection>, ending: Ending) {
+        self.records.count_closed(connection.peer(), ending);
+        drop(connection);
+    }
+
+    #[expect(clippy::vec_box, reason = "as they are kept")]
+    fn end_all(&self, connections: Vec<Box<Connection>>, ending: Ending) {
+        connections.into_iter().for_each(|connection| self.end(connection, ending));
+    }
+}
+
+impl Keeper for Pool {
+    fn look_over(&self) {
+        let mut stirred = Vec::new();
+        {
+            let mut state = self.state.borrow_mut();
+            if !state.idle.iter().any(|connection| connection.has_stirred()) {
+                return;
+            }
+            for connection in mem::take(&mut state.idle) {
+                let list = if connection.has_stirred() { &mut stirred } else { &mut state.idle };
+                list.push(connection);
+            }
+        }
+        // Looked at outside of the borrow, since what is behind a layer may be code of the program's.
+        let mut fit = Vec::new();
+        for mut connection in stirred {
+            if connection.is_fit() && !self.closed.get() {
+                connection.unstir();
+                fit.push(connection);
+            } else {
+                self.end(connection, Ending::EndedWhileIdle);
+            }
+        }
+        self.state.borrow_mut().idle.append(&mut fit);
+    }
+
+    fn expire(&self, now: Instant) -> Option<Instant> {
+        let limit = self.idle_timeout?;
+        let mut expired = Vec::new();
+        let next = {
+            let mut state = self.state.borrow_mut();
+            let mut next = None;
+            for connection in mem::take(&mut state.idle) {
+                match connection.idle_since.checked_add(limit) {
+                    Some(at) if at <= now => expired.push(connection),
+                    at => {
+                        next = match (next, at) {
+                            (Some(a), Some(b)) => Some(if b < a { b } else { a }),
+                            (a, b) => a.or(b),
+                        };
+                        state.idle.push(connection);
+                    }
+                }
+            }
+            next
+        };
+        // Not for each connection by itself: all of them are gone through each time.
+        let next = next.map(|next| next.max(now + (limit / 8).min(EXPIRY_PAUSE)));
+        self.expires.set(next.is_some());
+        self.end_all(expired, Ending::IdleTimeout);
+        next
     }
 }
 
@@ -197,7 +300,7 @@ struct Place<'a> {
 impl Place<'_> {
     fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<Lease>> {
         if let Some(Grant(connection)) = self.ticket.granted.take() {
-            return Poll::Ready(Ok(Lease { pool: Some(self.pool.clone()), connection }));
+            return Poll::Ready(Ok(Lease::new(Some(self.pool.clone()), connection)));
         }
         if self.pool.closed.get() {
             return Poll::Ready(Err(Error::new(Kind::PoolClosed, Phase::Pool)));
@@ -224,12 +327,33 @@ impl Drop for Place<'_> {
 pub struct Lease {
     pool: Option<Rc<Pool>>,
     connection: Option<Box<Connection>>,
+    /// Why the connection is closed when the lease is dropped with it.
+    ending: Ending,
 }
 
 impl Lease {
     /// Of a connection that belongs to no pool.
     pub fn of(connection: Connection) -> Self {
-        Lease { pool: None, connection: Some(Box::new(connection)) }
+        Lease::new(None, Some(Box::new(connection)))
+    }
+
+    fn new(pool: Option<Rc<Pool>>, connection: Option<Box<Connection>>) -> Self {
+        Lease { pool, connection, ending: Ending::GivenUp }
+    }
+
+    /// Closes the connection, for that reason. The place remains.
+    pub(crate) fn end_connection(&mut self, ending: Ending) {
+        if let Some(connection) = self.connection.take() {
+            match &self.pool {
+                Some(pool) => pool.end(connection, ending),
+                None => drop(connection),
+            }
+        }
+    }
+
+    /// Ends, and closes the connection for that reason.
+    pub(crate) fn end(mut self, ending: Ending) {
+        self.ending = ending;
     }
 
     pub(crate) fn is_connected(&self) -> bool {
@@ -265,7 +389,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         // Closed before its place is taken: at no time are there more connections than places.
-        drop(self.connection.take());
+        self.end_connection(self.ending);
         if let Some(pool) = self.pool.take() {
             pool.give_back(None);
         }

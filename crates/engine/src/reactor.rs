@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,30 @@ pub(crate) struct Source {
     pub(crate) closing: Cell<bool>,
     pub(crate) reader: Cell<Option<Waker>>,
     pub(crate) writer: Cell<Option<Waker>>,
+    /// Who keeps the connection while it is idle.
+    pub(crate) keeper: Cell<Option<Weak<dyn Keeper>>>,
+    /// Something has happened to it while it was idle.
+    pub(crate) stirred: Cell<bool>,
+}
+
+/// Keeps idle connections.
+pub(crate) trait Keeper {
+    /// Closes those that have [`stirred`](Source::stirred) and are of no use any more.
+    fn look_over(&self);
+
+    /// Closes those that have been idle for too long at `now`, and says when that will be so of the next one.
+    fn expire(&self, now: Instant) -> Option<Instant>;
+}
+
+impl Source {
+    /// Marks it as stirred if it is idle: then its keeper has to look.
+    fn keeper_of_stirred(&self) -> Option<Rc<dyn Keeper>> {
+        let keeper = self.keeper.take()?;
+        let found = keeper.upgrade();
+        self.keeper.set(Some(keeper));
+        self.stirred.set(true);
+        found
+    }
 }
 
 /// The sockets, the deadlines and the scratch memory of one thread's clients.
@@ -49,6 +73,11 @@ pub struct Reactor {
     woken: Cell<Vec<Waker>>,
     scratch: Cell<Option<Box<[u8]>>>,
     pub(crate) timers: Timers,
+    /// When the reactor last turned: the time to those who need no better one.
+    now: Cell<Instant>,
+    /// Who has idle connections that must not be so for ever, and when the first of these has been for too long.
+    keepers: RefCell<Vec<Weak<dyn Keeper>>>,
+    next_expiry: Cell<Option<Instant>>,
     passive: Cell<usize>,
     epoch: Cell<u32>,
     closed: Cell<bool>,
@@ -67,6 +96,9 @@ impl Reactor {
             woken: Cell::default(),
             scratch: Cell::default(),
             timers: Timers::default(),
+            now: Cell::new(Instant::now()),
+            keepers: RefCell::default(),
+            next_expiry: Cell::new(None),
             passive: Cell::new(0),
             epoch: Cell::new(0),
             closed: Cell::new(false),
@@ -82,6 +114,7 @@ impl Reactor {
     /// waited for them and those whose deadline has passed.
     pub fn turn(&self, timeout: Option<Duration>) -> io::Result<()> {
         let mut woken = self.woken.take();
+        let mut stirred: Vec<Rc<dyn Keeper>> = Vec::new();
         {
             let mut events = self.events.borrow_mut();
             match self.poll.borrow_mut().poll(&mut events, timeout) {
@@ -93,6 +126,9 @@ impl Reactor {
                 // A token of a source that has gone may still be in this batch.
                 let source = sources.get(slot(event.token())).filter(|source| source.token == event.token());
                 let Some(source) = source else { continue };
+                if let Some(keeper) = source.keeper_of_stirred() {
+                    stirred.push(keeper);
+                }
                 let closing = event.is_read_closed() || event.is_write_closed() || event.is_error();
                 if closing {
                     source.closing.set(true);
@@ -110,20 +146,58 @@ impl Reactor {
         // Waking may run code that comes back to this reactor: nothing is borrowed here.
         woken.drain(..).for_each(Waker::wake);
         self.woken.set(woken);
-        if self.timers.next().is_some() {
-            self.expire(Instant::now());
-        }
+        stirred.sort_by_key(|keeper| Rc::as_ptr(keeper).cast::<()>());
+        stirred.dedup_by_key(|keeper| Rc::as_ptr(keeper).cast::<()>());
+        stirred.iter().for_each(|keeper| keeper.look_over());
+        let now = Instant::now();
+        self.now.set(now);
+        self.expire(now);
         Ok(())
     }
 
-    /// When the earliest deadline is due; it may turn out that none is.
+    /// When the earliest deadline is due, or an idle connection has been so for too long; it may turn out that none is,
+    /// and none has.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.timers.next()
+        match (self.timers.next(), self.next_expiry.get()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
     }
 
-    /// Wakes the tasks whose deadline has passed.
+    /// Wakes the tasks whose deadline has passed, and has idle connections closed whose time is over.
     pub fn expire(&self, now: Instant) {
         self.timers.sweep(now);
+        if self.next_expiry.get().is_none_or(|next| next > now) {
+            return;
+        }
+        self.next_expiry.set(None);
+        let mut keepers = self.keepers.take();
+        // What is closed may lead back here: nothing is borrowed.
+        keepers.retain(|keeper| {
+            let next = keeper.upgrade().and_then(|keeper| keeper.expire(now));
+            if let Some(next) = next {
+                self.expire_at(next);
+            }
+            next.is_some()
+        });
+        self.keepers.borrow_mut().append(&mut keepers);
+    }
+
+    /// Has `keeper` asked to expire its connections from `at` on. It is asked again at the time that it then names.
+    pub(crate) fn watch_expiry(&self, keeper: Weak<dyn Keeper>, at: Instant) {
+        self.keepers.borrow_mut().push(keeper);
+        self.expire_at(at);
+    }
+
+    fn expire_at(&self, at: Instant) {
+        if self.next_expiry.get().is_none_or(|next| at < next) {
+            self.next_expiry.set(Some(at));
+        }
+    }
+
+    /// The time when the reactor last turned.
+    pub(crate) fn now(&self) -> Instant {
+        self.now.get()
     }
 
     /// How many tasks wait for another task and not for the kernel: for a place in a pool. A loop that nothing but
@@ -205,6 +279,8 @@ impl Reactor {
             closing: Cell::new(false),
             reader: Cell::new(None),
             writer: Cell::new(None),
+            keeper: Cell::new(None),
+            stirred: Cell::new(false),
         });
         entry.insert(source.clone());
         Ok(source)

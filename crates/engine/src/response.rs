@@ -12,6 +12,7 @@ use wire::body::Step;
 use wire::framing::CloseReason;
 use wire::{Body, Framing, HeaderMap, Limits, ResponseError, ResponseHead};
 
+use crate::ending::Ending;
 use crate::pool::Lease;
 use crate::socket::Descriptor;
 use crate::tls::Facts;
@@ -263,11 +264,11 @@ impl Incoming {
     fn finish(&mut self) {
         let glued = self.buffered() > 0;
         // Bytes behind a complete message are nobody's: whoever came next on this connection would take them for his.
-        if let Some(lease) = self.lease.take()
-            && self.close.is_none()
-            && !glued
-        {
-            lease.finish();
+        let Some(lease) = self.lease.take() else { return };
+        match self.close {
+            Some(reason) => lease.end(Ending::Response(reason)),
+            None if glued => lease.end(Ending::BytesBehind),
+            None => lease.finish(),
         }
     }
 
@@ -278,7 +279,9 @@ impl Incoming {
                 Err(self.early_end(ResponseError::EarlyEnd("the TLS connection was cut off without close_notify")))
             }
             Ok(()) => {
-                self.lease = None;
+                if let Some(lease) = self.lease.take() {
+                    lease.end(Ending::Response(CloseReason::CloseDelimitedBody));
+                }
                 Ok(())
             }
             Err(error) => Err(self.early_end(error)),
@@ -297,7 +300,9 @@ impl Incoming {
     /// Closes the connection: nothing more of this body can be trusted.
     #[cold]
     fn abandon(&mut self, error: Error) -> Error {
-        self.lease = None;
+        if let Some(lease) = self.lease.take() {
+            lease.end(Ending::of(&error));
+        }
         self.fate = Fate::Failed;
         error
     }

@@ -14,7 +14,7 @@ use mio::net::TcpStream as Handle;
 use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::reactor::{Reactor, Source};
+use crate::reactor::{Keeper, Reactor, Source};
 use crate::sys;
 use crate::timers::sleep;
 
@@ -260,6 +260,25 @@ impl Descriptor {
     /// The number, `None` once the socket is closed.
     pub fn number(&self) -> Option<RawFd> {
         self.0.upgrade()?.socket.borrow().as_ref().map(AsRawFd::as_raw_fd)
+    }
+
+    /// Says who keeps it while it is idle, `None` once it is not.
+    pub(crate) fn keep(&self, keeper: Option<Weak<dyn Keeper>>) {
+        if let Some(source) = self.0.upgrade() {
+            source.stirred.set(false);
+            source.keeper.set(keeper);
+        }
+    }
+
+    /// Whether something has happened to it since then.
+    pub(crate) fn has_stirred(&self) -> bool {
+        self.0.upgrade().is_none_or(|source| source.stirred.get())
+    }
+
+    pub(crate) fn unstir(&self) {
+        if let Some(source) = self.0.upgrade() {
+            source.stirred.set(false);
+        }
     }
 
     /// Ends the connection for whoever waits on it: what he reads is at its end, and nothing more can be written.

@@ -6,10 +6,13 @@ mod support;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
 
 use engine::dial::Resolution;
 use engine::timers::Deadline;
-use engine::{Client, Error, Kind, Phase, Reactor, Request, RequestBody, Resolver, Response, SystemResolver};
+use engine::{
+    Client, Ending, Error, Journal, Kind, Phase, Reactor, Request, RequestBody, Resolver, Response, SystemResolver,
+};
 use support::*;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -324,4 +327,139 @@ fn a_request_dropped_on_its_way_closes_its_connection_and_leaves_its_place() {
         drop(client);
         peer.finish();
     }
+}
+
+#[test]
+fn an_idle_connection_is_closed_when_its_peer_closes_it_and_not_only_when_it_is_wanted() {
+    let (wait, go) = gate();
+    let (told, heard) = tell();
+    let peer =
+        Peer::new([vec![Step::Head, send(OK), wait, Step::Close, told], vec![Step::Head, send(OK), Step::Closed]]);
+    let (reactor, client) = client(&peer, 2);
+    run(&reactor, answer(&client, get())).expect("an answer");
+    assert_eq!(client.pool().statistics().idle, 1);
+    go.send(()).expect("a peer that waits");
+    heard.wait();
+    while client.pool().statistics().idle > 0 {
+        reactor.turn(Some(BOUND)).expect("events");
+    }
+    let statistics = client.pool().statistics();
+    assert_eq!((statistics.closed.of(Ending::EndedWhileIdle), statistics.closed.total()), (1, 1));
+    run(&reactor, answer(&client, get())).expect("an answer");
+    drop(client);
+    peer.finish();
+}
+
+#[test]
+fn connections_are_not_idle_for_ever() {
+    let peer = Peer::new([vec![Step::Head, send(OK), Step::Closed], vec![Step::Head, send(OK), Step::Closed]]);
+    let (reactor, client) =
+        client_with(peer.address, 2, |config| config.idle_timeout = Some(Duration::from_millis(20)));
+    for times in 1..=2 {
+        run(&reactor, answer(&client, get())).expect("an answer");
+        assert_eq!(client.pool().statistics().idle, 1);
+        while client.pool().statistics().idle > 0 {
+            let next = reactor.next_deadline().expect("something to wait for");
+            reactor.turn(Some(next.saturating_duration_since(Instant::now()))).expect("events");
+            reactor.expire(Instant::now());
+        }
+        let statistics = client.pool().statistics();
+        assert_eq!((statistics.closed.of(Ending::IdleTimeout), statistics.closed.total()), (times, times));
+    }
+    drop(client);
+    peer.finish();
+}
+
+#[test]
+fn a_connection_in_use_does_not_expire() {
+    let mut busy = Busy::new(vec![Step::Head, send(OK), Step::Closed], None);
+    busy.reactor.expire(Instant::now() + Duration::from_secs(3600));
+    busy.finish_response();
+    run(&busy.reactor, answer(&busy.client, get())).expect("an answer");
+    let statistics = busy.client.pool().statistics();
+    assert_eq!((statistics.opened, statistics.reused, statistics.closed.total()), (1, 1, 0));
+    drop(busy.client);
+    busy.peer.finish();
+}
+
+/// A journal that keeps what it is told.
+#[derive(Default)]
+struct Kept(RefCell<Vec<String>>);
+
+impl Journal for Kept {
+    fn opened(&self, peer: &str, took: Duration) {
+        assert!(took < BOUND);
+        self.0.borrow_mut().push(format!("opened {}", peer.is_empty()));
+    }
+
+    fn closed(&self, _: &str, ending: Ending) {
+        self.0.borrow_mut().push(format!("closed {}", ending.name()));
+    }
+
+    fn repeated(&self, _: &str, error: &Error) {
+        assert!(error.is_disconnect(), "{error}");
+        self.0.borrow_mut().push("repeated".to_owned());
+    }
+}
+
+#[test]
+fn the_journal_is_told_why_connections_end() {
+    let last = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
+    let glued = format!("{OK}more");
+    let old = "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    let (to_close, end) = gate();
+    let peer = Peer::new([
+        vec![Step::Head, send(last), Step::Closed],
+        vec![Step::Head, send(&glued), Step::Closed],
+        vec![Step::Head, send("HTTP/1.1 200 OK\r\n\r\nok")],
+        vec![Step::Head, send(old), Step::Closed],
+        // Answers once, hears the next request and closes: that one is sent again.
+        vec![Step::Head, send(OK), Step::Head, Step::Close],
+        vec![Step::Head, send(last), Step::Closed],
+        vec![Step::Head, send("no http")],
+        vec![Step::Head, to_close, Step::Gone],
+    ]);
+    let journal = Rc::new(Kept::default());
+    let (reactor, client) = client_with(peer.address, 1, |config| config.journal = Some(journal.clone()));
+    for _ in 0..6 {
+        run(&reactor, answer(&client, get())).expect("an answer");
+    }
+    run(&reactor, answer(&client, get())).expect_err("no answer");
+    {
+        let given_up = client.send(get(), &SystemResolver);
+        let mut given_up = std::pin::pin!(given_up);
+        run_until(&reactor, given_up.as_mut(), || client.pool().statistics().opened == 8);
+    }
+    end.send(()).expect("a peer that waits");
+    let expected = [
+        "opened false",
+        "closed asked_by_peer",
+        "opened false",
+        "closed bytes_behind_response",
+        "opened false",
+        "closed body_until_close",
+        "opened false",
+        "closed http_1_0",
+        "opened false",
+        "repeated",
+        "closed ended_while_idle",
+        "opened false",
+        "closed asked_by_peer",
+        "opened false",
+        "closed broken",
+        "opened false",
+        "closed given_up",
+    ];
+    assert_eq!(*journal.0.borrow(), expected);
+    let statistics = client.pool().statistics();
+    assert_eq!((statistics.repeated, statistics.opened, statistics.closed.total()), (1, 8, 8));
+    peer.finish();
+}
+
+#[test]
+fn each_ending_has_a_name_of_its_own() {
+    let mut names: Vec<_> = Ending::ALL.iter().map(|ending| ending.name()).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), Ending::ALL.len());
 }
