@@ -536,6 +536,16 @@ def test_nothing_asked_for_is_nothing_read(ask: Ask, frame: Callable[[bytes], by
 
 @each_way
 @each_framing
+def test_sizes_by_name(ask: Ask, frame: Callable[[bytes], bytes]) -> None:
+    response = ask(frame(b"0123456789\n"))
+    assert response.peek(n=4)[:1] == b"0"
+    assert (response.read(amt=2), response.read1(n=1)) == (b"01", b"2")
+    rest = response.readline(limit=-1) + response.read(amt=None)
+    assert rest == b"3456789\n"
+
+
+@each_way
+@each_framing
 def test_more_asked_for_than_there_is(ask: Ask, frame: Callable[[bytes], bytes]) -> None:
     response = ask(frame(b"body"))
     assert response.read(1000) == b"body"
