@@ -170,6 +170,17 @@ def test_closing_a_response_unread_does_not_hinder_the_next_request(lib: Any) ->
         assert get(connection) == body
 
 
+def test_a_response_that_is_closed_unread_takes_its_connection_along() -> None:
+    with Peer(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort"), serve_ok) as peer:
+        connection = OURS.HTTPConnection(peer.host, peer.port)
+        connection.request("GET", "/1")
+        response = connection.getresponse()
+        response.close()
+        until(lambda: peer.conns[0].hung_up.is_set())
+        assert get(connection, "/2") == b"/2"
+        connection.close()
+
+
 @both
 def test_a_response_outlives_its_connection_where_that_is_told_to_close(lib: Any) -> None:
     with aside(saying_then_closing(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b"x" * 500_000)) as peer:

@@ -291,6 +291,15 @@ def test_a_counted_body_counts_down(ask: Ask) -> None:
 
 
 @each_way
+def test_an_empty_body_is_over_once_it_is_read(ask: Ask) -> None:
+    for answer in (counted(b""), chunked(b""), until_close(b"")):
+        response = ask(answer)
+        assert response.length == (0 if answer == counted(b"") else None)
+        assert response.read() == b""
+        assert response.isclosed()
+
+
+@each_way
 def test_a_chunked_body_has_no_length(ask: Ask) -> None:
     response = ask(chunked(b"0123456789"))
     assert (response.length, response.chunked, response.isclosed()) == (None, True, False)
@@ -307,7 +316,7 @@ def test_a_body_that_the_close_ends(ask: Ask) -> None:
     assert (response.length, response.chunked, response.isclosed()) == (None, False, False)
     assert response.read(4) == b"0123"
     assert response.read() == b"456789"
-    assert response.isclosed()
+    assert (response.length, response.isclosed()) == (None, True)
     assert response.read() == b""
 
 
@@ -325,6 +334,8 @@ BODILESS = [
 @pytest.mark.parametrize(("method", "line", "field"), BODILESS)
 def test_answers_without_a_body(ask: Ask, method: str, line: bytes, field: bytes) -> None:
     response = ask(b"HTTP/1.1 %s\r\n%s\r\n\r\n" % (line, field), method)
+    if b"chunked" not in field:
+        assert (response.length, response.chunked) == (0, False)
     assert response.read() == b""
     assert response.isclosed()
     assert response.read(5) == response.read1() == response.readline() == response.peek() == b""
