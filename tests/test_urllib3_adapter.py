@@ -28,6 +28,7 @@ import pytest
 import requests
 import urllib3
 from gevent.event import Event
+from urllib3.contrib.socks import SOCKSProxyManager as Theirs
 from urllib3.exceptions import (
     ConnectTimeoutError,
     DecodeError,
@@ -38,6 +39,7 @@ from urllib3.exceptions import (
     ProtocolError,
     ProxyError,
     SSLError,
+    UnrewindableBodyError,
 )
 
 from geventhttpclient import urllib3_adapter as ours
@@ -45,7 +47,7 @@ from tests.certificates import PASSWORD, Certificates
 from tests.conftest import Nginx, TlsNginx
 from tests.hubtools import attempt, in_thread, until
 from tests.peer import Conn, Peer, Script, serve_ok
-from tests.proxies import free_port, tinyproxy, tunnelling
+from tests.proxies import free_port, microsocks, tinyproxy, tunnelling
 from tests.support import saying, saying_then_closing
 
 pytestmark = pytest.mark.usefixtures("bounded")
@@ -474,6 +476,23 @@ def test_a_connection_that_cannot_be_opened_times_out() -> None:
 # ------------------------------------------------------------------------------------------------- what waits
 
 
+@pytest.mark.parametrize("answer", [moved("/there", "307 Temporary Redirect"), reply(b"", status="503 Busy")])
+def test_an_iterator_is_not_sent_a_second_time_as_if_it_were_whole(answer: bytes) -> None:
+    retries = urllib3.Retry(2, status_forcelist=[503])
+    with Peer(saying(answer, reply())) as peer, ours.PoolManager() as http:
+        with pytest.raises(UnrewindableBodyError):
+            http.request("PUT", peer.url, body=iter([b"abc"]), retries=retries)
+        assert [request.body for request in peer.requests] == [b"abc"]
+
+
+def test_a_response_that_is_dropped_gives_its_place_back() -> None:
+    with Peer(stalling, serve_ok) as peer, ours.PoolManager(maxsize=1, block=True) as http:
+        response = http.request("GET", peer.url, preload_content=False)
+        assert response.read(2) == b"he"
+        del response
+        assert http.request("GET", peer.url + "/next", pool_timeout=1).data == b"/next"
+
+
 def test_pauses_let_others_run() -> None:
     """Without monkey patching, time.sleep would stop the hub."""
     asked = Event()
@@ -890,6 +909,32 @@ def test_headers_that_a_tunnel_cannot_take_are_refused() -> None:
     with pytest.raises(ValueError, match="X-Proxy") as caught:
         http.request("GET", "https://origin.test/")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("credentials", ["", "me:secret@", "me:wrong@"])
+def test_a_socks_proxy(credentials: str, nginx: Nginx, tmp_path: Path) -> None:
+    user = ("me", "secret") if credentials else ()
+    with closing(microsocks(tmp_path, *user)) as proxy:
+        url = f"{nginx.url}/page".replace("127.0.0.1", "localhost")
+        for place, options in (
+            (f"socks5h://{credentials}{proxy.place}", {}),
+            (f"socks5h://{proxy.place}", {"username": "me", "password": credentials[3:-1]} if credentials else {}),
+        ):
+            expected = in_thread(lambda place=place, options=options: proxied(Theirs, place, url, **options))
+            assert proxied(ours.SOCKSProxyManager, place, url, **options) == expected
+            assert (expected == ["NewConnectionError"]) is (credentials == "me:wrong@")
+
+
+def test_only_a_socks_proxy_is_one() -> None:
+    with pytest.raises(ValueError, match="socks") as caught:
+        ours.SOCKSProxyManager("http://me:secret@localhost:1")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_timeout_of_a_body_is_not_the_proxys() -> None:
+    with Peer(stalling) as peer:
+        expected = in_thread(lambda: proxied(urllib3.ProxyManager, peer.url, "http://origin.test/", timeout=0.05))
+        assert proxied(ours.ProxyManager, peer.url, "http://origin.test/", timeout=0.05) == expected
 
 
 # -------------------------------------------------------------------------------------------------- without urllib3

@@ -22,7 +22,8 @@ _USER_AGENT = f"python-urllib3/{__version__}"
 
 
 class HTTPConnection:
-    """One connection of a pool, opened by the first request and again whenever that is needed.
+    """One connection of a pool, opened by the first request and again whenever that is needed. With a size it stands
+    for as many of them, which the engine hands out.
 
     Programs see it in exceptions and as `response.connection`. It has no socket.
     """
@@ -31,7 +32,7 @@ class HTTPConnection:
     default_socket_options = _TheirConnection.default_socket_options
     sock = None
 
-    def __init__(self, pool: Any, way: Way) -> None:
+    def __init__(self, pool: Any, way: Way, size: int = 1) -> None:
         """For a pool; `way` says where it leads."""
         self.host: str = pool.host
         self.port: int = self.default_port if pool.port is None else pool.port
@@ -46,6 +47,7 @@ class HTTPConnection:
         self.has_connected_to_proxy = False
         self.is_by_socks = way.socks is not None
         self._way = way
+        self._size = size
         self._engine: Engine | None = None
         self._is_tunnel = False
         self._wire: Wire | None = None
@@ -120,7 +122,7 @@ class HTTPConnection:
         is_tunnel = self.proxy is not None and absolute is None
         if engine is None or is_tunnel is not self._is_tunnel:
             self.close()
-            engine = self._engine = self._way.dial(is_tunnel)
+            engine = self._engine = self._way.dial(is_tunnel, self._size)
             self._is_tunnel = is_tunnel
         wire = engine._exchange(
             Wire,
@@ -136,7 +138,8 @@ class HTTPConnection:
             _SHAPE,
             (connect_timeout, read_timeout, None, None),
         )
-        if wire._is_attached():
+        self.has_connected_to_proxy = self.proxy is not None
+        if self._size == 1 and wire._is_attached():
             self._wire = wire
         return wire
 

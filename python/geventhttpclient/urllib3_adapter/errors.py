@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import socket
-from http.client import BadStatusLine, RemoteDisconnected
+import ssl
+from http.client import BadStatusLine, HTTPException, RemoteDisconnected
 from typing import TYPE_CHECKING, Any
 
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError, ReadTimeoutError
+from urllib3.connection import _wrap_proxy_error
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+    SSLError,
+)
 
 from geventhttpclient._parser import HTTPParseError
 from geventhttpclient.proxy import ProxyError
@@ -53,3 +62,18 @@ def as_urllib3(
     elif phase is not None and isinstance(error, HTTPParseError):
         return BadStatusLine(str(error.args[0]))
     return error
+
+
+def in_urlopen(
+    error: Exception, conn: HTTPConnection, pool: Any, url: str, connect: float | None, read: float | None
+) -> Exception:
+    """The same, and as urllib3's pools wrap it before they count it."""
+    found = as_urllib3(error, conn, pool, url, connect, read)
+    conn.note_failure(error, found)
+    if found is not error:
+        found.__cause__ = error
+    if isinstance(found, ssl.SSLError):
+        found = SSLError(found)
+    if conn.proxy is not None and not conn.has_connected_to_proxy:
+        return _wrap_proxy_error(found, conn.proxy.scheme)
+    return ProtocolError("Connection aborted.", found) if isinstance(found, (OSError, HTTPException)) else found

@@ -129,10 +129,10 @@ class _Pool(urllib3.HTTPConnectionPool):
         decode_content: bool = True,
         enforce_content_length: bool = True,
     ) -> HTTPResponse:
-        if retries is not None and retries.history and _is_used_up(body):
-            raise UnrewindableBodyError("Unable to send the body of a request again: it is an iterator")
+        if retries is not None and retries.history:
+            check_again(body)
         self.num_requests += 1
-        connect, read = _seconds(timeout if isinstance(timeout, Timeout) else self._get_timeout(timeout))
+        connect, read = seconds(timeout if isinstance(timeout, Timeout) else self._get_timeout(timeout))
         conn.timeout = connect
         self._validate_conn(conn)  # type: ignore[arg-type]
         try:
@@ -161,12 +161,13 @@ class _Pool(urllib3.HTTPConnectionPool):
         return response
 
 
-def _is_used_up(body: Any) -> bool:
-    """Whether nothing more comes of a body that was sent once. A file can be rewound."""
-    return hasattr(body, "__next__") and not hasattr(body, "tell")
+def check_again(body: Any) -> None:
+    """Raises UnrewindableBodyError for a body of which nothing more comes when it has been sent once."""
+    if hasattr(body, "__next__") and not hasattr(body, "tell"):
+        raise UnrewindableBodyError("Unable to send the body of a request again: it is an iterator")
 
 
-def _seconds(timeout: Timeout) -> tuple[float | None, float | None]:
+def seconds(timeout: Timeout) -> tuple[float | None, float | None]:
     """For connecting, and for each wait after that."""
     if timeout.total is not None:
         # How long there is to read depends on when it began.

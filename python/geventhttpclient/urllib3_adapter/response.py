@@ -105,6 +105,7 @@ class _Chunks:
         """The line that says how long the next piece is, or the empty line behind the last one."""
         wire = self._wire
         if wire._is_ended:
+            wire.close()
             return b"\r\n"
         try:
             with wire.waiting():
@@ -122,8 +123,9 @@ class _Chunks:
 class HTTPResponse(urllib3.HTTPResponse):
     """urllib3's response, which reads from the engine.
 
-    Pieces of a chunked body are those that come, not those that the peer made. `shutdown()` ends a read that waits in
-    another greenlet or thread, and does nothing where none does.
+    Most programs look at little of it: its attributes are made when the first of them is asked for. Pieces of a chunked
+    body are those that come, not those that the peer made. `shutdown()` ends a read that waits in another greenlet or
+    thread, and does nothing where none does.
     """
 
     _fp: Any
@@ -141,31 +143,65 @@ class HTTPResponse(urllib3.HTTPResponse):
         enforce_content_length: bool,
     ) -> None:
         """For the answer to a request of that method and target. The connection is None where the pool has it back."""
+        self._fp = wire
+        self._original_response: Any = wire
+        self._pool = pool
+        self._connection = connection
+        self.status = wire.get_code()
+        self._asked = (method, url, retries, decode_content, enforce_content_length)
+        if preload_content:
+            data = self.take_whole()
+            self._body = self.read(decode_content=decode_content) if data is None else data
+
+    def __getattr__(self, name: str) -> Any:
+        wire = self._fp
+        if name == "headers":
+            self.headers = _fields_of(wire)
+            return self.headers
+        asked = self.__dict__.pop("_asked", None)
+        if asked is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        method, url, retries, decode_content, enforce_content_length = asked
+        # Somebody may have set some of them already.
+        given = dict(self.__dict__)
         version = wire.get_http_version()
         super().__init__(
-            body=wire,  # type: ignore[arg-type]
-            headers=_fields_of(wire),
-            status=wire.get_code(),
+            body=wire,
+            headers=self.headers,
+            status=self.status,
             version=10 if version == "HTTP/1.0" else 11,
             version_string=version,
             reason=wire._reason(),
-            preload_content=preload_content,
+            preload_content=False,
             decode_content=decode_content,
-            original_response=wire,  # type: ignore[arg-type]
+            retries=retries,
             enforce_content_length=enforce_content_length,
             request_method=method,
             request_url=url,
+            sock_shutdown=wire.shutdown,
         )
-        self._sock_shutdown = wire.shutdown
-        self.retries = retries
-        self._connection = connection
-        self._pool = pool
+        self.__dict__.update(given)
+        if self.length_remaining is not None:
+            self.length_remaining -= self._fp_bytes_read
+        return getattr(self, name)
 
     def __del__(self) -> None:
         # One that is dropped unread gives its place in the pool back.
         if self.__dict__.get("_connection") is not None:
             self.close()
             self.release_conn()
+
+    def take_whole(self) -> bytes | None:
+        """The body, if nobody has asked for any of it yet, all of it has come and no coding is on it; else None."""
+        wire = self._fp
+        if "_asked" not in self.__dict__ or not wire._is_complete() or wire._field("content-encoding") is not None:
+            return None
+        # Nothing can go wrong any more.
+        data: bytes = wire.read()
+        wire._done = True
+        self._fp_bytes_read = len(data)
+        self.release_conn()
+        return data
 
     def release_conn(self) -> None:
         """Gives the connection back to the pool, which has nothing to do with this response any more."""
@@ -179,18 +215,19 @@ class HTTPResponse(urllib3.HTTPResponse):
             self._decoder = _Decoder(coding)  # type: ignore[assignment]
         self._decoder_initialized = True
 
-    def _raw_read(self, amt: int | None = None, **how: Any) -> bytes:
+    @contextmanager
+    def _error_catcher(self) -> Iterator[None]:
+        # What urllib3's does with the response of http.client, which it knows by an attribute that may be None here.
         wire = self._fp
-        if amt is not None or how.get("read1") or not isinstance(wire, Wire) or wire._done or not wire._is_complete():
-            return super()._raw_read(amt, **how)
-        # All of it is here: nothing can go wrong any more.
-        data = wire.read()
-        wire._done = True
-        self._fp_bytes_read += len(data)
-        if self.length_remaining is not None:
-            self.length_remaining -= len(data)
-        self.release_conn()
-        return data
+        try:
+            with super()._error_catcher():
+                yield
+        except BaseException:
+            wire.close()
+            raise
+        finally:
+            if wire is not None and wire.closed:
+                self.release_conn()
 
     def _fp_read(self, amt: int | None = None, *, read1: bool = False) -> bytes:
         wire = self._fp
@@ -212,7 +249,7 @@ class HTTPResponse(urllib3.HTTPResponse):
             raise IncompleteRead(self._fp_bytes_read + before - left, left) from error
         except HTTPParseError as error:
             raise StandardIncompleteRead(b"") from error
-        if amt is None or len(data) < amt or self.length_remaining == len(data):
+        if amt is None or (len(data) < amt and not is_counted) or self.length_remaining == len(data):
             wire.close()
         return data
 

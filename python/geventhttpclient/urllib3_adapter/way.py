@@ -36,7 +36,7 @@ TLS_ATTRIBUTES = (
 
 
 class Engine(ConnectionPool):
-    """One connection: to the origin, or to a proxy that stands for it or leads there."""
+    """One connection, or `size` of them: to the origin, or to a proxy that stands for it or leads there."""
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class Engine(ConnectionPool):
         proxy: Proxy | None,
         proxy_tls: _core._Tls | None,
         local_address: tuple[str, int] | None,
+        size: int,
     ) -> None:
         self._given_tls, self._given_proxy_tls = tls, proxy_tls
         near, near_port = (host, port) if proxy is None else (proxy.host, proxy.port)
@@ -54,7 +55,7 @@ class Engine(ConnectionPool):
             near_port,
             host,
             port,
-            size=1,
+            size=size,
             connection_timeout=None,
             network_timeout=None,
             proxy=proxy,
@@ -105,16 +106,17 @@ class Way:
         """Whether nothing was changed in the pool since the other one was made."""
         return (self.arguments, self.proxy_headers) == (other.arguments, other.proxy_headers)
 
-    def dial(self, is_tunnel: bool) -> Engine:
-        """A connection, not opened yet: to the origin, through a proxy's tunnel, or to a proxy that is asked itself."""
+    def dial(self, is_tunnel: bool, size: int = 1) -> Engine:
+        """A connection, or `size` of them, not opened yet: to the origin, through a proxy's tunnel, or to a proxy that
+        is asked itself."""
         try:
             if self.proxy is None:
-                return Engine(self.host, self.port, self._tls(), self.socks, None, self.source)
+                return Engine(self.host, self.port, self._tls(), self.socks, None, self.source, size)
             way = _proxy_of(self.proxy, self.proxy_headers if is_tunnel else {})
             to_proxy = self._tls_to_proxy(way.host) if way.scheme == "https" else None
             if is_tunnel:
-                return Engine(self.host, self.port, self._tls(), way, to_proxy, self.source)
-            return Engine(way.host, way.port, to_proxy, None, None, self.source)
+                return Engine(self.host, self.port, self._tls(), way, to_proxy, self.source, size)
+            return Engine(way.host, way.port, to_proxy, None, None, self.source, size)
         except ssl.SSLError:
             raise
         except OSError as error:
