@@ -629,8 +629,9 @@ def test_a_response_that_is_dropped_closes_its_connection() -> None:
 def test_clear_closes_what_is_idle_and_the_pool_can_be_used_again() -> None:
     with Peer() as peer:
         with ours.PoolManager() as http:
-            assert http.request("GET", peer.url).data == b"/"
+            kept = http.request("GET", peer.url)
         assert peer.conns[0].hung_up.wait(10)
+        assert (kept.data, kept.status, kept.tell()) == (b"/", 200, 1)
         assert http.request("GET", peer.url).data == b"/"
         pool = http.connection_from_url(peer.url)
         pool.close()
@@ -672,6 +673,18 @@ def test_what_is_secret_does_not_go_to_another_host() -> None:
             assert http.request("GET", peer.url, headers=headers).data == b"/there"
         assert peer.requests[0].get("authorization") == "Basic x"
         assert [other.requests[0].get(name) for name in ("authorization", "cookie", "x-other")] == [None, None, "1"]
+
+
+def test_attributes_can_be_set_and_need_not_be_there() -> None:
+    with Peer() as peer, ours.PoolManager() as http:
+        response = http.request("GET", peer.url, preload_content=False)
+        response.decode_content = False
+        response.status = 299
+        assert (response.decode_content, response.status, response.read()) == (False, 299, b"/")
+        with pytest.raises(AttributeError, match="nothing"):
+            response.nothing  # noqa: B018
+        with pytest.raises(AttributeError):
+            ours.HTTPResponse.__new__(ours.HTTPResponse).headers  # noqa: B018
 
 
 def test_it_is_what_programs_ask_for() -> None:

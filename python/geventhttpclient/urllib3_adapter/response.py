@@ -154,20 +154,19 @@ class HTTPResponse(urllib3.HTTPResponse):
             self._body = self.read(decode_content=decode_content) if data is None else data
 
     def __getattr__(self, name: str) -> Any:
+        if "_asked" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         wire = self._fp
         if name == "headers":
             self.headers = _fields_of(wire)
             return self.headers
-        asked = self.__dict__.pop("_asked", None)
-        if asked is None:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        method, url, retries, decode_content, enforce_content_length = asked
+        method, url, retries, decode_content, enforce_content_length = self.__dict__.pop("_asked")
         # Somebody may have set some of them already.
         given = dict(self.__dict__)
         version = wire.get_http_version()
         super().__init__(
             body=wire,
-            headers=self.headers,
+            headers=given.get("headers") or _fields_of(wire),
             status=self.status,
             version=10 if version == "HTTP/1.0" else 11,
             version_string=version,
@@ -205,7 +204,8 @@ class HTTPResponse(urllib3.HTTPResponse):
 
     def release_conn(self) -> None:
         """Gives the connection back to the pool, which has nothing to do with this response any more."""
-        super().release_conn()
+        if self._connection is not None:
+            super().release_conn()
         if self._connection is None:
             # One that is kept does not keep the pool and its connections.
             self._pool = None
