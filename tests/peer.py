@@ -178,8 +178,9 @@ class Conn:
             self.sock._sslobj.shutdown()
 
     def finish_sending(self) -> None:
-        """FIN: no more bytes from us; we still read."""
-        self.sock.shutdown(socket.SHUT_WR)
+        """FIN: no more bytes from us, and no word of TLS about it; we still read."""
+        # That of an SSLSocket would forget its TLS.
+        socket.socket.shutdown(self.sock, socket.SHUT_WR)
 
     def reset(self) -> None:
         """RST: the connection dies at once, unread bytes with it."""

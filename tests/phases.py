@@ -10,18 +10,24 @@ from __future__ import annotations
 import os
 import socket as native_socket
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, ClassVar
+from itertools import chain, repeat
+from typing import IO, Any, ClassVar
 
 import gevent
 import pytest
 from gevent import socket
 from gevent.event import AsyncResult, Event
+from gevent.ssl import SSLContext
 
 from geventhttpclient.client import HTTPClient
+from tests.certificates import Certificates
 from tests.hubtools import attempt, descriptors, until
-from tests.peer import Conn, Peer, serve_ok
+from tests.peer import Conn, Peer, Script, serve_ok
+from tests.proxies import pass_on, tunnelling
+from tests.tls import by, trusting
 
 # More than the buffers of two sockets take when the peer does not read.
 BIG = 12 << 20
@@ -42,11 +48,23 @@ class Phase:
     expected: ClassVar[bytes] = b"done"
     # Whether it is the client that switches to the hub, and not somebody whom it has called.
     is_ours: ClassVar[bool] = True
+    # What an error says of the wait, as its `phase`.
+    word: ClassVar[str]
+    # What the requests can go over: nothing, the engine's own TLS, the TLS of an SSLContext.
+    ways: ClassVar[tuple[str, ...]] = ("plain", "native", "context")
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 1) -> None:
+        self.width = width  # connections that the client has at most
         self.held = Event()  # the peer has come to where it stops
         self.action = AsyncResult()  # what it does then
         self.entered = Event()  # the call has come to its last step
+        self.serve: Script = serve_ok  # what the peer does when all that is over
+        self.ends_by = ""  # what will end the wait
+        self.secret: SSLContext | None = None  # the TLS of the origin, where there is any
+
+    def options(self, peer: Peer) -> dict[str, Any]:
+        """What the client needs besides."""
+        return {}
 
     # The client's side.
 
@@ -62,11 +80,35 @@ class Phase:
         """Whether the call has come to its wait."""
         return self.held.is_set() and self.entered.is_set()
 
+    def place(self, client: HTTPClient, peer: Peer) -> str:
+        """Whom an error names."""
+        return f"{client.host}:{client.port}"
+
     def check_fault(self, outcome: bytes | BaseException, kinds: tuple[type[BaseException], ...]) -> None:
         """What has to come of the call when the peer dies."""
         assert isinstance(outcome, kinds), outcome
 
+    def sent(self) -> Iterator[bytes]:
+        """What follows the head of the request on the wire, and no more of it ever does."""
+        yield b"x"
+
+    def check_sent(self, peer: Peer) -> None:
+        """The peer has seen one request that was waited with, or the beginning of it, and nothing else."""
+        for conn in peer.conns[:1]:
+            head, end, body = conn.raw.partition(b"\r\n\r\n")
+            assert head.count(b" HTTP/1.1") <= 1
+            assert b" /waits HTTP/1.1\r\n" in head or not end
+            check_prefix(body, self.sent())
+
     # The peer's side.
+
+    def scripts(self) -> tuple[Script, ...]:
+        """What each connection goes through, the last one all further ones."""
+        return self.script, self.serve
+
+    def in_the_clear(self) -> bool:
+        """Whether the peer's script begins before the handshake, if there is to be one."""
+        return False
 
     def open(self, peer: Peer) -> None:
         peer.__enter__()
@@ -89,33 +131,44 @@ class Phase:
         action = self.action.get()
         if action == "answer":
             answer()
-            serve_ok(conn)
+            self.serve(conn)
         elif action == "fin":
             conn.finish_sending()
-            conn.wait_closed()
+            drain(conn)
         elif action == "rst":
             conn.reset()
         else:
-            conn.wait_closed()
+            drain(conn)
 
 
 class PoolWait(Phase):
-    """Somebody else has the only connection."""
+    """Others have all the connections."""
 
     bounds = ("pool_timeout",)
     expected = b"/waits"
+    word = "pool"
+    ways = ("plain", "native")
+
+    def scripts(self) -> tuple[Script, ...]:
+        return *[self.script] * self.width, self.serve
 
     def prepare(self, client: HTTPClient) -> None:
-        self.holder = gevent.spawn(attempt, lambda: client.post("/holds", body=b"x").read())
-        self.held.wait()
+        self.holding = 0
+        hold: Callable[[], bytes] = lambda: client.post("/holds", body=b"x", total_timeout=None).read()  # noqa: E731
+        self.holders = [gevent.spawn(attempt, hold) for _ in range(self.width)]
+        until(lambda: self.holding == self.width)
 
     def call(self, client: HTTPClient) -> bytes:
         self.entered.set()
         return client.get("/waits").read()
 
     def check_fault(self, outcome: bytes | BaseException, kinds: tuple[type[BaseException], ...]) -> None:
-        assert isinstance(self.holder.get(), kinds)
+        for holder in self.holders:
+            assert isinstance(holder.get(), kinds)
         assert outcome == b"/waits"  # on a connection of its own
+
+    def check_sent(self, peer: Peer) -> None:
+        assert not any(b"/waits" in conn.raw for conn in peer.conns)
 
     def act(self, action: str, peer: Peer) -> None:
         if action != "over":
@@ -124,7 +177,11 @@ class PoolWait(Phase):
     def heal(self, peer: Peer) -> None:
         if not self.action.ready():
             self.action.set("answer")
-            assert self.holder.get() == b"done"
+            assert [holder.get() for holder in self.holders] == [b"done"] * self.width
+
+    def hold(self, conn: Conn, answer: Callable[[], object]) -> None:
+        self.holding += 1
+        super().hold(conn, answer)
 
 
 class Resolve(Phase):
@@ -135,6 +192,8 @@ class Resolve(Phase):
     faults = ()
     bounds = ("connection_timeout",)
     expected = b"/waits"
+    word = "resolve"
+    ways = ("plain", "native")
 
     @contextmanager
     def patched(self) -> Iterator[None]:
@@ -161,8 +220,11 @@ class Resolve(Phase):
     def heal(self, peer: Peer) -> None:
         self.answer.set()
 
+    def check_sent(self, peer: Peer) -> None:
+        assert not peer.conns
+
     def script(self, conn: Conn) -> None:
-        serve_ok(conn)
+        self.serve(conn)
 
 
 class Connect(Phase):
@@ -172,6 +234,8 @@ class Connect(Phase):
     faults = ("rst",)
     bounds = ("connection_timeout",)
     expected = b"/waits"
+    word = "connect"
+    ways = ("plain",)
 
     def open(self, peer: Peer) -> None:
         self.address = (peer.host, peer.port)
@@ -201,9 +265,9 @@ class Connect(Phase):
             peer.listener = socket.socket()
             peer.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             peer.listener.bind(self.address)
-            peer.listener.listen(16)
             while len(self.fillers) > 1:  # their queue went with the old one
                 self.fillers.pop().close()
+        peer.listener.listen(16)
         self.accept(peer)
 
     def accept(self, peer: Peer) -> None:
@@ -219,12 +283,149 @@ class Connect(Phase):
         self.heal(peer)
         super().close(peer)
 
+    def check_sent(self, peer: Peer) -> None:
+        assert not peer.conns
+
     def script(self, conn: Conn) -> None:
-        serve_ok(conn)
+        self.serve(conn)
+
+
+class Tunnel(Phase):
+    """The proxy that is asked for a tunnel (RFC 9110 section 9.3.6) does not answer."""
+
+    bounds = ("connection_timeout",)
+    word = "proxy"
+    expected = b"/waits"
+    ways = ("native", "context")
+
+    def in_the_clear(self) -> bool:
+        return True
+
+    def options(self, peer: Peer) -> dict[str, Any]:
+        return {"proxy": f"http://127.0.0.1:{peer.port}"}
+
+    def place(self, client: HTTPClient, peer: Peer) -> str:
+        return f"127.0.0.1:{peer.port}"
+
+    def scripts(self) -> tuple[Script, ...]:
+        return self.script, tunnelling
+
+    def open(self, peer: Peer) -> None:
+        self.origin = Peer(self.serve, tls=self.secret)
+        self.origin.__enter__()
+        super().open(peer)
+
+    def close(self, peer: Peer) -> None:
+        super().close(peer)
+        self.origin.__exit__(None, None, None)
+
+    def check_sent(self, peer: Peer) -> None:
+        head, end, rest = peer.conns[0].raw.partition(b"\r\n\r\n")
+        assert head.startswith(b"CONNECT "), head
+        assert (end, rest) == (b"\r\n\r\n", b"")
+        assert not self.origin.conns
+
+    def script(self, conn: Conn) -> None:
+        conn.read_head()
+
+        def answer() -> None:
+            conn.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            pass_on(conn, (self.origin.host, self.origin.port))
+
+        self.hold(conn, answer)
+
+
+class TunnelByTls(Tunnel):
+    """The same with a proxy that is spoken to over TLS itself."""
+
+    ways = ("native",)
+
+    def in_the_clear(self) -> bool:
+        return False
+
+    def options(self, peer: Peer) -> dict[str, Any]:
+        return {"proxy": f"https://localhost:{peer.port}"}
+
+    def place(self, client: HTTPClient, peer: Peer) -> str:
+        return f"localhost:{peer.port}"
+
+
+class TunnelBySocks(Tunnel):
+    """The same with a proxy of SOCKS 5 (RFC 1928)."""
+
+    ways = ("plain", "native")
+
+    def options(self, peer: Peer) -> dict[str, Any]:
+        return {"proxy": f"socks5h://127.0.0.1:{peer.port}"}
+
+    def scripts(self) -> tuple[Script, ...]:
+        return self.script, self.tunnelling
+
+    def greet(self, conn: Conn) -> None:
+        conn.read_exactly(3)
+        conn.send(b"\5\0")
+        conn.read_exactly(10)  # CONNECT to an IPv4 address
+
+    def answer(self, conn: Conn) -> None:
+        conn.send(b"\5\0\0\1\x7f\0\0\1\0\0")
+        pass_on(conn, (self.origin.host, self.origin.port))
+
+    def tunnelling(self, conn: Conn) -> None:
+        self.greet(conn)
+        self.answer(conn)
+
+    def check_sent(self, peer: Peer) -> None:
+        raw = peer.conns[0].raw
+        assert raw == b"\5\1\0\5\1\0\1\x7f\0\0\1" + self.origin.port.to_bytes(2, "big")
+        assert not self.origin.conns
+
+    def script(self, conn: Conn) -> None:
+        self.greet(conn)
+        self.hold(conn, lambda: self.answer(conn))
+
+
+class Handshake(Phase):
+    """The peer has the ClientHello and says nothing."""
+
+    bounds = ("connection_timeout",)
+    word = "tls"
+    expected = b"/waits"
+    ways = ("native", "context")
+
+    def in_the_clear(self) -> bool:
+        return True
+
+    def scripts(self) -> tuple[Script, ...]:
+        return self.script, self.serve_securely
+
+    def serve_securely(self, conn: Conn) -> None:
+        assert self.secret is not None
+        conn.secure(self.secret)
+        self.serve(conn)
+
+    def check_sent(self, peer: Peer) -> None:
+        # A ClientHello (RFC 8446 section 4.1.2), and what was said of its end: an alert, perhaps.
+        raw = peer.conns[0].raw
+        kinds = []
+        while raw:
+            kinds.append(raw[0])
+            raw = raw[5 + int.from_bytes(raw[3:5], "big") :]
+        assert kinds in ([], [0x16], [0x16, 0x15]), kinds
+
+    def script(self, conn: Conn) -> None:
+        socket.wait_read(conn.sock.fileno())
+
+        def answer() -> None:
+            assert self.secret is not None
+            conn.secure(self.secret)
+
+        self.hold(conn, answer)
 
 
 class SendHead(Phase):
     """The peer does not read, and the head alone is more than the sockets take."""
+
+    word = "send"
 
     def call(self, client: HTTPClient) -> bytes:
         self.entered.set()
@@ -243,6 +444,11 @@ class SendHead(Phase):
 class SendBody(Phase):
     """The peer reads the head and no more."""
 
+    word = "send"
+
+    def sent(self) -> Iterator[bytes]:
+        yield b"y" * BIG + b"x"
+
     def call(self, client: HTTPClient) -> bytes:
         self.entered.set()
         return client.post("/waits", body=b"y" * BIG + b"x").read()
@@ -257,8 +463,28 @@ class SendBody(Phase):
         self.hold(conn, answer)
 
 
+class SendFile(SendBody):
+    """The same with an open file, which the kernel reads where it may."""
+
+    def prepare(self, client: HTTPClient) -> None:
+        self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close())
+        self.file.write(b"y" * BIG + b"x")
+
+    def close(self, peer: Peer) -> None:
+        super().close(peer)
+        self.file.close()
+
+    def call(self, client: HTTPClient) -> bytes:
+        self.file.seek(0)
+        self.entered.set()
+        return client.post("/waits", body=self.file).read()
+
+
 class SendChunks(SendBody):
     """The same with a body whose length nobody knows."""
+
+    def sent(self) -> Iterator[bytes]:
+        return chain(repeat(b"10000\r\n" + b"y" * (1 << 16) + b"\r\n", BIG >> 16), [b"0\r\n\r\n"])
 
     def call(self, client: HTTPClient) -> bytes:
         def blocks() -> Iterator[bytes]:
@@ -282,8 +508,11 @@ class Produce(Phase):
     """The request's own body is not there yet: the caller's iterator waits for something else."""
 
     is_ours = False
-    faults = ()
     bounds = ()
+    word = "send"
+
+    def sent(self) -> Iterator[bytes]:
+        return iter([b"1\r\ny\r\n", b"1\r\nx\r\n", b"0\r\n\r\n"])
 
     def call(self, client: HTTPClient) -> bytes:
         more = self.more = Event()
@@ -300,13 +529,16 @@ class Produce(Phase):
 
         try:
             return client.post("/waits", body=blocks()).read()
-        finally:
+        except ConnectionError:  # found between two pieces, where the iterator knows nothing of it
+            raise
+        except BaseException:
             assert self.closed
+            raise
 
     def act(self, action: str, peer: Peer) -> None:
         super().act(action, peer)
-        if action == "answer":
-            self.more.set()
+        if action != "over":  # a fault is found as the next piece is sent
+            gevent.spawn_later(0.01, self.more.set)
 
     def script(self, conn: Conn) -> None:
         conn.read_head()
@@ -320,6 +552,12 @@ class Produce(Phase):
 
 class Continue(Phase):
     """The client has sent its head and waits to be told to go on."""
+
+    word = "head"
+
+    def sent(self) -> Iterator[bytes]:
+        # Whoever waits no longer for leave, though longer for an answer, sends the body.
+        return iter([b"x"] if self.ends_by == "network_timeout" else [])
 
     def call(self, client: HTTPClient) -> bytes:
         self.entered.set()
@@ -340,9 +578,13 @@ class Continue(Phase):
 class ReadHead(Phase):
     """The peer has the request and says nothing."""
 
+    word = "head"
+
 
 class ReadHeadRest(Phase):
     """The peer stops in the middle of the head."""
+
+    word = "head"
 
     def script(self, conn: Conn) -> None:
         conn.read_request()
@@ -354,9 +596,13 @@ class ReadBody(Phase):
     """The peer stops in the middle of a counted body."""
 
     expected = b"half and half"
+    word = "body"
+
+    def sent(self) -> Iterator[bytes]:
+        return iter(())
 
     def call(self, client: HTTPClient) -> bytes:
-        response = client.get("/waits")
+        response = self.response = client.get("/waits")
         self.entered.set()
         return response.read()
 
@@ -370,7 +616,7 @@ class ReadChunks(ReadBody):
     """The peer stops in the middle of a chunk, and the client wants a number of bytes."""
 
     def call(self, client: HTTPClient) -> bytes:
-        response = client.get("/waits")
+        response = self.response = client.get("/waits")
         first = response.read(4)
         self.entered.set()
         return first + response.read(9) + response.read()
@@ -381,13 +627,22 @@ class ReadChunks(ReadBody):
         self.hold(conn, lambda: conn.send(b" half\r\n0\r\n\r\n"))
 
 
+class Iterate(ReadBody):
+    """The same, with the blocks of it taken one by one."""
+
+    def call(self, client: HTTPClient) -> bytes:
+        response = self.response = client.get("/waits")
+        self.entered.set()
+        return b"".join(response)
+
+
 class ReadLine(ReadBody):
     """The peer stops in the middle of the second line."""
 
     expected = b"second\r\n"
 
     def call(self, client: HTTPClient) -> bytes:
-        response = client.get("/waits")
+        response = self.response = client.get("/waits")
         assert response.readline() == b"first\r\n"
         self.entered.set()
         line = response.readline()
@@ -398,6 +653,26 @@ class ReadLine(ReadBody):
         conn.read_request()
         conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\nfirst\r\nsec")
         self.hold(conn, lambda: conn.send(b"ond\r\n"))
+
+
+def check_prefix(data: bytes, whole: Iterator[bytes]) -> None:
+    """`data` is where the pieces begin, and perhaps end."""
+    while data:
+        piece = next(whole, b"")
+        assert piece, f"{data[:100]!r} too much"
+        begin = data[: len(piece)]
+        assert piece.startswith(begin)
+        data = data[len(piece) :]
+
+
+def drain(conn: Conn) -> None:
+    """Reads until the client has closed."""
+    pieces = [conn.raw]
+    try:
+        while data := conn.sock.recv(1 << 18):
+            pieces.append(data)
+    finally:
+        conn.raw = b"".join(pieces)
 
 
 def discard(conn: Conn, until_last: bytes) -> None:
@@ -422,8 +697,13 @@ PHASES: list[type[Phase]] = [
     PoolWait,
     Resolve,
     Connect,
+    Tunnel,
+    TunnelByTls,
+    TunnelBySocks,
+    Handshake,
     SendHead,
     SendBody,
+    SendFile,
     SendChunks,
     Produce,
     Continue,
@@ -431,10 +711,14 @@ PHASES: list[type[Phase]] = [
     ReadHeadRest,
     ReadBody,
     ReadChunks,
+    Iterate,
     ReadLine,
 ]
 if sys.platform != "linux":
     PHASES.remove(Connect)
+
+# Those that a request has that nobody hides.
+PLAIN = [kind for kind in PHASES if "plain" in kind.ways]
 
 
 class Stage:
@@ -444,6 +728,11 @@ class Stage:
         self.phase = phase
         self.peer = peer
         self.client = client
+
+    @property
+    def place(self) -> str:
+        """Whom an error of the wait names."""
+        return self.phase.place(self.client, self.peer)
 
     def spawn(self) -> gevent.Greenlet:
         return gevent.spawn(attempt, lambda: self.phase.call(self.client))
@@ -456,21 +745,44 @@ class Stage:
 
 
 @contextmanager
-def staged(kind: type[Phase], **options: Any) -> Iterator[Stage]:
-    """Everything ready for the call, which the test spawns itself."""
-    phase = kind()
-    peer = Peer(phase.script, serve_ok, backlog=phase.backlog)
+def staged(
+    kind: type[Phase],
+    way: str = "plain",
+    certificates: Certificates | None = None,
+    *,
+    concurrency: int = 1,
+    serve: Script = serve_ok,
+    make: Callable[..., Any] = HTTPClient,
+    **options: Any,
+) -> Iterator[Stage]:
+    """Everything ready for the call, which the test spawns itself. TLS needs `certificates`.
+
+    `make` makes the client: of whatever kind, with the arguments of HTTPClient."""
+    phase = kind(concurrency)
+    phase.serve = serve
     options = {"connection_timeout": 20, "network_timeout": 20, **options}
-    client = HTTPClient(phase.host, peer.port, concurrency=1, **options)
+    if way != "plain":
+        assert certificates is not None
+        phase.secret = certificates.valid.server()
+        options |= {"ssl": True, "ssl_options": trusting(certificates, server_hostname="localhost"), **by(way)}
+    if kind is TunnelByTls:
+        assert certificates is not None
+        options["proxy_ssl_options"] = trusting(certificates)
+    tls = None if phase.in_the_clear() else phase.secret
+    peer = Peer(*phase.scripts(), backlog=phase.backlog, tls=tls)
+    client: Any = None
     resolver = phase.patched() if isinstance(phase, Resolve) else None
     if resolver is not None:
         resolver.__enter__()
     try:
         phase.open(peer)
+        port = phase.origin.port if isinstance(phase, Tunnel) else peer.port
+        client = make(phase.host, port, concurrency=concurrency, **phase.options(peer), **options)
         phase.prepare(client)
         yield Stage(phase, peer, client)
     finally:
         if resolver is not None:
             resolver.__exit__(None, None, None)
-        client.close()
+        if client is not None:
+            client.close()
         phase.close(peer)

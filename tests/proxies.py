@@ -110,14 +110,24 @@ def tunnelling(conn: Conn) -> None:
     conn.requests.append(request)
     conn.peer.requests.append(request)
     host, _, port = request.target.rpartition(":")
-    upstream = gevent_socket.create_connection((host.strip("[]"), int(port)))
-    conn.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
-    with upstream:
-        both = [gevent.spawn(_pass_on, conn.sock, upstream), gevent.spawn(_pass_on, upstream, conn.sock)]
-        try:
-            gevent.joinall(both, count=1)
-        finally:
-            gevent.killall(both)
+    # Connected before it is said to be.
+    with gevent_socket.create_connection((host.strip("[]"), int(port))) as upstream:
+        conn.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        _pass_on_both_ways(conn, upstream)
+
+
+def pass_on(conn: Conn, address: tuple[str, int]) -> None:
+    """The rest of a script: passes bytes on to that address, and back, until either end closes."""
+    with gevent_socket.create_connection(address) as upstream:
+        _pass_on_both_ways(conn, upstream)
+
+
+def _pass_on_both_ways(conn: Conn, upstream: gevent_socket.socket) -> None:
+    both = [gevent.spawn(_pass_on, conn.sock, upstream), gevent.spawn(_pass_on, upstream, conn.sock)]
+    try:
+        gevent.joinall(both, count=1)
+    finally:
+        gevent.killall(both)
 
 
 def _pass_on(source: gevent_socket.socket, sink: gevent_socket.socket) -> None:

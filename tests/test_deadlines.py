@@ -20,7 +20,7 @@ from geventhttpclient.connectionpool import ConnectionPool
 from tests import phases
 from tests.hubtools import get
 from tests.peer import Conn, serve_ok
-from tests.phases import PHASES, Phase, staged
+from tests.phases import PLAIN, Phase, staged
 from tests.support import saying, serving
 
 pytestmark = pytest.mark.usefixtures("bounded")
@@ -28,23 +28,6 @@ pytestmark = pytest.mark.usefixtures("bounded")
 LIMIT = 0.08
 NAMES = ["connection_timeout", "network_timeout", "pool_timeout", "total_timeout"]
 VERBS = ["get", "head", "options", "post", "put", "patch", "delete", "trace"]
-
-# What the error says of each wait.
-WORDS: dict[type[Phase], str] = {
-    phases.PoolWait: "pool",
-    phases.Resolve: "resolve",
-    phases.Connect: "connect",
-    phases.SendHead: "send",
-    phases.SendBody: "send",
-    phases.SendChunks: "send",
-    phases.Produce: "send",
-    phases.Continue: "head",
-    phases.ReadHead: "head",
-    phases.ReadHeadRest: "head",
-    phases.ReadBody: "body",
-    phases.ReadChunks: "body",
-    phases.ReadLine: "body",
-}
 
 
 def with_timeouts(client: HTTPClient, **timeouts: float | None) -> Any:
@@ -79,13 +62,13 @@ def timed_out(call: Callable[[], object], phase: str, limit: float = LIMIT) -> T
 # ---------------------------------------------------------------- a whole request
 
 
-@pytest.mark.parametrize("kind", PHASES)
+@pytest.mark.parametrize("kind", PLAIN)
 def test_a_deadline_ends_every_wait_and_names_it(kind: type[Phase]) -> None:
     with staged(kind) as stage:
         hurried = with_timeouts(stage.client, total_timeout=LIMIT)
-        error = timed_out(lambda: stage.phase.call(hurried), WORDS[kind])
+        error = timed_out(lambda: stage.phase.call(hurried), kind.word)
         assert f"not done after {LIMIT} s in all" in str(error)
-        assert error.peer == f"{stage.client.host}:{stage.client.port}"  # type: ignore[attr-defined]
+        assert error.peer == stage.place  # type: ignore[attr-defined]
         stage.act("over")
         stage.heal()
         assert get(stage.client, "/after") == b"/after"

@@ -17,7 +17,7 @@ from geventhttpclient.client import HTTPClient
 from geventhttpclient.response import HTTPSocketResponse
 from tests.hubtools import FAILURES, attempt, choose, descriptors, get, in_thread, run, running, turn, until
 from tests.peer import Conn, Peer, serve_ok
-from tests.phases import PHASES, Connect, Phase, staged
+from tests.phases import PLAIN, Connect, Phase, staged
 from tests.support import saying, serving
 
 
@@ -119,7 +119,7 @@ def test_an_idle_connection_closed_by_the_peer_does_not_keep_the_loop_alive() ->
 # Foreign switches.
 
 
-@pytest.mark.parametrize("kind", [kind for kind in PHASES if kind.is_ours])
+@pytest.mark.parametrize("kind", [kind for kind in PLAIN if kind.is_ours])
 def test_a_spurious_switch_into_a_waiting_call_changes_nothing(kind: type[Phase]) -> None:
     with staged(kind) as stage:
         call = stage.spawn()
@@ -796,4 +796,4 @@ def test_spinning_greenlets_do_not_keep_requests_from_coming_in() -> None:
 
 def test_the_connect_phase_is_among_those_tested() -> None:
     """It is left out on systems where a connection cannot be kept waiting."""
-    assert Connect in PHASES
+    assert Connect in PLAIN

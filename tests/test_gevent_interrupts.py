@@ -2,126 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import gevent
 import pytest
 from gevent import socket
 from gevent.event import Event
 
 from geventhttpclient.client import HTTPClient
+from tests.certificates import Certificates
 from tests.hubtools import FAILURES, attempt, descriptors, get, turn, until
-from tests.peer import Conn, Peer, serve_ok
-from tests.phases import PHASES, Connect, Phase, PoolWait, ReadBody, ReadChunks, ReadLine, Stage, staged
+from tests.interrupts import CELLS, Cell, play
+from tests.peer import Conn, Peer
+from tests.phases import PHASES, PLAIN, Connect, Phase, ReadBody, ReadChunks, ReadLine, staged
 
 
-class Bystander:
-    """Another client of the same hub, with a request on the wire all the while."""
-
-    def __init__(self) -> None:
-        self.go_on = Event()
-        self.peer = Peer(self.script)
-        self.peer.__enter__()
-        self.client = HTTPClient("127.0.0.1", self.peer.port, network_timeout=60)
-        assert get(self.client, "/first") == b"/first"
-        self.greenlet = gevent.spawn(attempt, lambda: get(self.client, "/held", 60))
-        until(lambda: len(self.peer.requests) == 2)
-
-    def script(self, conn: Conn) -> None:
-        conn.read_request()
-        conn.respond(b"/first")
-        conn.read_request()
-        self.go_on.wait()
-        conn.respond(b"/held")
-        serve_ok(conn)
-
-    def unharmed(self) -> None:
-        assert not self.greenlet.dead
-        self.go_on.set()
-        assert self.greenlet.get(timeout=10) == b"/held"
-        assert get(self.client, "/last") == b"/last"
-        assert len(self.peer.conns) == 1
-
-    def close(self) -> None:
-        self.greenlet.kill()
-        self.client.close()
-        self.peer.__exit__(None, None, None)
-
-
-@pytest.fixture
-def bystander() -> Iterator[Bystander]:
-    other = Bystander()
-    yield other
-    other.close()
-
-
-def check_freed(stage: Stage, before: dict[int, str]) -> None:
-    """The call's own socket is closed, at once, and the only slot can be had."""
-    stage.act("over")
-    until(lambda: len(descriptors()) <= len(before))
-    stage.heal()
-    for _ in range(2):
-        assert get(stage.client, "/after") == b"/after"
-
-
-@pytest.mark.parametrize("kind", PHASES)
-def test_an_answer_ends_each_wait(kind: type[Phase]) -> None:
-    with staged(kind) as stage:
+@pytest.mark.parametrize(("kind", "way"), [(kind, way) for kind in PHASES for way in kind.ways])
+def test_an_answer_ends_each_wait(kind: type[Phase], way: str, certificates: Certificates) -> None:
+    with staged(kind, way, certificates) as stage:
         call = stage.spawn()
         until(lambda: stage.phase.waiting() or call.dead)
         assert not call.dead, call.value
         stage.act("answer")
         assert call.get(timeout=15) == stage.phase.expected
         assert get(stage.client, "/after") == b"/after"
-        assert len(stage.peer.requests) >= 1
 
 
-@pytest.mark.parametrize("kind", PHASES)
-def test_killed(kind: type[Phase], bystander: Bystander) -> None:
-    with staged(kind) as stage:
-        before = descriptors()
-        call = stage.spawn()
-        until(lambda: stage.phase.waiting() or call.dead)
-        assert not call.dead, call.value
-        call.kill(timeout=10)
-        assert isinstance(call.value, gevent.GreenletExit)
-        check_freed(stage, before)
-    bystander.unharmed()
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_whatever_happens_to_a_wait(cell: Cell, certificates: Certificates) -> None:
+    play(cell, certificates)
 
 
-@pytest.mark.parametrize("kind", PHASES)
-def test_an_exception_thrown_in_comes_out_as_the_same_object(kind: type[Phase], bystander: Bystander) -> None:
-    error = ValueError("thrown in")
-    with staged(kind) as stage:
-        before = descriptors()
-        call = stage.spawn()
-        until(lambda: stage.phase.waiting() or call.dead)
-        assert not call.dead, call.value
-        gevent.get_hub().loop.run_callback(call.throw, error)
-        assert call.get(timeout=10) is error
-        check_freed(stage, before)
-    bystander.unharmed()
-
-
-@pytest.mark.parametrize("kind", PHASES)
-def test_a_gevent_timeout_comes_out_as_the_same_object(kind: type[Phase], bystander: Bystander) -> None:
-    with staged(kind) as stage:
-        before = descriptors()
-        timer = gevent.Timeout(0.25)
-
-        def call() -> bytes:
-            with timer:
-                return stage.phase.call(stage.client)
-
-        greenlet = gevent.spawn(attempt, call)
-        until(lambda: stage.phase.waiting() or greenlet.dead)
-        assert not greenlet.dead, greenlet.value
-        assert greenlet.get(timeout=15) is timer
-        check_freed(stage, before)
-    bystander.unharmed()
-
-
-@pytest.mark.parametrize("kind", PHASES)
+@pytest.mark.parametrize("kind", PLAIN)
 def test_a_gevent_timeout_with_an_exception_of_its_own(kind: type[Phase]) -> None:
     class Late(Exception):
         pass
@@ -134,37 +44,10 @@ def test_a_gevent_timeout_with_an_exception_of_its_own(kind: type[Phase]) -> Non
                 return stage.phase.call(stage.client)
 
         assert isinstance(gevent.spawn(attempt, call).get(timeout=15), Late)
-        check_freed(stage, before)
-
-
-@pytest.mark.parametrize(("kind", "bound"), [(kind, bound) for kind in PHASES for bound in kind.bounds])
-def test_own_timeout(kind: type[Phase], bound: str, bystander: Bystander) -> None:
-    with staged(kind, **{bound: 0.3}) as stage:
-        before = descriptors()
-        outcome = stage.spawn().get(timeout=15)
-        assert isinstance(outcome, TimeoutError), repr(outcome)
-        assert not isinstance(outcome, gevent.Timeout)
-        check_freed(stage, before)
-    bystander.unharmed()
-
-
-@pytest.mark.parametrize(("kind", "fault"), [(kind, fault) for kind in PHASES for fault in kind.faults])
-def test_peer_dies(kind: type[Phase], fault: str, bystander: Bystander) -> None:
-    with staged(kind) as stage:
-        before = descriptors()
-        call = stage.spawn()
-        until(lambda: stage.phase.waiting() or call.dead)
-        assert not call.dead, call.value
-        stage.act(fault)
-        outcome = call.get(timeout=15)
-        stage.phase.check_fault(outcome, FAILURES)
-        assert not isinstance(outcome, TimeoutError)
-        if kind is not PoolWait:  # there the next connection is open by now, and stays
-            until(lambda: len(descriptors()) <= len(before))
+        stage.act("over")
+        until(lambda: len(descriptors()) <= len(before))
         stage.heal()
-        for _ in range(2):
-            assert get(stage.client, "/after") == b"/after"
-    bystander.unharmed()
+        assert get(stage.client, "/after") == b"/after"
 
 
 def test_refused_connection_is_the_builtin_error() -> None:

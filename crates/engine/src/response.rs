@@ -1,10 +1,10 @@
 //! A response, and its body as it comes in. When the body has come to its end, the connection goes back to the pool.
 
 use std::future::poll_fn;
-use std::mem;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
+use std::{io, mem};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::ReadBuf;
@@ -15,6 +15,7 @@ use wire::{Body, Framing, HeaderMap, Limits, ResponseError, ResponseHead};
 use crate::ending::Ending;
 use crate::pool::Lease;
 use crate::socket::Descriptor;
+use crate::stop::Stop;
 use crate::tls::Facts;
 use crate::{Error, Kind, Phase, Result};
 
@@ -46,6 +47,7 @@ pub struct Incoming {
     ready: BytesMut,
     close: Option<CloseReason>,
     fate: Fate,
+    stop: Option<Rc<Stop>>,
 }
 
 /// Whether a body without a connection is a whole one.
@@ -61,7 +63,8 @@ enum Fate {
 impl Incoming {
     /// Takes what has already arrived; if that is all, the connection is given back here.
     pub(crate) fn new(lease: Lease, framing: Body, close: Option<CloseReason>) -> Self {
-        let mut body = Incoming { framing, lease: Some(lease), ready: BytesMut::new(), close, fate: Fate::Good };
+        let mut body =
+            Incoming { framing, lease: Some(lease), ready: BytesMut::new(), close, fate: Fate::Good, stop: None };
         // A head is worth having without its body: what is wrong with that is for its reader.
         if let Err(error) = body.decode_buffered() {
             body.fate = Fate::Failing(error);
@@ -72,7 +75,7 @@ impl Incoming {
     /// No body at all.
     pub(crate) fn none(close: Option<CloseReason>) -> Self {
         let framing = Body::new(Framing::None, &Limits::default());
-        Incoming { framing, lease: None, ready: BytesMut::new(), close, fate: Fate::Good }
+        Incoming { framing, lease: None, ready: BytesMut::new(), close, fate: Fate::Good, stop: None }
     }
 
     /// Whether the message is complete. Some of it may still be [`ready`](Incoming::ready).
@@ -88,6 +91,24 @@ impl Incoming {
     /// That of the socket which the body comes from, where it is one of the reactor's.
     pub fn descriptor(&mut self) -> Option<&Descriptor> {
         self.lease.as_mut().and_then(Lease::connection).and_then(|connection| connection.descriptor())
+    }
+
+    /// What ends the next waits of [`read`](Incoming::read) and [`fetch`](Incoming::fetch); `None` where there is nothing
+    /// more to wait for.
+    pub fn stop(&mut self) -> Option<Rc<Stop>> {
+        self.lease.as_ref()?;
+        Some(self.stop.get_or_insert_default().clone())
+    }
+
+    /// Gives the body up for `reason`, which is told to nobody but the caller.
+    #[cold]
+    pub fn give_up(&mut self, reason: &'static str) -> Error {
+        let kind = Kind::Io(io::Error::new(io::ErrorKind::NotConnected, reason));
+        let error = match self.lease.as_mut().and_then(Lease::connection) {
+            Some(connection) => connection.fail(kind, Phase::Body),
+            None => Error::new(kind, Phase::Body),
+        };
+        self.abandon(error)
     }
 
     /// Why the connection is not used again, where it is not.
@@ -143,7 +164,11 @@ impl Incoming {
     /// Reads into `out` what there is, once there is something: nothing only at the end, unless `out` is full.
     pub async fn read(&mut self, out: &mut ReadBuf<'_>) -> Result<()> {
         let wait = Wait(self);
-        poll_fn(|cx| wait.0.poll_read(cx, out)).await
+        poll_fn(|cx| match wait.0.poll_read(cx, out) {
+            Poll::Pending => wait.0.poll_stop(cx),
+            ready => ready,
+        })
+        .await
     }
 
     /// Reads until `out` is full or the body is at its end.
@@ -160,7 +185,23 @@ impl Incoming {
     /// Waits for more bytes to be [`ready`](Incoming::ready): `false` when there are none.
     pub async fn fetch(&mut self) -> Result<bool> {
         let wait = Wait(self);
-        poll_fn(|cx| wait.0.poll_fetch(cx)).await
+        poll_fn(|cx| match wait.0.poll_fetch(cx) {
+            Poll::Pending => wait.0.poll_stop(cx),
+            ready => ready,
+        })
+        .await
+    }
+
+    /// What a wait comes to when nothing has happened: an error once it is to stop.
+    fn poll_stop<T>(&mut self, cx: &Context<'_>) -> Poll<Result<T>> {
+        match &self.stop {
+            Some(stop) if stop.is_asked() => Poll::Ready(Err(self.give_up("the response was released"))),
+            Some(stop) => {
+                stop.wake_later(cx);
+                Poll::Pending
+            }
+            None => Poll::Pending,
+        }
     }
 
     fn poll_fetch(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool>> {
@@ -330,6 +371,9 @@ impl Drop for Wait<'_> {
     fn drop(&mut self) {
         if let Some(connection) = self.0.lease.as_mut().and_then(Lease::connection) {
             connection.stop_waiting();
+        }
+        if let Some(stop) = &self.0.stop {
+            stop.forget();
         }
     }
 }

@@ -1,11 +1,12 @@
 //! A connection that Python code sends on and reads from by turns: what stands below the classes of http.client.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use engine::socket::Descriptor;
-use engine::{Conversation, Turn};
+use engine::{Conversation, Kind, Phase, Stop, Turn};
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -37,6 +38,8 @@ pub(crate) struct PyConnection {
 enum State {
     #[default]
     Closed,
+    /// A greenlet waits for it to be opened; how to end that.
+    Opening(Rc<Stop>),
     Here(Box<Held>),
     /// A greenlet waits in it.
     InUse,
@@ -85,6 +88,10 @@ impl PyConnection {
                 Err(PyRuntimeError::new_err(message))
             }
             State::InUse => Err(used_by_another(py)),
+            State::Opening(stop) => {
+                *state = State::Opening(stop);
+                Err(used_by_another(py))
+            }
             State::Closed => {
                 *state = State::Closed;
                 Err(PyOSError::new_err((libc::EBADF, "the connection is closed")))
@@ -105,6 +112,12 @@ fn used_by_another(py: Python<'_>) -> PyErr {
     }
 }
 
+#[cold]
+fn closed_meanwhile(py: Python<'_>, peer: &Rc<str>) -> PyErr {
+    let reason = io::Error::new(io::ErrorKind::NotConnected, "the connection was closed while it was opened");
+    to_python(py, engine::Error::new(Kind::Io(reason), Phase::Connect).with_peer(peer))
+}
+
 #[pymethods]
 impl PyConnection {
     #[new]
@@ -122,12 +135,26 @@ impl PyConnection {
         let runtime = Runtime::current(py)?;
         let config = pool.get().config()?.of_thread(py);
         let resolver = PoolResolver(pool.clone().into_any().unbind());
-        let opening = Conversation::open(&runtime.reactor, &config, &resolver);
-        let conversation = block_on(py, &runtime, opening)?.map_err(|error| to_python(py, error))?;
-        self.descriptor.get(py).replace(conversation.descriptor().cloned());
-        let before = self.state.get(py).replace(State::Here(Box::new(Held { conversation, runtime })));
+        let stop = Rc::new(Stop::default());
+        let before = self.state.get(py).replace(State::Opening(stop.clone()));
         drop(before);
-        Ok(())
+        let opening = Box::pin(Conversation::open(&runtime.reactor, &config, &resolver));
+        let outcome = block_on(py, &runtime, stop.unless_asked(opening));
+        // Only here is it ours to say what becomes of it: close() of another greenlet while we waited has the last word.
+        let is_wanted = matches!(&*self.state.get(py).borrow(), State::Opening(own) if Rc::ptr_eq(own, &stop));
+        let (after, result) = match outcome {
+            Ok(Some(Ok(conversation))) if is_wanted => {
+                self.descriptor.get(py).replace(conversation.descriptor().cloned());
+                (State::Here(Box::new(Held { conversation, runtime })), Ok(()))
+            }
+            Ok(Some(Err(error))) => (State::Closed, Err(to_python(py, error))),
+            Ok(_) => (State::Closed, Err(closed_meanwhile(py, &config.peer))),
+            Err(error) => (State::Closed, Err(error)),
+        };
+        if is_wanted {
+            self.state.get(py).replace(after);
+        }
+        result
     }
 
     /// Shakes hands as `pool` does for itself, on the connection as it is. When that fails, the connection is closed.
@@ -160,6 +187,10 @@ impl PyConnection {
                 Turn::Nobody
             }
             State::InUse => Turn::Theirs,
+            State::Opening(stop) => {
+                self.state.get(py).replace(State::Opening(stop));
+                Turn::Theirs
+            }
         };
         Ok(match turn {
             Turn::Nobody => "nobody's",
@@ -218,7 +249,7 @@ impl PyConnection {
     fn _tls_facts<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let facts = match &*self.state.get(py).borrow() {
             State::Here(held) => held.conversation.facts().cloned(),
-            State::Closed | State::InUse => None,
+            State::Closed | State::InUse | State::Opening(_) => None,
         };
         facts.map(|facts| facts_of_python(py, &facts)).transpose()
     }
@@ -235,11 +266,17 @@ impl PyConnection {
     }
 
     /// Closes the connection; a response that is being read from it keeps it until it has been read, and a greenlet
-    /// that waits in it finds it at its end. More than once does no harm.
+    /// that waits in it finds it at its end; one that waits for it to be opened gets a ConnectionAbortedError, when
+    /// the resolver has answered if that is whom it waits for. More than once does no harm.
     fn close(&self, py: Python<'_>) {
         let before = self.state.get(py).take();
-        if let (State::InUse, Some(descriptor)) = (&before, self.descriptor.get(py).borrow().as_ref()) {
-            descriptor.shut_down();
+        match &before {
+            State::InUse => {
+                let descriptor = self.descriptor.get(py).borrow().clone();
+                descriptor.iter().for_each(Descriptor::shut_down);
+            }
+            State::Opening(stop) => stop.ask(),
+            State::Closed | State::Here(_) => {}
         }
         drop(before);
     }

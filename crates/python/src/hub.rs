@@ -30,6 +30,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
+use slab::Slab;
 
 use crate::types;
 
@@ -117,7 +118,9 @@ fn switch(py: Python<'_>, target: &Py<PyAny>) -> PyResult<bool> {
 
 /// A greenlet in [`block_on`].
 struct Task {
-    greenlet: Py<PyAny>,
+    /// None once its hub has been destroyed: nobody can switch to it then, and what lies on its own stack must not keep
+    /// it alive.
+    greenlet: RefCell<Option<Py<PyAny>>>,
     ready: Arc<GilBound<Ready>>,
     /// Switched out, and to be switched in when woken.
     parked: Cell<bool>,
@@ -217,7 +220,7 @@ pub(crate) struct Runtime {
     /// Whether the watcher counts for the loop.
     counted: Cell<bool>,
     /// Greenlets in [`block_on`].
-    parked: Cell<usize>,
+    parked: RefCell<Slab<Arc<TaskWaker>>>,
     /// What the timer is set to.
     armed: Cell<Option<Instant>>,
     /// The engine's clients of this hub, by the number of the Python object.
@@ -288,9 +291,7 @@ impl Runtime {
         let buried = std::mem::take(&mut *GRAVEYARD.lock().unwrap_or_else(PoisonError::into_inner));
         drop(buried);
         let outdated = CURRENT.with(|current| current.borrow_mut().take());
-        if let Some(outdated) = outdated {
-            outdated.retire(py);
-        }
+        let stranded = outdated.map(|outdated| outdated.retire(py));
         let hub = types::get_hub(py)?.call0()?;
         let event_loop = hub.getattr("loop")?;
         let reactor = Reactor::new()?;
@@ -320,7 +321,7 @@ impl Runtime {
             is_libuv,
             started: Cell::new(false),
             counted: Cell::new(false),
-            parked: Cell::new(0),
+            parked: RefCell::default(),
             armed: Cell::new(None),
             clients: RefCell::default(),
             ready,
@@ -335,17 +336,28 @@ impl Runtime {
         drop(registry);
         ThreadEnd::await_it(py, &runtime)?;
         CURRENT.with(|current| current.replace(Some(runtime.clone())));
+        // Unwinding them may run code of the program's.
+        drop(stranded);
         Ok(runtime)
     }
 
     /// The hub is gone: nothing of it may be used again, and what is called on it may well fail.
-    fn retire(&self, py: Python<'_>) {
+    ///
+    /// Returns the greenlets that waited in it. Nobody will switch to them by our doing, so that we must not hold them:
+    /// those that nobody else does are unwound as they are dropped, by GreenletExit.
+    fn retire(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
         self.ready.get(py).callback.replace(None);
         discard(py, Some(&self.watcher));
         discard(py, self.timer.take().as_ref());
+        self.counted.set(false);
         let clients = self.clients.take();
         self.reactor.close();
         drop(clients);
+        let woken = self.ready.get(py).queue.take();
+        let parked = self.parked.take();
+        let stranded = parked.iter().filter_map(|(_, waker)| waker.0.get(py).greenlet.take()).collect();
+        drop((woken, parked));
+        stranded
     }
 
     /// BlockingSwitchOutError in the hub's own greenlet, as of everything that waits.
@@ -370,7 +382,7 @@ impl Runtime {
 
     /// Makes the watcher count for the loop if, and only if, some greenlet waits for the kernel.
     fn settle(&self, py: Python<'_>) -> PyResult<()> {
-        let wanted = self.parked.get() > self.reactor.passive_waits();
+        let wanted = self.parked.borrow().len() > self.reactor.passive_waits();
         if wanted == self.counted.get() && (self.started.get() || self.is_libuv) {
             return Ok(());
         }
@@ -413,14 +425,15 @@ impl Runtime {
     fn park(&self, py: Python<'_>, waker: &Arc<TaskWaker>) -> PyResult<()> {
         let task = waker.0.get(py);
         task.parked.set(true);
-        self.parked.set(self.parked.get() + 1);
+        let key = self.parked.borrow_mut().insert(waker.clone());
         let epoch = self.reactor.epoch();
         let switched = self.prepare(py, waker).and_then(|()| switch(py, &self.hub));
         // Whatever came out of the switch: from here on a late entry of the ready list means nothing.
         task.parked.set(false);
-        // A fork's child starts to count anew.
+        // A fork's child starts anew.
         if epoch == self.reactor.epoch() {
-            self.parked.set(self.parked.get() - 1);
+            let parked = self.parked.borrow_mut().try_remove(key);
+            drop(parked);
         }
         if let Ok(true) = switched {
             return Ok(());
@@ -490,8 +503,14 @@ impl Runtime {
             let Some(waker) = next else { return Ok(()) };
             let task = waker.0.get(py);
             // It may have been killed, or switched to by somebody else, since it was woken.
-            if task.parked.get() && !switch(py, &task.greenlet)? {
-                self.report(py, &task.greenlet)?;
+            if !task.parked.get() {
+                continue;
+            }
+            let greenlet = task.greenlet.borrow().as_ref().map(|greenlet| greenlet.clone_ref(py));
+            if let Some(greenlet) = greenlet
+                && !switch(py, &greenlet)?
+            {
+                self.report(py, &greenlet)?;
             }
         }
     }
@@ -538,7 +557,7 @@ fn drive<F: Future>(py: Python<'_>, runtime: &Runtime, future: F) -> PyResult<F:
         return Err(would_block_the_hub(py));
     }
     let waker = Arc::new(TaskWaker(GilBound(Task {
-        greenlet: greenlet.unbind(),
+        greenlet: RefCell::new(Some(greenlet.unbind())),
         ready: runtime.ready.clone(),
         parked: Cell::new(false),
         notified: Cell::new(false),
@@ -634,7 +653,7 @@ pub(crate) fn after_fork_in_child(py: Python<'_>) {
         std::mem::forget(ready.queue.take());
         ready.in_callback.set(false);
         ready.scheduled.set(false);
-        runtime.parked.set(0);
+        std::mem::forget(runtime.parked.take());
         runtime.armed.set(None);
         // Their places in the pools are lost with them: fresh pools have them all.
         let clients = runtime.clients.take();
@@ -666,5 +685,6 @@ pub(crate) fn at_exit(py: Python<'_>) {
 #[pyo3(name = "_runtime_statistics")]
 pub(crate) fn runtime_statistics(py: Python<'_>) -> PyResult<(usize, usize)> {
     let runtime = Runtime::current(py)?;
-    Ok((runtime.parked.get(), runtime.reactor.passive_waits()))
+    let parked = runtime.parked.borrow().len();
+    Ok((parked, runtime.reactor.passive_waits()))
 }

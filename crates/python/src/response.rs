@@ -9,7 +9,7 @@ use engine::socket::{Descriptor, Socket};
 use engine::stream::Stream;
 use engine::timers::Patience;
 use engine::tls::{Facts, Verify};
-use engine::{Connection, Incoming, Response};
+use engine::{Connection, Incoming, Response, Stop};
 use memchr::memmem;
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -77,8 +77,8 @@ enum Body {
     Absent,
     /// To be read.
     Here(Box<Incoming>),
-    /// A greenlet waits in it.
-    InUse,
+    /// A greenlet waits in it; how to end that, while there is something to wait for.
+    InUse(Option<Rc<Stop>>),
     /// A greenlet was interrupted while it waited: the connection is closed, and some of the body is lost.
     Lost,
     /// Given up by `release()` before its end.
@@ -160,14 +160,20 @@ impl Message {
         let mut body = {
             let mut state = self.0.get(py).borrow_mut();
             let is_elsewhere = state.runtime.as_ref().is_some_and(|runtime| !Rc::ptr_eq(&current, runtime));
-            match std::mem::replace(&mut state.body, Body::InUse) {
+            match std::mem::replace(&mut state.body, Body::InUse(None)) {
                 Body::Here(body) if is_elsewhere && !body.is_detached() => {
                     state.body = Body::Here(body);
                     let message = "the response belongs to another thread, or to a hub that was destroyed";
                     return Err(PyRuntimeError::new_err(message));
                 }
-                Body::Here(body) => body,
-                Body::InUse => return Err(read_by_another(py)),
+                Body::Here(mut body) => {
+                    state.body = Body::InUse(body.stop());
+                    body
+                }
+                Body::InUse(stop) => {
+                    state.body = Body::InUse(stop);
+                    return Err(read_by_another(py));
+                }
                 other @ (Body::Absent | Body::Released) => {
                     state.body = other;
                     return Ok(nothing);
@@ -193,13 +199,15 @@ impl Message {
         let mut state = self.0.get(py).borrow_mut();
         let started = state.started;
         let done = if body.is_detached() { state.let_go() } else { (None, None) };
-        // release() or another greenlet's doing while we waited has the last word.
-        let late = match state.body {
-            Body::InUse => {
+        // release() of another greenlet while we waited has the last word. What was cut short by it must not pass as
+        // what the peer had to say.
+        let (late, result) = match state.body {
+            Body::InUse(_) => {
                 state.body = Body::Here(body);
-                None
+                (None, result)
             }
-            _ => Some(body),
+            _ if result.is_err() || body.is_complete() => (Some(body), result),
+            _ => (None, Err(body.give_up("the response was released"))),
         };
         drop(state);
         drop((late, done));
@@ -444,7 +452,7 @@ impl Message {
     fn _is_read(&self, py: Python<'_>) -> bool {
         match &mut self.0.get(py).borrow_mut().body {
             Body::Here(body) => body.is_complete() && body.ready().is_empty(),
-            Body::InUse => false,
+            Body::InUse(_) => false,
             Body::Absent | Body::Lost | Body::Released => true,
         }
     }
@@ -453,7 +461,7 @@ impl Message {
     fn _is_attached(&self, py: Python<'_>) -> bool {
         match &self.0.get(py).borrow().body {
             Body::Here(body) => !body.is_detached(),
-            Body::InUse => true,
+            Body::InUse(_) => true,
             _ => false,
         }
     }
@@ -714,21 +722,24 @@ impl Message {
         Ok((bytes, failure.map(|error| to_python(py, error))))
     }
 
-    /// Gives the connection back: to the pool when the body has been read to its end, else it is closed. More than
-    /// once does no harm.
+    /// Gives the connection back: to the pool when the body has been read to its end, else it is closed, and a greenlet
+    /// that waits in it is told by a ConnectionAbortedError. More than once does no harm.
     fn release(&self, py: Python<'_>) {
         let mut state = self.0.get(py).borrow_mut();
-        let attached = match &state.body {
-            Body::Here(body) => !body.is_detached(),
-            // The greenlet that waits in it keeps it; what it reads is its own.
-            Body::InUse | Body::Absent | Body::Lost | Body::Released => false,
-        };
-        if attached {
-            let body = std::mem::replace(&mut state.body, Body::Released);
-            let done = state.let_go();
-            // Closing may wake others, which must not find the state borrowed.
-            drop(state);
-            drop((body, done));
+        match &state.body {
+            Body::Here(body) if !body.is_detached() => {
+                let body = std::mem::replace(&mut state.body, Body::Released);
+                let done = state.let_go();
+                // Closing may wake others, which must not find the state borrowed.
+                drop(state);
+                drop((body, done));
+            }
+            Body::InUse(Some(_)) => {
+                let Body::InUse(Some(stop)) = std::mem::replace(&mut state.body, Body::Released) else { return };
+                drop(state);
+                stop.ask();
+            }
+            Body::Here(_) | Body::InUse(None) | Body::Absent | Body::Lost | Body::Released => {}
         }
     }
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import socket
 import ssl
@@ -108,6 +109,11 @@ class HTTPConnection(_HTTPConnection):
     response_class: type[http.client.HTTPResponse] = HTTPResponse
     sock: Any
 
+    # What will be `sock`, while it is waited for.
+    _opening: Socket | None = None
+    # Whether a request is on its way out.
+    _sending = False
+
     # http.client's own, of which type checkers have not heard. The private ones have the same names since the classes
     # have.
     __state: str
@@ -124,12 +130,28 @@ class HTTPConnection(_HTTPConnection):
             return
         self._dial(Socket)
         if self._tunnel_host:
+            self._tunnel_or_close()
+
+    def _tunnel_or_close(self) -> None:
+        """Asks the proxy for the way. Without one there is no connection: what is sent on it would go to the proxy."""
+        try:
             self._tunnel()
+        except BaseException:
+            sock, self.sock = self.sock, None
+            if sock is not None:
+                sock.close()
+            raise
 
     def _dial(self, kind: type[Socket], tls: _core._Tls | None = None) -> None:
         sys.audit("http.client.connect", self, self.host, self.port)
         way = _Way(self, tls)
-        self.sock = kind.connected(way, way.network_timeout)
+        sock = self._opening = kind()
+        try:
+            sock._open(way)
+        finally:
+            self._opening = None
+        sock.settimeout(way.network_timeout)
+        self.sock = sock
 
     # Asks the proxy for a connection to the host of `set_tunnel()`.
     _tunnel = _reading_by_lines(_HTTPConnection._tunnel)  # type: ignore[attr-defined]
@@ -190,6 +212,31 @@ class HTTPConnection(_HTTPConnection):
         """Begins a request. See http.client."""
         self._look_at_connection()
         super().putrequest(method, url, skip_host, skip_accept_encoding)
+
+    def endheaders(self, message_body: Any = None, *, encode_chunked: bool = False) -> None:
+        """Ends the fields and sends the request, with that body if there is one. See http.client."""
+        self._sending = True
+        try:
+            super().endheaders(message_body, encode_chunked=encode_chunked)
+        finally:
+            self._sending = False
+
+    def send(self, data: Any) -> None:
+        """Sends data: bytes-like, a file, or an iterable of the first. See http.client.
+
+        Raises ConnectionAbortedError when `close()` was called since the request was begun, by another greenlet or by
+        what makes its body: what is left of it is not for another connection.
+        """
+        if self._sending and self.__state == _IDLE:
+            raise ConnectionAbortedError(errno.ECONNABORTED, "the connection was closed while the request was sent")
+        super().send(data)
+
+    def close(self) -> None:
+        """Closes the connection. Another greenlet that waits in it, or for it to be opened, is told by an error."""
+        opening = self._opening
+        if opening is not None:
+            opening.close()
+        super().close()
 
     def _look_at_connection(self) -> None:
         """Lets go of a connection that nothing can be sent on any more; the next piece to send opens another, or raises
@@ -294,7 +341,7 @@ class HTTPSConnection(HTTPConnection, _HTTPSConnection):
             _HTTPSConnection.connect(self)
         elif self._tunnel_host:
             self._dial(TLSSocket)
-            self._tunnel()
+            self._tunnel_or_close()
             try:
                 self.sock.secure(_Way(self, self._tls_for(self._tunnel_host)))
             except BaseException:

@@ -32,14 +32,6 @@ class Socket(_core.Connection):
     type = socket.SOCK_STREAM
     proto = socket.IPPROTO_TCP
 
-    @classmethod
-    def connected(cls, way: ConnectionPool, timeout: float | None) -> Self:
-        """Connects as a pool would, then waits for the peer at most `timeout` seconds at a time."""
-        sock = cls()
-        sock._open(way)
-        sock.settimeout(timeout)
-        return sock
-
     def secure(self, way: ConnectionPool) -> None:
         """Makes the connection a private one by the TLS of `way`."""
         self._secure(way)
