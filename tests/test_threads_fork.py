@@ -510,3 +510,24 @@ def test_children_of_children(way: str, loop: str) -> None:
     with Peer() as peer:
         assert run_fork("again_and_again", peer, way, loop).split() == ["ok"]
         assert [targets(conn) for conn in peer.conns] == [["/0"], *([f"/{n}", f"/{n}-after"] for n in range(1, 6))]
+
+
+def test_a_fork_that_python_does_not_tell_of() -> None:
+    with Peer(Gate()) as peer:
+        assert run_fork("without_hooks", peer, "c", "libev-cext").split() == ["ok"]
+        assert targets(peer.conns[0]) == ["/parent-before", "/parent-after"]
+        assert targets(peer.conns[1]) == ["/held-body"]
+        assert targets(peer.conns[2]) == ["/child", "/child-again"]
+
+
+@pytest.mark.parametrize(("way", "loop"), WAYS[:-1])  # on libuv what is watched cannot be changed before a reinit
+def test_a_child_does_not_wait_for_what_its_parent_waits_for(way: str, loop: str) -> None:
+    with Peer(Gate()) as peer:
+        assert run_fork("nothing_to_wait_for", peer, way, loop).split() == ["ok"]
+
+
+@forks
+def test_a_fork_in_the_middle_of_the_loops_turn(way: str, loop: str) -> None:
+    with Peer() as peer:
+        assert run_fork("within_the_loop", peer, way, loop).split() == ["ok"]
+        assert targets(peer.conns[0]) == ["/parent-before", "/parent-after"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import multiprocessing
 import os
 import sys
@@ -228,4 +230,60 @@ def again_and_again(port: str, way: str) -> None:
         assert get(client, f"/{depth}-after") == f"/{depth}-after".encode()
 
     assert fork(way, lambda: child(1))() == 0
+    print("ok")
+
+
+def without_hooks(port: str, way: str) -> None:
+    """A fork by C code, of which Python tells nobody."""
+    client = HTTPClient("127.0.0.1", int(port))
+    assert get(client, "/parent-before") == b"/parent-before"
+    held = HTTPClient("127.0.0.1", int(port), network_timeout=60)
+    response = held.get("/held-body")
+    number = ctypes.PyDLL(None).fork()
+    if number == 0:
+        code = 1
+        try:
+            del response
+            gc.collect()
+            assert get(client, "/child") == b"/child"
+            assert get(client, "/child-again") == b"/child-again"
+            code = 0
+        except BaseException as e:
+            os.write(2, f"in the child: {e!r}\n".encode())
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]) == 0
+    assert get(client, "/parent-after") == b"/parent-after"
+    assert get(HTTPClient("127.0.0.1", int(port)), "/let-go") == b"/let-go"
+    with gevent.Timeout(10):
+        assert response.read() == b"/held-body"
+    print("ok")
+
+
+def nothing_to_wait_for(port: str, way: str) -> None:
+    """A child waits for nothing of what its parent waits for: its loop comes to an end."""
+    calls = [gevent.spawn(get, HTTPClient("127.0.0.1", int(port)), "/held", 30)]
+    assert get(HTTPClient("127.0.0.1", int(port)), "/are-held", 30) == b"/are-held"
+
+    gevent.sleep(0.01)  # out of the callback that woke us, at whose end it is settled what counts for the loop
+
+    def child() -> None:
+        assert gevent.get_hub().join(timeout=5)
+
+    assert fork(way, child)() == 0
+    assert get(HTTPClient("127.0.0.1", int(port)), "/let-go") == b"/let-go"
+    assert calls[0].get(timeout=10) == b"/held"
+    print("ok")
+
+
+def within_the_loop(port: str, way: str) -> None:
+    """A greenlet forks while the loop is in the middle of a turn, and its first request has to be seen by that."""
+    client = HTTPClient("127.0.0.1", int(port))
+    assert get(client, "/parent-before") == b"/parent-before"
+
+    def child() -> None:
+        assert get(client, "/child") == b"/child"
+
+    assert gevent.spawn(lambda: fork(way, child)()).get() == 0
+    assert get(client, "/parent-after") == b"/parent-after"
     print("ok")

@@ -28,6 +28,8 @@ const SCRATCH: usize = 64 * 1024;
 pub(crate) struct Source {
     pub(crate) socket: RefCell<Option<Handle>>,
     token: Token,
+    /// [`forks`] when it was made.
+    process: u32,
     pub(crate) readable: Cell<bool>,
     pub(crate) writable: Cell<bool>,
     /// The peer has closed, or the connection has failed: from here on a short read is no sign that nothing is left,
@@ -61,6 +63,21 @@ impl Source {
     }
 }
 
+impl Source {
+    /// Whether this process is the child of a fork, and the socket its parent's: it may be closed, and that is all.
+    ///
+    /// [`Reactor::after_fork_in_child`] closes them all, but it is not what runs first in a child. CPython begins by
+    /// taking down what other threads have left, and with it the connections that are held by a `threading.local`.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.process != forks()
+    }
+}
+
+/// Counts the forks between this process and the first that made a reactor: the same number is the same process.
+pub fn forks() -> u32 {
+    sys::forks()
+}
+
 /// The sockets, the deadlines and the scratch memory of one thread's clients.
 pub struct Reactor {
     /// Borrowed for no longer than one system call. Its registry is asked for each time: a clone of that is a second
@@ -79,13 +96,15 @@ pub struct Reactor {
     keepers: RefCell<Vec<Weak<dyn Keeper>>>,
     next_expiry: Cell<Option<Instant>>,
     passive: Cell<usize>,
-    epoch: Cell<u32>,
+    /// [`forks`] when it was made, or last told of one.
+    process: Cell<u32>,
     closed: Cell<bool>,
 }
 
 impl Reactor {
-    /// Fails only when the system has no descriptor left.
+    /// Fails only when the system has no descriptor or no memory left.
     pub fn new() -> io::Result<Rc<Self>> {
+        sys::count_forks()?;
         let poll = Poll::new()?;
         Ok(Rc::new(Reactor {
             descriptor: poll.as_raw_fd(),
@@ -100,7 +119,7 @@ impl Reactor {
             keepers: RefCell::default(),
             next_expiry: Cell::new(None),
             passive: Cell::new(0),
-            epoch: Cell::new(0),
+            process: Cell::new(forks()),
             closed: Cell::new(false),
         }))
     }
@@ -228,6 +247,12 @@ impl Reactor {
         let _ = sys::replace_poll(self.descriptor);
     }
 
+    /// Whether this process is the child of a fork of which the reactor was not told:
+    /// [`after_fork_in_child`](Reactor::after_fork_in_child) is to be called before anything else.
+    pub fn is_inherited(&self) -> bool {
+        self.process.get() != forks()
+    }
+
     /// For the child of a fork: closes its copies of all sockets without a word to their peers, and parts from the
     /// polling instance that it shares with its parent. The reactor can be used for new sockets.
     pub fn after_fork_in_child(&self) {
@@ -238,15 +263,14 @@ impl Reactor {
         // The parent's tasks have copies here, which nobody will wake: they do not count, now or when they are dropped.
         self.timers.forget();
         self.passive.set(0);
-        self.epoch.set(self.epoch.get().wrapping_add(1));
         self.drop_sockets();
+        self.process.set(forks());
     }
 
     fn drop_sockets(&self) {
         for (_, source) in self.sources.borrow().iter() {
-            if let Some(mut socket) = source.socket.borrow_mut().take() {
-                let _ = self.poll.borrow().registry().deregister(&mut socket);
-            }
+            let socket = source.socket.borrow_mut().take();
+            self.close_socket(source, socket);
             // Whoever is woken has to come as far as the socket to be told, instead of waiting for an event.
             source.closing.set(true);
             source.readable.set(true);
@@ -254,9 +278,19 @@ impl Reactor {
         }
     }
 
+    /// Deregistered before it is closed: were the descriptor shared with another process, its events would come on. An
+    /// inherited one is not: that would end its parent's registration.
+    fn close_socket(&self, source: &Source, socket: Option<Handle>) {
+        if let Some(mut socket) = socket
+            && !source.is_inherited()
+        {
+            let _ = self.poll.borrow().registry().deregister(&mut socket);
+        }
+    }
+
     /// Fails once the reactor was closed; to be asked before a peer hears anything.
     pub(crate) fn check_open(&self) -> io::Result<()> {
-        if self.closed.get() {
+        if self.closed.get() || self.is_inherited() {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "the event loop of this client is gone"));
         }
         Ok(())
@@ -274,6 +308,7 @@ impl Reactor {
         let source = Rc::new(Source {
             socket: RefCell::new(Some(socket)),
             token,
+            process: forks(),
             readable: Cell::new(false),
             writable: Cell::new(false),
             closing: Cell::new(false),
@@ -286,12 +321,9 @@ impl Reactor {
         Ok(source)
     }
 
-    /// Deregistered before it is closed: were the descriptor shared with another process, its events would come on.
     pub(crate) fn deregister(&self, source: &Source) {
         let socket = source.socket.borrow_mut().take();
-        if let Some(mut socket) = socket {
-            let _ = self.poll.borrow().registry().deregister(&mut socket);
-        }
+        self.close_socket(source, socket);
         let removed = self.sources.borrow_mut().try_remove(slot(source.token));
         let wakers = (source.reader.take(), source.writer.take());
         drop((removed, wakers));
@@ -307,26 +339,22 @@ impl Reactor {
         self.scratch.set(Some(scratch));
     }
 
-    /// How many forks there are between this process and the reactor's making.
-    pub fn epoch(&self) -> u32 {
-        self.epoch.get()
-    }
-
     /// Counts one more passive wait until dropped.
     pub(crate) fn passive_wait(self: &Rc<Self>) -> PassiveWait {
         self.passive.set(self.passive.get() + 1);
-        PassiveWait { reactor: self.clone(), epoch: self.epoch() }
+        PassiveWait { reactor: self.clone(), process: forks() }
     }
 }
 
 pub(crate) struct PassiveWait {
     reactor: Rc<Reactor>,
-    epoch: u32,
+    process: u32,
 }
 
 impl Drop for PassiveWait {
     fn drop(&mut self) {
-        if self.epoch == self.reactor.epoch() {
+        // The child of a fork counts anew.
+        if self.process == forks() {
             self.reactor.passive.set(self.reactor.passive.get() - 1);
         }
     }

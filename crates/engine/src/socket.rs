@@ -126,8 +126,8 @@ impl Socket {
     /// Runs `f` on the socket; nobody else can run meanwhile.
     fn with_socket<T>(&self, f: impl FnOnce(&Handle) -> io::Result<T>) -> io::Result<T> {
         match self.source.socket.borrow().as_ref() {
-            Some(socket) => f(socket),
-            None => {
+            Some(socket) if !self.source.is_inherited() => f(socket),
+            _ => {
                 let reason = "the connection was closed together with its event loop, or belongs to another process";
                 Err(io::Error::new(io::ErrorKind::NotConnected, reason))
             }
@@ -284,7 +284,8 @@ impl Descriptor {
     /// Ends the connection for whoever waits on it: what he reads is at its end, and nothing more can be written.
     pub fn shut_down(&self) {
         let source = self.0.upgrade();
-        if let Some(socket) = source.as_ref().and_then(|source| source.socket.try_borrow().ok())
+        let source = source.as_ref().filter(|source| !source.is_inherited());
+        if let Some(socket) = source.and_then(|source| source.socket.try_borrow().ok())
             && let Some(socket) = socket.as_ref()
         {
             // It may have ended by itself.

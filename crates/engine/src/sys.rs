@@ -4,6 +4,8 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::io::ReadBuf;
 
@@ -72,4 +74,25 @@ pub(crate) fn replace_poll(descriptor: RawFd) -> io::Result<()> {
 #[cfg(target_os = "linux")]
 pub(crate) fn descriptor(socket: &mio::net::TcpStream) -> RawFd {
     socket.as_raw_fd()
+}
+
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// How many forks lie between this process and the one that first called [`count_forks`]. Two different numbers are two
+/// different processes.
+pub(crate) fn forks() -> u32 {
+    FORKS.load(Ordering::Relaxed)
+}
+
+/// Has the child of each fork from now on counted, before any other code runs in it. Fails for want of memory alone.
+pub(crate) fn count_forks() -> io::Result<()> {
+    extern "C" fn in_child() {
+        FORKS.fetch_add(1, Ordering::Relaxed);
+    }
+    static REFUSED: OnceLock<i32> = OnceLock::new();
+    // SAFETY: the handler does one atomic operation, which may be done in the child of a process with threads.
+    match *REFUSED.get_or_init(|| unsafe { libc::pthread_atfork(None, None, Some(in_child)) }) {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
 }

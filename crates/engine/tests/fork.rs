@@ -60,3 +60,38 @@ fn parent_and_child_go_on_with_connections_of_their_own() {
     drop(client);
     peer.finish();
 }
+
+#[test]
+fn a_child_that_was_not_told_leaves_its_parents_connections_alone() {
+    let (closed, open) = gate();
+    let peer = Peer::new([
+        vec![Step::Head, closed, send(OK), Step::Head, send(OK), Step::Closed],
+        vec![Step::Head, send(OK), Step::Head, send(OK), Step::Closed],
+    ]);
+    let (reactor, client) = client(&peer, 2);
+    let mut waiting = Box::pin(answer(&client, get()));
+    run_until(&reactor, waiting.as_mut(), || client.pool().statistics().opened == 1);
+    run(&reactor, answer(&client, get())).expect("an answer");
+    let exit = in_child(|| {
+        if !reactor.is_inherited() {
+            return 1;
+        }
+        client.pool().close_idle();
+        // Neither on a connection of the parent's, nor registered where the parent waits.
+        match run(&reactor, answer(&client, get())) {
+            Ok(_) => 2,
+            Err(_) => 7,
+        }
+    });
+    assert_eq!(exit, 7);
+    open.send(()).expect("a peer that waits");
+    assert_eq!(run(&reactor, waiting).expect("an answer"), (200, "ok".into()));
+    run(&reactor, async {
+        for answer in join_all([answer(&client, get()), answer(&client, get())]).await {
+            assert_eq!(answer.expect("an answer"), (200, "ok".into()));
+        }
+    });
+    assert_eq!(client.pool().statistics().opened, 2);
+    drop(client);
+    peer.finish();
+}

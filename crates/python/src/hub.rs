@@ -26,6 +26,7 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use engine::Reactor;
+use engine::reactor::forks;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::intern;
@@ -124,8 +125,18 @@ struct Task {
     ready: Arc<GilBound<Ready>>,
     /// Switched out, and to be switched in when woken.
     parked: Cell<bool>,
+    /// The process that it was parked in, as [`forks`] counts them.
+    process: Cell<u32>,
     /// Woken since it was last polled.
     notified: Cell<bool>,
+}
+
+impl Task {
+    /// Whether it is to be switched in when woken. In the child of a fork there are copies of what waits in the parent:
+    /// a queue that moved on there would have a request sent twice.
+    fn is_parked(&self) -> bool {
+        self.parked.get() && self.process.get() == forks()
+    }
 }
 
 struct TaskWaker(GilBound<Task>);
@@ -135,7 +146,7 @@ impl Wake for TaskWaker {
         // SAFETY: wakers of this kind are only called by reactors and pools, which run attached.
         let py = unsafe { Python::assume_attached() };
         let task = self.0.get(py);
-        if task.notified.replace(true) || !task.parked.get() {
+        if task.notified.replace(true) || !task.is_parked() {
             return;
         }
         let ready = task.ready.clone();
@@ -275,6 +286,10 @@ impl Runtime {
     pub(crate) fn current(py: Python<'_>) -> PyResult<Rc<Runtime>> {
         let gone = |_| PyRuntimeError::new_err("this thread is ending: no more requests can be made in it");
         let cached = CURRENT.try_with(|current| current.borrow().clone()).map_err(gone)?;
+        if cached.as_ref().is_some_and(|runtime| runtime.reactor.is_inherited()) {
+            // A fork that Python was not told of.
+            after_fork_in_child(py);
+        }
         match cached {
             Some(runtime) if runtime.hub_is_alive(py)? => Ok(runtime),
             _ => Runtime::create(py),
@@ -424,14 +439,15 @@ impl Runtime {
     /// Switches to the hub until woken, killed, or switched to by somebody.
     fn park(&self, py: Python<'_>, waker: &Arc<TaskWaker>) -> PyResult<()> {
         let task = waker.0.get(py);
+        let process = forks();
+        task.process.set(process);
         task.parked.set(true);
         let key = self.parked.borrow_mut().insert(waker.clone());
-        let epoch = self.reactor.epoch();
         let switched = self.prepare(py, waker).and_then(|()| switch(py, &self.hub));
         // Whatever came out of the switch: from here on a late entry of the ready list means nothing.
         task.parked.set(false);
         // A fork's child starts anew.
-        if epoch == self.reactor.epoch() {
+        if process == forks() {
             let parked = self.parked.borrow_mut().try_remove(key);
             drop(parked);
         }
@@ -464,6 +480,10 @@ impl Runtime {
             Event::Ready => ready.scheduled.set(false),
             Event::Timer => self.armed.set(None),
             Event::Io => {}
+        }
+        if self.reactor.is_inherited() {
+            // A fork that Python was not told of.
+            after_fork_in_child(py);
         }
         // A loop run from inside a greenlet is not ours to serve, nor is a callback within the callback.
         if ready.in_callback.get() || !current_greenlet(py)?.is(&self.hub) {
@@ -503,7 +523,7 @@ impl Runtime {
             let Some(waker) = next else { return Ok(()) };
             let task = waker.0.get(py);
             // It may have been killed, or switched to by somebody else, since it was woken.
-            if !task.parked.get() {
+            if !task.is_parked() {
                 continue;
             }
             let greenlet = task.greenlet.borrow().as_ref().map(|greenlet| greenlet.clone_ref(py));
@@ -560,6 +580,7 @@ fn drive<F: Future>(py: Python<'_>, runtime: &Runtime, future: F) -> PyResult<F:
         greenlet: RefCell::new(Some(greenlet.unbind())),
         ready: runtime.ready.clone(),
         parked: Cell::new(false),
+        process: Cell::new(0),
         notified: Cell::new(false),
     })));
     let for_future = Waker::from(waker.clone());
@@ -642,10 +663,11 @@ pub(crate) fn close_everywhere(py: Python<'_>, id: u64) {
 }
 
 /// For `os.register_at_fork(after_in_child=...)`: this process shares no socket and no registration with its parent any
-/// more. Calls nothing of gevent's, whose loop is not yet reinitialised.
+/// more. Nothing of gevent's is called that the kernel would notice: its loop is not yet reinitialised.
 #[pyfunction]
 #[pyo3(name = "_after_fork_in_child")]
 pub(crate) fn after_fork_in_child(py: Python<'_>) {
+    let here = thread::current().id();
     for runtime in all_runtimes(py) {
         runtime.reactor.after_fork_in_child();
         let ready = runtime.ready.get(py);
@@ -654,6 +676,16 @@ pub(crate) fn after_fork_in_child(py: Python<'_>) {
         ready.in_callback.set(false);
         ready.scheduled.set(false);
         std::mem::forget(runtime.parked.take());
+        // Else the child's loop would run on for what only its parent waits for. On libev that is a count in memory; on
+        // libuv it is a change of the polling instance, which is still the parent's: there it waits for the next request.
+        if !runtime.is_libuv && runtime.counted.replace(false) {
+            let _ = runtime.watcher.bind(py).setattr(intern!(py, "ref"), false);
+        }
+        // A loop that is in the middle of its turn would wait for its parent's events once before it finds out. libev
+        // makes a note of this, and no more.
+        if !runtime.is_libuv && ready.thread == here {
+            let _ = runtime.event_loop.call_method0(py, intern!(py, "reinit"));
+        }
         runtime.armed.set(None);
         // Their places in the pools are lost with them: fresh pools have them all.
         let clients = runtime.clients.take();
