@@ -121,13 +121,28 @@ class RawResponse(HTTPResponse):
         if kept:
             yield kept.get(len(kept))
         most = amount if amount is not None and amount > 0 else _PIECE
+        if decoded:
+            yield from self._decoded_pieces(b"", most)
         while data := self._fp.read1(most):
             self._fp_bytes_read += len(data)
-            data = self._decode(data, decoded, False)
-            for start in range(0, len(data), most):
-                yield data[start : start + most]
+            if decoded and self._decoder:
+                yield from self._decoded_pieces(data, most)
+            else:
+                yield self._decode(data, decoded, False)
         if decoded and (data := self._flush_decoder()):
             yield data
+
+    def _decoded_pieces(self, data: bytes, most: int) -> Iterator[bytes]:
+        """What these bytes, and those that a `read` has left, decode to; at most so many bytes at a time."""
+        decoder = self._decoder
+        while decoder is not None and (data or decoder.has_unconsumed_tail):
+            try:
+                piece = decoder.decompress(data, most)
+            except zlib.error as error:
+                raise decoder.undecodable(error) from error
+            data, self._has_decoded_content = b"", True
+            if piece:
+                yield piece
 
     def supports_chunked_reads(self) -> bool:
         """Whether `read_chunked` is of use."""
@@ -248,19 +263,27 @@ class _Body:
 class _Decoder:
     """The engine's decoder, as urllib3 uses its own."""
 
-    has_unconsumed_tail = False
-
     def __init__(self, coding: str) -> None:
         self._coding = coding.lower()
         self._decoder: _core.Decoder | None = None
+        self._rest = b""
+        # Whether more can come out before more is put in.
+        self.has_unconsumed_tail = False
 
     def decompress(self, data: bytes, max_length: int = -1) -> bytes:
-        if not data:
+        """What the bytes decode to, or the beginning of that: the rest stays for the next call."""
+        data = self._rest + data if self._rest else data
+        if not data and not self.has_unconsumed_tail:
             return b""
         if self._decoder is None:
             # Made for the first byte: an empty body has no coding, whatever the header says.
             self._decoder = _core.Decoder(self._coding)
-        return self._decoder.feed(data)
+        self._rest, self.has_unconsumed_tail = b"", False
+        if max_length < 0:
+            return self._decoder.feed(data)
+        piece, at = self._decoder.feed_part(data, 0, max_length)
+        self._rest, self.has_unconsumed_tail = data[at:], len(piece) == max_length
+        return piece
 
     def flush(self) -> bytes:
         if self._decoder is None:
