@@ -205,6 +205,24 @@ def test_arguments() -> None:
         Decoder(", ".join(["gzip"] * 6))
 
 
+@EACH
+@pytest.mark.parametrize("most", [1, 1000, 1 << 20])
+def test_in_parts_of_a_given_size(encoder: str, most: int) -> None:
+    coding, encode = ENCODERS[encoder]
+    content = TEXT[:5000] + bytes(100_000)
+    body, decoder, parts, at = encode(content), Decoder(coding), [], 0
+    while not parts or len(parts[-1]) == most:
+        part, at = decoder.feed_part(body, at, most)
+        assert len(part) <= most
+        parts.append(part)
+    assert b"".join(parts) == content
+    assert (at, decoder.finish()) == (len(body), b"")
+
+
+def test_no_more_than_a_part_is_held() -> None:
+    run("coding.parts").clean()
+
+
 def test_memory_stays_flat_and_bombs_do_not_go_off() -> None:
     run("coding.flat").clean()
 

@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from geventhttpclient.cookies import Cookies, add_cookies, extract, jar_of, merged, received
+from geventhttpclient.cookies import (
+    MOST_COOKIE_BYTES,
+    MOST_COOKIES,
+    Cookies,
+    add_cookies,
+    extract,
+    jar_of,
+    merged,
+    received,
+)
 from geventhttpclient.header import Headers
 from geventhttpclient.useragent import CompatRequest
 
@@ -162,3 +171,34 @@ def test_no_cookies_no_jar_at_work() -> None:
             raise AssertionError
 
     extract(Untouched(), Headers(Server="x"), CompatRequest("http://example.org/"))
+
+
+@pytest.mark.parametrize(
+    "url", ["http://example.org/", "http://a.b.example.org/", "http://127.0.0.1/", "http://localhost/"]
+)
+@pytest.mark.parametrize("attributes", ["", "; Path=/x"])
+@pytest.mark.parametrize("kind", [CookieJar, Cookies])
+def test_a_domain_has_so_many_cookies_at_most(url: str, attributes: str, kind: type[CookieJar]) -> None:
+    """Those that have been there longest go; others' cookies stay."""
+    jar = jar_after("http://other.test/", "kept=1", jar=kind())
+    jar_after(url, *(f"a{n}=1{attributes}" for n in range(MOST_COOKIES)), jar=jar)
+    assert len(jar) == MOST_COOKIES + 1
+    jar_after(url, *(f"b{n}=1{attributes}" for n in range(3)), jar=jar)
+    names = {cookie.name for cookie in jar}
+    assert names == {"kept", "b0", "b1", "b2"} | {f"a{n}" for n in range(3, MOST_COOKIES)}
+
+
+def test_a_parent_domain_has_so_many_cookies_at_most() -> None:
+    jar = CookieJar()
+    for n in range(MOST_COOKIES + 5):
+        jar_after(f"http://h{n}.example.org/", f"a{n}=1; Domain=example.org", jar=jar)
+    assert len(jar) == MOST_COOKIES
+
+
+def test_what_programs_put_into_a_jar_is_not_counted() -> None:
+    assert len(jar_of({f"a{n}": "b" for n in range(MOST_COOKIES + 5)})) == MOST_COOKIES + 5
+
+
+def test_a_line_that_is_too_long_is_passed_over() -> None:
+    jar = jar_after("http://example.org/", "a=1", f"b={'x' * MOST_COOKIE_BYTES}", f"c={'x' * (MOST_COOKIE_BYTES - 2)}")
+    assert {cookie.name for cookie in jar} == {"a", "c"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from http.cookiejar import Cookie, CookieJar
+from http.cookiejar import Cookie, CookieJar, request_host  # type: ignore[attr-defined]
 from typing import Any
 
 from geventhttpclient.header import Headers
@@ -12,6 +12,12 @@ __all__ = ["Cookies", "CookiesInput", "add_cookies", "extract", "jar_of", "merge
 
 CookiesInput = Mapping[str, Any] | CookieJar | None
 """Cookies by name, or a jar of them."""
+
+MOST_COOKIES = 180
+"""Cookies that responses may put into a jar for one domain. Chrome keeps as many; RFC 6265 asks for 50 at least."""
+
+MOST_COOKIE_BYTES = 8 * 1024
+"""Characters of a Set-Cookie line that is looked at. Browsers stop at 4096 for name and value, curl at 5000."""
 
 _ADD = CookieJar.add_cookie_header
 
@@ -25,9 +31,30 @@ def add_cookies(jar: CookieJar, request: Any) -> None:
 
 
 def extract(jar: CookieJar, headers: Headers, request: Any) -> None:
-    """Puts the cookies of a response, if it has any, into the jar, as far as its policy takes them."""
-    if "set-cookie" in headers:
+    """Puts the cookies of a response, if it has any, into the jar, as far as its policy takes them.
+
+    A line of more than MOST_COOKIE_BYTES is passed over, and of a domain that has more than MOST_COOKIES by now, those
+    go that have been there longest.
+    """
+    lines = headers.getlist("set-cookie")
+    if lines:
+        if any(len(line) > MOST_COOKIE_BYTES for line in lines):
+            headers = Headers(("Set-Cookie", line) for line in lines if len(line) <= MOST_COOKIE_BYTES)
         jar.extract_cookies(_Answer(headers), request)  # type: ignore[arg-type]
+        _prune(jar, request_host(request))
+
+
+def _prune(jar: CookieJar, host: str) -> None:
+    """Keeps what the server of that name has a say in from growing for ever."""
+    all_cookies = getattr(jar, "_cookies", {})
+    labels = host.split(".")
+    parents = [f".{'.'.join(labels[n:])}" for n in range(len(labels))]
+    for domain in (host, f"{host}.local", f".{host}.local", *parents):
+        held = all_cookies.get(domain, {})
+        excess = sum(map(len, held.values())) - MOST_COOKIES
+        if excess > 0:
+            for cookie in [cookie for names in held.values() for cookie in names.values()][:excess]:
+                jar.clear(cookie.domain, cookie.path, cookie.name)
 
 
 class _Answer:

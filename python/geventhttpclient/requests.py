@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from geventhttpclient import _core
 from geventhttpclient._checks import check_seconds
+from geventhttpclient._coding import decoded
 from geventhttpclient.auth import AuthValue, DigestAuth, netrc_auth, resolve_auth
 from geventhttpclient.client import HTTPClient, HTTPClientPool
 from geventhttpclient.compat_request import FilesInput, Payload, _has_content_type
@@ -252,8 +253,8 @@ class RequestsResponse(CompatResponse):
             if coding:
                 # Made for the first byte: a body that is empty has no coding, whatever the header says.
                 decoder = decoder or _core.Decoder(_listed(coding))
-                data = decoder.feed(data)
-            if data:
+                yield from decoded(decoder, data)
+            else:
                 yield data
         if decoder is not None and (rest := decoder.finish()):
             yield rest

@@ -150,7 +150,8 @@ class HTTPResponse(HTTPResponseParser):
 
     def should_close(self) -> bool:
         """Whether the connection cannot be used again, or not yet: the rest of the message is still on it."""
-        return not self.message_complete or self._trailing_data_dropped or not self.should_keep_alive()
+        spent = self._trailing_data_dropped or self._is_tunnel()
+        return spent or not self.message_complete or not self.should_keep_alive()
 
     # ----------------------------------------------------------------------------------------------- what it is fed
 
@@ -194,7 +195,11 @@ class HTTPResponse(HTTPResponseParser):
             return False
         self.headers_complete = True
         self._header_state = HEADER_STATE_DONE
-        return self.method == "HEAD"
+        return self.method == "HEAD" or self._is_tunnel()
+
+    def _is_tunnel(self) -> bool:
+        """Whether what follows is no longer HTTP: a CONNECT was granted (RFC 9110 section 9.3.6)."""
+        return self.method == "CONNECT" and 200 <= self.get_code() < 300
 
     def _on_body(self, data: bytearray) -> None:
         self._body_buffer += data

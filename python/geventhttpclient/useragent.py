@@ -70,6 +70,9 @@ PERMANENT_REDIRECT_RESPONSE_CODES = frozenset({301, 308})
 # connection can be used again. A larger one costs more than a new connection.
 DRAINED_BYTES = 64 * 1024
 
+# Seconds that it may take: a peer that is slower than that is not waited for, however steadily its body drips.
+DRAINED_SECONDS = 1.0
+
 CookieJarLike = CookieJar
 
 
@@ -420,9 +423,10 @@ def _drain(response: CompatResponse) -> None:
     inner = response._response
     try:
         if (inner.content_length or 0) <= DRAINED_BYTES:
-            body = inner.read(DRAINED_BYTES)
-            if not inner._is_attached():
-                response._drained = body
+            with gevent.Timeout(DRAINED_SECONDS, False):  # type: ignore[arg-type]
+                body = inner.read(DRAINED_BYTES)
+                if not inner._is_attached():
+                    response._drained = body
     except (OSError, HTTPParseError):
         pass  # what was not asked for may be as broken as it likes
     finally:

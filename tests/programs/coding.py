@@ -9,6 +9,7 @@ import zlib
 
 import pytest
 
+from geventhttpclient._coding import decoded
 from geventhttpclient._core import Decoder, decode
 
 MIB = 1 << 20
@@ -37,3 +38,14 @@ def flat() -> None:
         with pytest.raises(zlib.error, match="67108864"):
             explode()
     assert peak() - before < 256, f"a bomb took {peak() - before} MiB"
+
+
+def parts() -> None:
+    """One small piece of input that comes to 96 MiB."""
+    coder = zlib.compressobj(9)
+    body = b"".join(coder.compress(bytes(MIB)) for _ in range(96)) + coder.flush()
+    before, total = peak(), 0
+    for part in decoded(Decoder("deflate", limit=1 << 40), body):
+        total += len(part)
+    assert total == 96 * MIB
+    assert peak() - before < 16, f"parts of 96 MiB took {peak() - before} MiB"

@@ -47,6 +47,23 @@ impl Decoder {
         Ok(PyBytes::new(py, &output))
     }
 
+    /// At most `most` bytes of what `data` decodes to from its byte `start` on, and where to go on. Fewer bytes than
+    /// that mean that all of it is used up.
+    fn feed_part<'py>(
+        &self,
+        data: &Bound<'py, PyBytes>,
+        start: usize,
+        most: usize,
+    ) -> PyResult<(Bound<'py, PyBytes>, usize)> {
+        let py = data.py();
+        let bytes = data.as_bytes();
+        let mut input = bytes.get(start..).unwrap_or_default();
+        let mut output = Vec::new();
+        let fed = self.0.get(py).borrow_mut().feed_at_most(&mut input, &mut output, most);
+        fed.map_err(|error| coding_error(py, &error))?;
+        Ok((PyBytes::new(py, &output), bytes.len() - input.len()))
+    }
+
     /// The body has ended: an error if its coding has not. Always `b""`, since `feed` keeps nothing back.
     fn finish<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let finished = self.0.get(py).borrow_mut().finish();

@@ -151,12 +151,13 @@ impl Feeding<'_, '_> {
             self.state(|feed| feed.stage = Stage::Head);
             return Ok(false);
         };
-        let framing = Framing::of(Asked::Other, &head)?;
+        let framing = Framing::of(Asked::Other, &head);
         self.state(|feed| {
             feed.buffer.advance(length);
             feed.status = head.status;
             feed.version = head.version.as_str();
-            feed.keep_alive = close_reason(Asked::Other, &head, framing).is_none();
+            let framed = framing.as_ref().ok();
+            feed.keep_alive = framed.is_some_and(|&framing| close_reason(Asked::Other, &head, framing).is_none());
             feed.interim = if head.is_interim() { feed.interim + 1 } else { 0 };
         });
         if self.state(|feed| feed.interim > feed.limits.interim_responses) {
@@ -167,9 +168,9 @@ impl Feeding<'_, '_> {
             self.tell(intern!(py, "_on_header_field"), name)?;
             self.tell(intern!(py, "_on_header_value"), value)?;
         }
-        // A true answer says that no body follows, as after HEAD.
+        // A true answer says that no body follows, as after HEAD, and that its framing is nobody's matter.
         let skip_body = self.call(intern!(py, "_on_headers_complete"))?;
-        self.after_head(&head, if skip_body { Framing::None } else { framing })
+        self.after_head(&head, if skip_body { Framing::None } else { framing? })
     }
 
     fn after_head(&self, head: &ResponseHead, framing: Framing) -> Result<bool, Stop> {

@@ -7,8 +7,10 @@
 //! last-chunk   = 1*("0") [ chunk-ext ] CRLF
 //! ```
 
+use memchr::{memchr, memrchr};
+
 use crate::body::Step;
-use crate::head::{end_of_lines, parse_trailers};
+use crate::head::parse_trailers;
 use crate::{HeaderMap, Limits, ResponseError};
 
 /// The end of a chunked body without trailers.
@@ -141,12 +143,7 @@ impl Decoder {
         }
         let room = self.limits.trailer_bytes.saturating_sub(before);
         self.section.extend_from_slice(input.get(..input.len().min(room)).unwrap_or(input));
-        let end = match self.section.as_slice() {
-            [b'\n', ..] => Some(1),
-            [b'\r', b'\n', ..] => Some(2),
-            section => end_of_lines(section, before.saturating_sub(2)),
-        };
-        match end {
+        match end_of_section(&self.section, before)? {
             Some(end) => {
                 self.section.truncate(end);
                 self.trailers = parse_trailers(&self.section, &self.limits)?;
@@ -158,6 +155,23 @@ impl Decoder {
                 Err(ResponseError::TrailersTooLarge(self.limits.trailer_bytes))
             }
             None => Ok(input.len()),
+        }
+    }
+}
+
+/// Where the trailer section ends, looking from `from` on. Of a head's lines a lone LF may end any (RFC 9112 section 2.2),
+/// but in the framing of a body readers differ over that, so that some would see the end where others do not.
+fn end_of_section(section: &[u8], from: usize) -> Result<Option<usize>, ResponseError> {
+    let mut start = memrchr(b'\n', section.get(..from).unwrap_or_default()).map_or(0, |at| at + 1);
+    loop {
+        let unseen = from.max(start);
+        let end = memchr(b'\n', section.get(unseen..).unwrap_or_default()).map_or(section.len(), |at| unseen + at + 1);
+        match section.get(start..end).unwrap_or_default() {
+            b"\r\n" => return Ok(Some(end)),
+            [b'\r', _, ..] => return Err(ResponseError::TrailerEnd),
+            [.., b'\r', b'\n'] => start = end,
+            [.., b'\n'] => return Err(ResponseError::TrailerEnd),
+            _ => return Ok(None),
         }
     }
 }
@@ -258,6 +272,16 @@ mod tests {
         let many = [b"0\r\n".as_slice(), &b"A: b\r\n".repeat(257), b"\r\n"].concat();
         assert_eq!(decode(&[&many]).map(|_| ()), Err(ResponseError::TooManyHeaders(256)));
         assert_eq!(decode(&[b"0\r\nno colon\r\n\r\n"]).map(|_| ()), Err(ResponseError::HeaderToken));
+    }
+
+    #[test]
+    fn lines_behind_the_last_chunk_end_with_crlf() {
+        for text in ["0\r\n\n", "0\r\nA: b\n", "0\r\nA: b\r\n\n", "0\r\n\rX", "0\r\nA: b\r\n\rX"] {
+            let bytewise: Vec<_> = text.as_bytes().chunks(1).collect();
+            for pieces in [&[text.as_bytes()][..], &bytewise] {
+                assert_eq!(decode(pieces).map(|_| ()), Err(ResponseError::TrailerEnd), "{text:?}");
+            }
+        }
     }
 
     #[test]

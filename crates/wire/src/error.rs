@@ -67,6 +67,9 @@ pub enum ResponseError {
     /// More than [`Limits::header_count`](crate::Limits::header_count).
     #[error("Too many header fields: more than {0}")]
     TooManyHeaders(usize),
+    /// RFC 9112 section 7.1: a line behind the last chunk that does not end with CRLF.
+    #[error("Invalid line end in the trailer section: not CRLF")]
+    TrailerEnd,
     /// More than [`Limits::trailer_bytes`](crate::Limits::trailer_bytes).
     #[error("Trailer section too large: more than {0} bytes")]
     TrailersTooLarge(usize),
@@ -82,7 +85,7 @@ impl ResponseError {
     /// The number that programs know these errors by: that of the same error in llhttp.
     pub fn code(&self) -> i32 {
         match self {
-            ResponseError::ChunkEnd => 2,
+            ResponseError::ChunkEnd | ResponseError::TrailerEnd => 2,
             ResponseError::Glued => 5,
             ResponseError::NotHttp(_) => 8,
             ResponseError::Version => 9,

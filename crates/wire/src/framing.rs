@@ -102,18 +102,12 @@ fn transfer_coding(head: &ResponseHead) -> Result<Framing, ResponseError> {
         (Some(only), None) if only.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
         (Some(only), None) if only.eq_ignore_ascii_case(b"identity") => Ok(Framing::UntilClose),
         // No TE was sent, so no other coding was offered: its bytes would be delivered undecoded.
-        _ => {
-            let all: Vec<&[u8]> = head.headers.get_all(b"transfer-encoding").collect();
-            Err(ResponseError::TransferEncoding(String::from_utf8_lossy(&all.join(b", ".as_slice())).into_owned()))
-        }
+        _ => Err(ResponseError::TransferEncoding(shown(head, b"transfer-encoding"))),
     }
 }
 
 fn content_length(head: &ResponseHead) -> Result<u64, ResponseError> {
-    let refuse = || {
-        let all: Vec<&[u8]> = head.headers.get_all(b"content-length").collect();
-        ResponseError::ContentLength(String::from_utf8_lossy(&all.join(b", ".as_slice())).into_owned())
-    };
+    let refuse = || ResponseError::ContentLength(shown(head, b"content-length"));
     let mut length = None;
     // Section 6.3, rule 5: a list of the same valid number is that number.
     for value in head.headers.get_all(b"content-length").flat_map(|line| line.split(|&byte| byte == b',')) {
@@ -123,6 +117,16 @@ fn content_length(head: &ResponseHead) -> Result<u64, ResponseError> {
         }
     }
     length.ok_or_else(refuse)
+}
+
+/// What all lines of a field say, for an error: its beginning, where a peer has written more than anybody reads.
+fn shown(head: &ResponseHead, name: &[u8]) -> String {
+    const MOST: usize = 80;
+    let all = head.headers.get_all(name).collect::<Vec<_>>().join(b", ".as_slice());
+    match all.get(..MOST) {
+        Some(start) if all.len() > MOST => format!("{}...", String::from_utf8_lossy(start)),
+        _ => String::from_utf8_lossy(&all).into_owned(),
+    }
 }
 
 /// `1*DIGIT` that fits: no sign, no blank, no `0x`.
@@ -203,6 +207,18 @@ mod tests {
             let refused = framing(&format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {value}"));
             assert!(matches!(refused, Err(ResponseError::TransferEncoding(_))), "{value:?}: {refused:?}");
         }
+    }
+
+    #[test]
+    fn an_error_shows_the_beginning_of_what_was_said() {
+        let long = "9".repeat(100_000);
+        let Err(ResponseError::ContentLength(said)) = framing(&format!("HTTP/1.1 200 OK\r\nContent-Length: {long}"))
+        else {
+            panic!("not refused");
+        };
+        assert_eq!(said, format!("{}...", &long[..80]));
+        let refused = framing("HTTP/1.1 200 OK\r\nTransfer-Encoding: a\r\nTransfer-Encoding: b");
+        assert_eq!(refused, Err(ResponseError::TransferEncoding("a, b".into())));
     }
 
     #[test]

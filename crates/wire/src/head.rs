@@ -66,10 +66,15 @@ impl HeadReader {
     /// Read leniently where RFC 9112 says so: empty lines before the status line (section 2.2), a bare LF as a line's
     /// end (section 2.2), obs-fold (section 5.2), no reason phrase (section 4).
     pub fn read(&mut self, input: &[u8], limits: &Limits) -> Result<Option<(ResponseHead, usize)>, ResponseError> {
-        let unseen = input.get(self.blank..).unwrap_or_default();
-        self.blank += unseen.iter().take_while(|&&byte| byte == b'\r' || byte == b'\n').count();
+        let start = loop {
+            self.blank += match input.get(self.blank..).unwrap_or_default() {
+                [b'\n', ..] => 1,
+                [b'\r', b'\n', ..] => 2,
+                start => break start,
+            };
+        };
         let blank = self.blank;
-        if let Some(start) = input.get(blank..) {
+        if start != b"\r" {
             check_start(start)?;
         }
         let Some(length) = end_of_lines(input, self.scanned.max(blank)) else {
@@ -103,7 +108,7 @@ fn check_start(start: &[u8]) -> Result<(), ResponseError> {
 }
 
 /// Where the lines that end with a blank one end, looking from `from` on.
-pub(crate) fn end_of_lines(input: &[u8], from: usize) -> Option<usize> {
+fn end_of_lines(input: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     loop {
         at += memchr(b'\n', input.get(at..)?)? + 1;

@@ -71,18 +71,20 @@ fn naive_chunks(mut input: &[u8], body: &mut Vec<u8>) -> End {
     }
 }
 
-/// Knows only trailer sections that are empty, or good.
-fn naive_trailers(input: &[u8]) -> End {
-    for empty in [b"\n".as_slice(), b"\r\n"] {
-        if input.starts_with(empty) {
-            return End::Whole(input.len() - empty.len());
+/// Knows only trailer sections whose fields are good.
+fn naive_trailers(mut input: &[u8]) -> End {
+    loop {
+        let Some(length) = input.iter().position(|&byte| byte == b'\n') else {
+            return if input.len() > 1 && input[0] == b'\r' { End::Broken } else { End::Open };
+        };
+        let (line, rest) = input.split_at(length + 1);
+        match line {
+            b"\r\n" => return End::Whole(rest.len()),
+            [b'\r', ..] => return End::Broken,
+            [.., b'\r', b'\n'] => input = rest,
+            _ => return End::Broken,
         }
     }
-    let found = (0..input.len()).find_map(|at| {
-        let ends = |mark: &[u8]| input[at..].starts_with(mark).then(|| at + mark.len());
-        ends(b"\n\n").or_else(|| ends(b"\n\r\n"))
-    });
-    found.map_or(End::Open, |end| End::Whole(input.len() - end))
 }
 
 fn decode(pieces: &[&[u8]]) -> (Decoded, Vec<(String, String)>) {

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+import gevent
+
 from geventhttpclient._parser import HTTPParseError
 from geventhttpclient.client import HTTPClient
 from geventhttpclient.cookies import Cookies, add_cookies, extract, merged
@@ -24,7 +26,14 @@ from geventhttpclient.httpx.errors import (
 from geventhttpclient.httpx.errors import raise_translated as _raise_translated
 from geventhttpclient.httpx.messages import Request, Response, Timeout
 from geventhttpclient.url import URL
-from geventhttpclient.useragent import DRAINED_BYTES, CompatResponse, ConnectionError, UserAgent, _drain
+from geventhttpclient.useragent import (
+    DRAINED_BYTES,
+    DRAINED_SECONDS,
+    CompatResponse,
+    ConnectionError,
+    UserAgent,
+    _drain,
+)
 
 if TYPE_CHECKING:
     from http.cookiejar import CookieJar
@@ -458,8 +467,9 @@ def _finish(response: Response) -> None:
         _drain(response)
         return
     # What was not asked for may be as broken as it likes.
-    with suppress(RequestError):
+    with suppress(RequestError), gevent.Timeout(DRAINED_SECONDS, False):  # type: ignore[arg-type]
         response.read()
+    response.release()
 
 
 # --------------------------------------------------------------------------------------------- with a client for all

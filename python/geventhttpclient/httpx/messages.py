@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlencode
 
 from geventhttpclient import _core
 from geventhttpclient._checks import check_seconds, without_user
+from geventhttpclient._coding import decoded
 from geventhttpclient._parser import HTTPParseError
 from geventhttpclient.cookies import add_cookies, jar_of
 from geventhttpclient.header import Headers, parse_content_type_charset
@@ -423,8 +424,8 @@ class Response(RequestsResponse):
         coding = self._coding()
         if coding is None:
             return self.iter_raw(chunk_size)
-        decoded = self._iter_decoded(_core.Decoder(coding))
-        return decoded if chunk_size is None else _sized(decoded, chunk_size)
+        pieces = self._iter_decoded(_core.Decoder(coding))
+        return pieces if chunk_size is None else _sized(pieces, chunk_size)
 
     def _has_content(self) -> bool:
         return hasattr(self, "_cached_content")
@@ -433,7 +434,8 @@ class Response(RequestsResponse):
         is_empty = True
         for raw in self.iter_raw():
             is_empty = False
-            if piece := self._decoding(lambda raw=raw: decoder.feed(raw)):  # type: ignore[misc]
+            pieces = decoded(decoder, raw)
+            while piece := self._decoding(lambda pieces=pieces: next(pieces, b"")):  # type: ignore[misc]
                 yield piece
         if not is_empty and (piece := self._decoding(decoder.finish)):
             yield piece

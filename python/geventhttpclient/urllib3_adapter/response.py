@@ -272,19 +272,27 @@ def _read_what_comes(wire: Wire, amt: int) -> bytes:
 class _Decoder:
     """The engine's decoder, as urllib3 uses its own. It bounds by itself what may come of a few bytes."""
 
-    has_unconsumed_tail = False
-
     def __init__(self, coding: str) -> None:
         self._coding = coding.lower()
         self._decoder: _core.Decoder | None = None
+        self._rest = b""
+        # Whether more can come out before more is put in.
+        self.has_unconsumed_tail = False
 
     def decompress(self, data: bytes, max_length: int = -1) -> bytes:
-        if not data:
+        """What the bytes decode to, or the beginning of that: the rest stays for the next call."""
+        data = self._rest + data if self._rest else data
+        if not data and not self.has_unconsumed_tail:
             return b""
         if self._decoder is None:
             # Made for the first byte: an empty body has no coding, whatever the header says.
             self._decoder = _core.Decoder(self._coding)
-        return self._decoder.feed(data)
+        self._rest, self.has_unconsumed_tail = b"", False
+        if max_length < 0:
+            return self._decoder.feed(data)
+        piece, at = self._decoder.feed_part(data, 0, max_length)
+        self._rest, self.has_unconsumed_tail = data[at:], len(piece) == max_length
+        return piece
 
     def flush(self) -> bytes:
         try:

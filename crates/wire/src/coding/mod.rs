@@ -29,7 +29,7 @@ pub const MOST_EXPANSION: u64 = 200;
 /// Bytes of the room between two stages.
 pub const BETWEEN: usize = 16 * 1024;
 
-/// [`Decoder::feed`] makes its output in pieces of at least and at most so many bytes.
+/// [`Decoder::feed_at_most`] makes its output in pieces of at least and at most so many bytes.
 const PIECES: (usize, usize) = (4 * 1024, 128 * 1024);
 
 /// A content coding that can be undone here.
@@ -209,18 +209,26 @@ impl Decoder {
 
     /// Appends all that `input` decodes to.
     pub fn feed(&mut self, mut input: &[u8], output: &mut Vec<u8>) -> Result<(), CodingError> {
-        let (least, most) = PIECES;
-        let mut piece = input.len().saturating_mul(4).clamp(least, most);
-        loop {
+        self.feed_at_most(&mut input, output, usize::MAX)
+    }
+
+    /// Appends at most `most` bytes of what `input` decodes to, and moves `input` on. Fewer mean that it is used up.
+    pub fn feed_at_most(&mut self, input: &mut &[u8], output: &mut Vec<u8>, most: usize) -> Result<(), CodingError> {
+        let (least, largest) = PIECES;
+        let mut piece = input.len().saturating_mul(4).clamp(least, largest);
+        let end = output.len().saturating_add(most);
+        while output.len() < end {
             let start = output.len();
-            output.resize(start + piece, 0);
-            let filled = self.fill(&mut input, output.get_mut(start..).unwrap_or_default());
+            let length = piece.min(end - start);
+            output.resize(start + length, 0);
+            let filled = self.fill(input, output.get_mut(start..).unwrap_or_default());
             output.truncate(start + filled.as_ref().map_or(0, |&made| made));
-            if filled? < piece {
-                return Ok(());
+            if filled? < length {
+                break;
             }
-            piece = (piece * 2).min(most);
+            piece = (piece * 2).min(largest);
         }
+        Ok(())
     }
 
     /// The body is at its end. An error if a coding's stream is not; a body without a single byte is fine.
