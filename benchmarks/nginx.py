@@ -26,7 +26,7 @@ from worker import BIG_BYTES, HUGE_BYTES, LINES, MIB
 # then the static module refuses the POST with a 405, and that becomes the 200.
 CONFIG = """
 worker_processes 1; daemon off; master_process off; pid {dir}/nginx.pid; error_log {dir}/error.log;
-events {{ worker_connections 10000; }}
+events {{ worker_connections 12000; }}
 http {{
   access_log off; sendfile on; keepalive_requests 1000000000; keepalive_timeout 300s;
   client_max_body_size 0; client_body_buffer_size 256k; client_body_temp_path {dir}/body;

@@ -151,6 +151,14 @@ def memory_of(count: int, what: str, bound: float) -> Target:
     return Target(f"memory of {count:,} {what}", bound, megabytes, unit=" MB")
 
 
+def memory_of_each(bound: float) -> Target:
+    def kibibytes(results: Results, row: str) -> float | None:
+        each = results.kilobytes(row, OURS)
+        return each * KB / 1024 if each is not None else None
+
+    return Target("memory of each", bound, kibibytes, unit=" KiB")
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of the table: a workload of worker.py and what it must reach."""

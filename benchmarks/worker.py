@@ -7,19 +7,23 @@ The same code runs both packages, with their defaults and the garbage collector'
 
 from __future__ import annotations
 
+import atexit
 import json
 import resource
 import socket
 import ssl
+import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit
 
 import gevent
 import gevent.ssl
+from gevent.event import Event
 from gevent.pool import Pool
 from measure import PAGE_BYTES, Run, check, measure
 
@@ -275,6 +279,44 @@ def clients(setup: Setup) -> Run:
     return run
 
 
+def connections(setup: Setup) -> Run:
+    """A request by each greenlet, all under way at the same time, each on a connection of its own; all are kept. What
+    the greenlets take by themselves, parked before and after, does not count."""
+    is_tls = setup.base.startswith("https:")
+    certificate = [str(Path(setup.ca_file).with_name("server.pem"))] if is_tls else []
+    gate = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("gate.py")), str(setup.greenlets), *certificate],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    atexit.register(gate.kill)
+    assert gate.stdout is not None
+    base = f"{urlsplit(setup.base).scheme}://127.0.0.1:{gate.stdout.readline().strip()}"
+    patience = {"connection_timeout": 120.0, "network_timeout": 120.0}
+    http = replace(setup, base=base).client(**patience)
+    begin, end = Event(), Event()
+    answered: list[int] = []
+
+    def one_greenlet() -> None:
+        begin.wait()
+        get_page(http)
+        answered.append(1)
+        end.wait()
+
+    started = [gevent.spawn(one_greenlet) for _ in range(setup.greenlets)]
+    gevent.idle()
+
+    def run(_: float) -> int:
+        begin.set()
+        while len(answered) < setup.greenlets:
+            dead = [greenlet for greenlet in started if greenlet.dead]
+            gevent.joinall(dead, raise_error=True)
+            gevent.sleep(0.1)
+        return len(answered)
+
+    return run
+
+
 WORKLOADS: dict[str, Callable[[Setup], Run]] = {
     "get": get,
     "get_context": get_context,
@@ -290,10 +332,11 @@ WORKLOADS: dict[str, Callable[[Setup], Run]] = {
     "download_huge": download_huge,
     "lines": lines,
     "clients": clients,
+    "connections": connections,
 }
 
 # These measure how far memory grows from the start: a warm-up would have it grow before the start.
-COLD = {"download_huge", "clients"}
+COLD = {"download_huge", "clients", "connections"}
 
 
 def allow_many_files() -> None:

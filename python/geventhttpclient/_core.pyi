@@ -77,11 +77,12 @@ class ConnectionPool:
         port: int,
         size: int,
         timeouts: _Seconds,
+        idle_timeout: float | None,
         route: _Route | None,
         tls: _Tls | None,
     ) -> None: ...
     def close(self) -> None: ...
-    def statistics(self) -> dict[str, int]: ...
+    def statistics(self) -> dict[str, Any]: ...
     def _exchange(
         self,
         response_class: type[_Response],

@@ -111,6 +111,7 @@ class HTTPClient:
         resolve: Overrides | None = None,
         dns_cache: float | None = None,
         transport: MockTransport | None = None,
+        idle_timeout: float | None = ConnectionPool.DEFAULT_IDLE_TIMEOUT,
     ) -> None:
         """For `host` (a name or an address) and `port` (80, with TLS 443).
 
@@ -127,6 +128,8 @@ class HTTPClient:
         - `network_timeout`: for each wait for the peer to take or send bytes.
         - `pool_timeout`: for a wait for one of the `concurrency` connections; None by default.
         - `total_timeout`: for a request from its start to the last byte of the response; None by default.
+        - `idle_timeout`: how long a connection is kept that nobody uses; 90 by default. One that the server closes is
+          closed at once.
 
         TLS, which is on with `ssl=True` or any `ssl_options`, is 1.2 or 1.3. Certificates and names are verified, by
         the certificates that SSL_CERT_FILE and SSL_CERT_DIR name, else the system's, else Mozilla's. The names and the
@@ -222,6 +225,8 @@ class HTTPClient:
                 dns_cache=dns_cache,
             ),
         }
+        if idle_timeout != ConnectionPool.DEFAULT_IDLE_TIMEOUT:
+            common["idle_timeout"] = idle_timeout
         if use_tls and ssl_context_factory is not None:
             named = self.default_headers.get("Host") if headers else None
             ssl_options = {
@@ -270,6 +275,17 @@ class HTTPClient:
         if not use_tls:
             kw.pop("ssl_options", None)
         return cls(url.host, port=url.port, ssl=use_tls, **kw)
+
+    def statistics(self) -> dict[str, Any]:
+        """What there is of connections in this thread, as counts, and what has become of those there were.
+
+        `limit` (`concurrency`), `open`, `idle`, `in_use` (with those that are being opened), `waiting` (greenlets in the
+        queue); and since the beginning `opened`, `reused` (requests that found an open connection), `retries` (requests
+        sent again), and `closed`, a dict from the reason to how often: `asked_by_peer`, `asked_by_us`, `broken`,
+        `idle_timeout`, `ended_while_idle`, `given_up`, `timed_out`, `body_until_close`, `http_1_0`, `client_closed`,
+        `bytes_behind_response`, `ambiguous_framing`, `upgraded`.
+        """
+        return self._connection_pool.statistics()
 
     def close(self) -> None:
         """Closes the idle connections now, those in use when their response has been read.
@@ -445,8 +461,15 @@ class HTTPClientPool:
     `clients` maps (host, port) to client; a second scheme on the same host and port gets (host, port, scheme).
     """
 
-    def __init__(self, **kw: Any) -> None:
-        """The arguments of HTTPClient.from_url, kept in `client_args` without showing credentials."""
+    def __init__(self, *, max_clients: int | None = None, **kw: Any) -> None:
+        """The arguments of HTTPClient.from_url, kept in `client_args` without showing credentials.
+
+        `max_clients` is how many there are at most, None for any number: for one more, the one that was asked for
+        longest ago is forgotten. Its idle connections are closed then, or as soon as nobody holds it any more.
+        """
+        if max_clients is not None:
+            check_count("max_clients", max_clients)
+        self.max_clients = max_clients
         self.clients: dict[tuple[Any, ...], HTTPClient] = {}
         self.client_args = conceal(kw)
 
@@ -461,6 +484,12 @@ class HTTPClientPool:
             client = self.clients.get(key)
         if client is None:
             client = self.clients[key] = HTTPClient.from_url(url, **self.client_args)
+            if self.max_clients is not None and len(self.clients) > self.max_clients:
+                # Not closed: a greenlet may be about to use it.
+                del self.clients[next(iter(self.clients))]
+        elif self.max_clients is not None:
+            # The last is the one that was asked for last.
+            self.clients[key] = self.clients.pop(key, client)
         return client
 
     def close(self) -> None:

@@ -8,13 +8,14 @@ import ssl
 from typing import Any, ClassVar
 
 from geventhttpclient import _core
-from geventhttpclient._checks import check_local_address, check_timeouts, check_uds
+from geventhttpclient._checks import check_local_address, check_seconds, check_timeouts, check_uds
 from geventhttpclient.proxy import Proxy, conceal_key, conceal_password
 from geventhttpclient.resolver import Names, Overrides
 from geventhttpclient.tls import ContextFactory, choose_tls, init_ssl_context, native_tls
 
 __all__ = [
     "DEFAULT_CONNECTION_TIMEOUT",
+    "DEFAULT_IDLE_TIMEOUT",
     "DEFAULT_NETWORK_TIMEOUT",
     "ConnectionPool",
     "SSLConnectionPool",
@@ -23,6 +24,7 @@ __all__ = [
 
 DEFAULT_CONNECTION_TIMEOUT = 5.0
 DEFAULT_NETWORK_TIMEOUT = 5.0
+DEFAULT_IDLE_TIMEOUT = 90.0
 
 # The child of a fork must not touch its parent's sockets; a thread that outlives the interpreter must not touch us.
 os.register_at_fork(after_in_child=_core._after_fork_in_child)
@@ -38,6 +40,7 @@ class ConnectionPool(_core.ConnectionPool):
 
     DEFAULT_CONNECTION_TIMEOUT = DEFAULT_CONNECTION_TIMEOUT
     DEFAULT_NETWORK_TIMEOUT = DEFAULT_NETWORK_TIMEOUT
+    DEFAULT_IDLE_TIMEOUT = DEFAULT_IDLE_TIMEOUT
 
     def __init__(
         self,
@@ -60,6 +63,7 @@ class ConnectionPool(_core.ConnectionPool):
         uds: str | os.PathLike[str] | None = None,
         resolve: Overrides | None = None,
         dns_cache: float | None = None,
+        idle_timeout: float | None = DEFAULT_IDLE_TIMEOUT,
     ) -> None:
         """`connection_*` is what is connected to (a proxy, perhaps), `request_*` who is asked.
 
@@ -80,7 +84,8 @@ class ConnectionPool(_core.ConnectionPool):
         self.network_timeout = network_timeout
         self.pool_timeout = pool_timeout
         self.total_timeout = total_timeout
-        # As the engine is told once: assigning to the four above later changes nothing.
+        self.idle_timeout = check_seconds("idle_timeout", idle_timeout)
+        # As the engine is told once: assigning to the five above later changes nothing.
         self._timeouts = check_timeouts(connection_timeout, network_timeout, pool_timeout, total_timeout)
         if use_proxy and proxy is None:
             proxy = Proxy("http", self._connection_host, connection_port, proxy_user, proxy_password)
@@ -93,6 +98,7 @@ class ConnectionPool(_core.ConnectionPool):
             request_port if to_proxy else connection_port,
             size,
             self._timeouts,
+            self.idle_timeout,
             self._route(proxy, proxy_ssl_options, local_address, uds),
             self._tls(),
         )

@@ -228,6 +228,11 @@ impl Connection {
         self.idle_since = self.reactor.now();
     }
 
+    /// Whether the peer has closed it, as far as the kernel has told.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.descriptor.as_ref().is_some_and(Descriptor::is_closing)
+    }
+
     /// Whether something has happened to it since it was idle.
     pub(crate) fn has_stirred(&self) -> bool {
         self.descriptor.as_ref().is_some_and(Descriptor::has_stirred)

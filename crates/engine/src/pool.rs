@@ -165,28 +165,33 @@ impl Pool {
     }
 
     /// A lease ends: its place goes to the first in the queue, together with the connection if that may live on.
-    fn give_back(self: &Rc<Self>, mut connection: Option<Box<Connection>>) {
+    fn give_back(self: &Rc<Self>, connection: Option<Box<Connection>>) {
         // Decided under the borrow, carried out after it: closing and waking may come back to this pool.
         let (dropped, waker) = {
             let mut state = self.state.borrow_mut();
             if self.closed.get() {
                 state.in_use -= 1;
-                (connection, None)
+                (connection.map(|connection| (connection, Ending::ClientClosed)), None)
             } else if let Some(ticket) = state.queue.pop_front() {
                 let unclaimed = ticket.granted.replace(Some(Grant(connection)));
                 debug_assert!(unclaimed.is_none(), "a ticket leaves the queue when it is granted");
                 (None, ticket.waker.take())
             } else {
                 state.in_use -= 1;
-                if let Some(mut connection) = connection.take() {
-                    connection.keep(Some(Rc::downgrade(self) as Weak<dyn Keeper>));
-                    state.idle.push(connection);
+                match connection {
+                    // The end came together with the response: nothing more will be told of it.
+                    Some(connection) if connection.is_closing() => (Some((connection, Ending::EndedWhileIdle)), None),
+                    Some(mut connection) => {
+                        connection.keep(Some(Rc::downgrade(self) as Weak<dyn Keeper>));
+                        state.idle.push(connection);
+                        (None, None)
+                    }
+                    None => (None, None),
                 }
-                (None, None)
             }
         };
-        if let Some(connection) = dropped {
-            self.end(connection, Ending::ClientClosed);
+        if let Some((connection, ending)) = dropped {
+            self.end(connection, ending);
         }
         if let Some(limit) = self.idle_timeout
             && !self.expires.get()

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use engine::{Client, Request};
+use engine::{Client, Config, Ending, Journal, Request};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -19,6 +19,7 @@ use crate::config::{PoolConfig, Route, Seconds, of_seconds};
 use crate::error::to_python;
 use crate::head::{Extent, Head, Origin, characters, encode, from_latin1};
 use crate::hub::{Runtime, block_on, close_everywhere};
+use crate::journal::ClientJournal;
 use crate::resolve::PoolResolver;
 use crate::response::Message;
 use crate::tls::TlsArguments;
@@ -61,17 +62,20 @@ impl Pool {
         self.config.get().map_or(Ok(()), |config| config.traverse(&visit))
     }
 
-    /// Says whom to ask, by which way, and what makes that private. The timeouts are those of `config::Seconds`.
+    /// Says whom to ask, by which way, and what makes that private. The timeouts are those of `config::Seconds`, and how
+    /// many seconds a connection may be idle.
+    #[expect(clippy::too_many_arguments, reason = "all that a pool is told")]
     fn _configure(
         &self,
         host: String,
         port: u16,
         size: i64,
         timeouts: Seconds,
+        idle_timeout: Option<f64>,
         route: Option<Route<'_>>,
         tls: Option<TlsArguments<'_>>,
     ) -> PyResult<()> {
-        let config = PoolConfig::new(host, port, size, timeouts, route, tls)?;
+        let config = PoolConfig::new(host, port, size, timeouts, idle_timeout, route, tls)?;
         self.config.set(config).map_err(|_| PyRuntimeError::new_err("ConnectionPool.__init__() was called twice"))
     }
 
@@ -83,8 +87,12 @@ impl Pool {
         }
     }
 
-    /// What this thread's part of the pool holds and has done, as counts: `limit`, `idle`, `in_use`, `waiting`
-    /// (greenlets in the queue), `opened` and `reused` (connections, since the beginning).
+    /// What this thread's part of the pool holds and has done, as counts:
+    ///
+    /// - `limit`: the most connections there may be; `open`: those there are, of them `idle`; `in_use`: places taken,
+    ///   those of connections that are being opened among them; `waiting`: greenlets in the queue.
+    /// - Since the beginning, `opened` and `closed`, a dict from reason to how often; `reused`: requests that found an
+    ///   open connection; `retries`: requests that were sent again, since one had broken before it answered.
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let size = self.config()?.size;
         let statistics = Runtime::current(py)?.known_client(self.id).map(|client| client.pool().statistics());
@@ -96,6 +104,16 @@ impl Pool {
         counts.set_item("waiting", statistics.waiting)?;
         counts.set_item("opened", statistics.opened)?;
         counts.set_item("reused", statistics.reused)?;
+        counts.set_item("retries", statistics.repeated)?;
+        counts.set_item("open", statistics.opened.saturating_sub(statistics.closed.total()))?;
+        let closed = PyDict::new(py);
+        for ending in Ending::ALL {
+            let count = statistics.closed.of(ending);
+            if count > 0 {
+                closed.set_item(ending.name(), count)?;
+            }
+        }
+        counts.set_item("closed", closed)?;
         Ok(counts)
     }
 
@@ -120,7 +138,9 @@ impl Pool {
         let origin = (host_field, bases, version, proxy);
         let Prepared { runtime, exchange, method, file } =
             prepare(slf, method, target, body, headers, default_headers, origin, timeouts)?;
-        let response = block_on(py, &runtime, exchange)?.map_err(|error| to_python(py, error))?;
+        let response = block_on(py, &runtime, exchange)?;
+        runtime.tell_notes(py)?;
+        let response = response.map_err(|error| to_python(py, error))?;
         if let Some((file, end)) = file {
             // As if it had been read.
             file.call_method1(py, intern!(py, "seek"), (end,))?;
@@ -182,7 +202,10 @@ fn prepare<'py>(
     let request = Request { timeouts, head: text, body, asked, idempotent, expects_continue, closes };
 
     let runtime = Runtime::current(py)?;
-    let client = runtime.client(pool.id, |reactor| Client::new(reactor, config.of_thread(py), config.size));
+    let client = runtime.client(pool.id, |reactor| {
+        let journal: Rc<dyn Journal> = ClientJournal::new(&runtime);
+        Client::new(reactor, Config { journal: Some(journal), ..config.of_thread(py) }, config.size)
+    });
     let resolver = PoolResolver(slf.clone().into_any().unbind());
     let exchange = Box::pin(async move { client.send(request, &resolver).await });
     Ok(Prepared { runtime, exchange, method: method.clone(), file })

@@ -19,6 +19,7 @@ pub(crate) struct PoolConfig {
     port: u16,
     pub(crate) size: usize,
     timeouts: Timeouts,
+    idle_timeout: Option<Duration>,
     route: RouteConfig,
     tls: Option<TlsSource>,
 }
@@ -50,15 +51,17 @@ impl PoolConfig {
         port: u16,
         size: i64,
         timeouts: Seconds,
+        idle_timeout: Option<f64>,
         route: Option<Route<'_>>,
         tls: Option<TlsArguments<'_>>,
     ) -> PyResult<Self> {
         let size = usize::try_from(size).ok().filter(|&size| size > 0);
         let size = size.ok_or_else(|| PyValueError::new_err("size must be at least 1: the number of connections"))?;
         let timeouts = of_seconds(timeouts)?;
+        let idle_timeout = seconds("idle_timeout", idle_timeout)?;
         let tls = tls.map(TlsSource::new).transpose()?;
         let route = route.map(RouteConfig::new).transpose()?.unwrap_or_default();
-        Ok(PoolConfig { host, port, size, timeouts, route, tls })
+        Ok(PoolConfig { host, port, size, timeouts, idle_timeout, route, tls })
     }
 
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -68,7 +71,7 @@ impl PoolConfig {
 
     /// For the calling thread.
     pub(crate) fn of_thread(&self, py: Python<'_>) -> Config {
-        let PoolConfig { host, port, timeouts, route, tls, .. } = self;
+        let PoolConfig { host, port, timeouts, idle_timeout, route, tls, .. } = self;
         let proxy = route.proxy.as_ref().map(|proxy| Proxy {
             protocol: proxy.protocol,
             host: proxy.host.clone(),
@@ -79,7 +82,7 @@ impl PoolConfig {
         let route =
             engine::config::Route { local_address: route.local_address, proxy, unix_socket: route.unix_socket.clone() };
         let tls = tls.as_ref().map(|tls| tls.of_thread(py));
-        Config { timeouts: *timeouts, route, tls, ..Config::new(host, *port) }
+        Config { timeouts: *timeouts, idle_timeout: *idle_timeout, route, tls, ..Config::new(host, *port) }
     }
 }
 

@@ -33,6 +33,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use slab::Slab;
 
+use crate::journal::Notes;
 use crate::types;
 
 /// A value that is only ever touched with the GIL held: `get` asks for proof, and Python's destructors run under it.
@@ -175,6 +176,11 @@ struct Ready {
 impl Ready {
     fn push(&self, py: Python<'_>, task: Arc<TaskWaker>) {
         self.queue.borrow_mut().push_back(task);
+        self.schedule(py);
+    }
+
+    /// Sees to it that the callback runs soon.
+    fn schedule(&self, py: Python<'_>) {
         if self.in_callback.get() || self.scheduled.get() {
             return;
         }
@@ -236,6 +242,8 @@ pub(crate) struct Runtime {
     armed: Cell<Option<Instant>>,
     /// The engine's clients of this hub, by the number of the Python object.
     clients: RefCell<HashMap<u64, Rc<engine::Client>>>,
+    /// For the logger, when there is somebody to tell it.
+    pub(crate) notes: Notes,
 }
 
 thread_local! {
@@ -339,6 +347,7 @@ impl Runtime {
             parked: RefCell::default(),
             armed: Cell::new(None),
             clients: RefCell::default(),
+            notes: Notes::default(),
             ready,
         });
         for callback in [&on_io, &on_timer, &on_ready] {
@@ -388,6 +397,16 @@ impl Runtime {
         let client = Rc::new(make(&self.reactor));
         self.clients.borrow_mut().insert(id, client.clone());
         client
+    }
+
+    /// Tells the logger what it has not been told yet. For greenlets that have come to the end of what they do.
+    pub(crate) fn tell_notes(&self, py: Python<'_>) -> PyResult<()> {
+        if self.notes.is_empty() { Ok(()) } else { self.notes.tell(py) }
+    }
+
+    /// Has the notes told, soon.
+    pub(crate) fn schedule(&self, py: Python<'_>) {
+        self.ready.get(py).schedule(py);
     }
 
     /// The engine's client of that number, if this hub has used it.
@@ -504,6 +523,10 @@ impl Runtime {
             result = self.report(py, &self.hub);
         }
         let result = result.and_then(|()| self.run_ready(py));
+        if !self.notes.is_empty() {
+            // What a handler of logging's does must not be done by the hub. One that is gone spawns nothing any more.
+            let _ = self.notes.tell_later(py);
+        }
         ready.in_callback.set(false);
         // The loop may be gone by now; then there is nothing to tell it.
         let _ = self.settle(py).and_then(|()| self.arm(py));
@@ -566,6 +589,10 @@ pub(crate) fn block_on<F: Future>(py: Python<'_>, runtime: &Runtime, future: F) 
         // Nobody else would tell the loop that there is nothing to wait for: only now, since the future counted as
         // long as it was there. A loop that is gone needs no telling.
         let _ = runtime.settle(py);
+    }
+    if result.is_ok() {
+        // A connection may have become idle, which it is not to be for ever.
+        runtime.arm(py)?;
     }
     result
 }

@@ -16,6 +16,7 @@ mod deadline;
 mod error;
 mod head;
 mod hub;
+mod journal;
 mod parser;
 mod pysocket;
 mod resolve;

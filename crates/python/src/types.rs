@@ -21,6 +21,9 @@ borrowed! {
     concurrent_use = "gevent.exceptions"."ConcurrentObjectUseError" as PyType;
     connection_closed = "geventhttpclient.response"."HTTPConnectionClosed" as PyType;
     get_hub = "gevent"."get_hub" as PyAny;
+    logger = "geventhttpclient._log"."logger" as PyAny;
+    spawn = "gevent"."spawn" as PyAny;
+    write_log = "geventhttpclient._log"."write" as PyAny;
     headers = "geventhttpclient.header"."Headers" as PyType;
     mapping = "collections.abc"."Mapping" as PyType;
     memory_bio = "ssl"."MemoryBIO" as PyType;

@@ -1,0 +1,50 @@
+"""A server that answers when so many requests are waiting at the same time: all of them, then the next so many.
+
+    python benchmarks/gate.py COUNT [CERTIFICATE]
+
+Prints its port on 127.0.0.1. With a certificate (and its key, in one file) it speaks TLS.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+
+import gevent
+import gevent.ssl
+from gevent import socket
+from measure import PAGE_BYTES
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % PAGE_BYTES + b"x" * PAGE_BYTES
+
+
+def main(count: str, certificate: str = "") -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    context = None
+    if certificate:
+        context = gevent.ssl.SSLContext(gevent.ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+    waiting: list[socket.socket] = []
+
+    def serve(conn: socket.socket) -> None:
+        if context is not None:
+            conn = context.wrap_socket(conn, server_side=True)
+        while conn.recv(65536):  # a GET comes in one piece
+            waiting.append(conn)
+            if len(waiting) == int(count):
+                answered = waiting[:]
+                waiting.clear()
+                for each in answered:
+                    each.sendall(ANSWER)
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(65535)
+        print(listener.getsockname()[1], flush=True)
+        while True:
+            gevent.spawn(serve, listener.accept()[0])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
