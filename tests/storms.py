@@ -141,6 +141,7 @@ class Asker:
         return HTTPClient("127.0.0.1", self.port, **options)
 
     def close(self) -> None:
+        self.settle()
         self.client.close()
         self.agent.close()
 
