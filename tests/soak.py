@@ -49,6 +49,7 @@ from tests.storms import (
     CONNECTION_SECONDS,
     HANG_SECONDS,
     KINDS,
+    LONGEST_SECONDS,
     NETWORK_SECONDS,
     OF_AGENT,
     Asker,
@@ -102,9 +103,12 @@ class Users:
         return [self.session, self.client_pool, self.client, self.httpx_client, self.download, self.upload]
 
     def once(self, user: Callable[[random.Random], str], rng: random.Random) -> None:
+        soon = LONGEST_SECONDS * rng.random() if rng.random() < 0.2 else None
         try:
-            with gevent.Timeout(HANG_SECONDS, Hangs(user.__name__)):
-                self.report.outcomes[user(rng)] += 1
+            outcome = "gevent.Timeout"
+            with gevent.Timeout(HANG_SECONDS, Hangs(user.__name__)), gevent.Timeout(soon, False):
+                outcome = user(rng)
+            self.report.outcomes[outcome] += 1
         except Hangs as e:
             self.report.note(f"hangs: {e}")
         except (*CODING, *OF_AGENT, httpx.HTTPError) as e:

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import gevent
@@ -47,6 +48,18 @@ OPTIONS: dict[str, Any] = {
     "concurrency": CONCURRENCY,
     "network_timeout": NETWORK_SECONDS,
     "connection_timeout": CONNECTION_SECONDS,
+}
+
+# How often a request meets each. The timeouts are its own.
+FATES = {
+    "none": 67,
+    "killed": 8,
+    "killed together": 1,
+    "thrown": 4,
+    "gevent.Timeout": 8,
+    "network_timeout": 5,
+    "total_timeout": 5,
+    "pool_timeout": 2,
 }
 
 FRAMINGS = [
@@ -167,7 +180,12 @@ class Asker:
         if method == "HEAD":
             return "head"
         data = self.read(response, rng)
-        return "left unread" if data is None else self.check(target, response.get("content-encoding"), data)
+        if data is None:
+            return "left unread"
+        outcome = self.check(target, response.get("content-encoding"), data)
+        if outcome == "whole" and "trailers" in target.words and not self.kind.may_garble:
+            self.check_trailers(target, list(response.trailers.items()))
+        return outcome
 
     @staticmethod
     def upload(target: Target, rng: random.Random) -> Any:
@@ -238,23 +256,30 @@ class Asker:
         self.report.note(f"{target}: got {number}, {data[:100]!r}")
         return "WRONG"
 
+    def check_trailers(self, target: Target, trailers: list[tuple[str, str]]) -> None:
+        if trailers != [("Number", str(target.number))]:
+            self.report.note(f"{target}: trailers are {trailers}")
+
     # ------------------------------------------------------------------------------------------------- and interrupted
 
     def once(self, rng: random.Random) -> None:
-        """Draws a request and its fate, and sees to it that it is one of those that there may be."""
+        """Draws a request and its fate, and sees to it that what comes of it is one of the things that may."""
         target = self.draw(rng)
         soon = 0.0 if rng.random() < 0.1 else LONGEST_SECONDS * 1000 ** -rng.random()
-        fate = rng.choices(["none", "killed", "thrown", "timeout", "network", "total"], [70, 8, 4, 8, 5, 5])[0]
+        fate = rng.choices(list(FATES), list(FATES.values()))[0]
+        self.judge(target, f"{fate} after {soon}", lambda: self.suffer(fate, soon, target, rng))
+
+    def judge(self, target: Target, fate: str, act: Callable[[], str]) -> None:
         try:
             with gevent.Timeout(HANG_SECONDS, Hangs(str(target))):
-                self.report.outcomes[self.suffer(fate, soon, target, rng)] += 1
+                self.report.outcomes[act()] += 1
         except Hangs as e:
-            self.report.note(f"hangs: {e}, {fate} after {soon}")
+            self.report.note(f"hangs: {e}, {fate}")
         except self.kind.failures as e:
             self.report.outcomes[type(e).__name__] += 1
             self.check_error(e)
         except Exception as e:
-            self.report.note(f"{target}: {fate} after {soon}: {e!r}")
+            self.report.note(f"{target}: {fate}: {e!r}")
 
     def check_error(self, error: BaseException) -> None:
         """Errors say where the request was; those of http.client and of the agent are their own."""
@@ -263,47 +288,39 @@ class Asker:
 
     def suffer(self, fate: str, soon: float, target: Target, rng: random.Random) -> str:
         match fate:
-            case "killed" | "thrown":
+            case "killed" | "thrown" | "killed together":
                 return self.kill(fate, soon, target, rng)
-            case "timeout":
+            case "gevent.Timeout":
                 timeout = gevent.Timeout.start_new(soon)
                 try:
                     return self.ask(target, rng)
                 except gevent.Timeout as e:
                     if e is not timeout:
                         raise
-                    return "gevent.Timeout"
+                    return fate
                 finally:
                     timeout.close()
-            case "network":
-                return self.ask(target, rng, network_timeout=soon)
-            case "total":
-                return self.ask(target, rng, total_timeout=soon)
+            case "network_timeout" | "total_timeout" | "pool_timeout":
+                return self.ask(target, rng, **{fate: soon})
             case _:
                 return self.ask(target, rng)
 
     def kill(self, fate: str, soon: float, target: Target, rng: random.Random) -> str:
-        error = gevent.GreenletExit() if fate == "killed" else Interruption()
-        results: list[str | BaseException] = []
-        begun = Event()
-
-        def work() -> None:
-            begun.set()
-            try:
-                results.append(self.ask(target, rng))
-            except BaseException as e:
-                results.append(e)
-
-        greenlet = gevent.spawn(work)
-        begun.wait()  # gevent says on stderr what was thrown before
-        greenlet.join(soon)
-        greenlet.kill(error)
-        result = results.pop()
-        if result is error:
-            return fate
-        if isinstance(result, BaseException):
-            raise result
-        return result
+        error = Interruption() if fate == "thrown" else gevent.GreenletExit()
+        more: list[Target] = []
+        victims = [Victim(partial(self.ask, target, rng))]
+        if fate == "killed together":
+            # Among them whoever is given the place of another in the moment in which it is killed itself.
+            more = [self.draw(rng) for _ in range(rng.randrange(2 * CONCURRENCY))]
+            victims += [Victim(partial(self.ask, one, rng)) for one in more]
+        for victim in victims:
+            victim.begun.wait()  # gevent says on stderr what was thrown before
+        victims[0].greenlet.join(soon)
+        gevent.killall([victim.greenlet for victim in victims], error)
+        first, *others = [partial(victim.outcome, error, fate) for victim in victims]
+        for one, act in zip(more, others, strict=True):
+            self.judge(one, fate, act)
+        return first()
 
     # ------------------------------------------------------------------------------------------------------- afterwards
 
@@ -311,15 +328,21 @@ class Asker:
         """Nobody asks any more, for the time being."""
 
     def statistics(self) -> dict[str, int]:
-        return dict(self.client._connection_pool.statistics())
+        client = self.client
+        if self.name == "agent":
+            client = self.agent.clientpool.get_client(f"http://127.0.0.1:{self.port}")
+        return dict(client._connection_pool.statistics())
 
     def wave(self, name: str) -> list[str]:
         """Exactly as many requests as there are places, all of which must be there at the same time to be answered."""
-        results = []
+        results: list[str] = []
 
         def work(target: Target) -> None:
-            with gevent.Timeout(HANG_SECONDS, Hangs(str(target))):
-                results.append(self.check(target, None, self.stand_at_gate(target)))
+            try:
+                with gevent.Timeout(HANG_SECONDS, Hangs(str(target))):
+                    results.append(self.check(target, None, self.stand_at_gate(target)))
+            except Exception as e:
+                results.append(repr(e))
 
         group = Group()
         for _ in range(CONCURRENCY):
@@ -331,6 +354,31 @@ class Asker:
         if self.name == "agent":
             return bytes(self.agent.urlopen(f"http://127.0.0.1:{self.port}{target}").content)
         return self.client.get(str(target), network_timeout=HANG_SECONDS).read()
+
+
+class Victim:
+    """A greenlet that makes a request, and will be killed."""
+
+    def __init__(self, ask: Callable[[], str]) -> None:
+        self.ask = ask
+        self.begun = Event()
+        self.result: str | BaseException = ""
+        self.greenlet = gevent.spawn(self.work)
+
+    def work(self) -> None:
+        self.begun.set()
+        try:
+            self.result = self.ask()
+        except BaseException as e:
+            self.result = e
+
+    def outcome(self, error: BaseException, fate: str) -> str:
+        """`fate`, if `error` has reached it; else what came of the request before."""
+        if self.result is error:
+            return fate
+        if isinstance(self.result, BaseException):
+            raise self.result
+        return self.result
 
 
 class Connections(Asker):
@@ -369,16 +417,13 @@ def asker(name: str, *arguments: Any) -> Asker:
     return (Connections if name == "httplib" else Asker)(name, *arguments)
 
 
-def rage(asker: Asker, count: int, seed: str, tick: Callable[[], None]) -> None:
-    """So many requests, by all the greenlets of the kind; `tick` is called before each."""
-    left = count
+def rage(asker: Asker, count: int, seed: str) -> None:
+    """So many requests, or a few more, by all the greenlets of the kind."""
+    goal = asker.report.outcomes.total() + count
 
     def work(number: int) -> None:
-        nonlocal left
         rng = random.Random(f"{seed}/{asker.name}/{number}")
-        while left > 0:
-            left -= 1
-            tick()
+        while asker.report.outcomes.total() < goal:
             asker.once(rng)
 
     group = Group()

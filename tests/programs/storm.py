@@ -12,17 +12,17 @@ from geventhttpclient import HTTPClient, _core
 from tests.hubtools import descriptors, turn
 from tests.server import faults
 from tests.server.marked import Target
-from tests.storms import SHARES, Report, asker, clock, numbers, objects, rage, resident_kib, slope
+from tests.storms import SHARES, Report, asker, clock, numbers, objects, rage, resident_kib
 
-# Requests between two looks at the memory.
-LOOK_EVERY = 250
+# Between them everybody has come to rest, and the process is looked at. The first ones warm it up.
+ROUNDS = 4
 
 
 def run(count: str, seed: str, ca: str, chain: str, key: str, *names: str) -> None:
     """Prints as one JSON object what came of `count` requests of the kinds of those names, all of them at once, or of
     all that there are; and what is left of them."""
     shares = {name: SHARES[name] for name in names or SHARES}
-    counts = {name: int(count) * share // sum(shares.values()) + 1 for name, share in shares.items()}
+    counts = {name: int(count) * share // sum(shares.values()) + ROUNDS for name, share in shares.items()}
     found: dict[str, Any] = {"kinds": {}}
     with faults.running(int(seed), chain, key) as server:
         server.heal()
@@ -34,23 +34,15 @@ def run(count: str, seed: str, ca: str, chain: str, key: str, *names: str) -> No
 
         waves_of(askers, "before")
         server.rage()
-        memory: list[tuple[float, float]] = []
-        begun = 0
-
-        def tick() -> None:
-            nonlocal begun
-            begun += 1
-            if begun % LOOK_EVERY == 0:
-                memory.append((begun, resident_kib()))
-
         started = clock()
-        all_rage(askers, {name: count // 2 for name, count in counts.items()}, f"{seed}/1", tick)
-        half, objects_then = begun, objects()
-        all_rage(askers, {name: count - count // 2 for name, count in counts.items()}, f"{seed}/2", tick)
+        quiet: list[tuple[int, int]] = []
+        for round in range(ROUNDS):
+            storms = [gevent.spawn(rage, one, counts[one.name] // ROUNDS, f"{seed}/{round}") for one in askers]
+            gevent.joinall(storms, raise_error=True)
+            quiet.append((objects(), resident_kib()))
         found["seconds"] = clock() - started
-        found["requests"] = begun
-        found["grown_kib"] = (begun - half) * slope([point for point in memory if point[0] > half])
-        found["objects"] = objects() - objects_then
+        found["requests"] = sum(one.report.outcomes.total() for one in askers)
+        found["objects"], found["grown_kib"] = (quiet[-1][n] - quiet[ROUNDS // 2 - 1][n] for n in (0, 1))
 
         server.heal()
         turn()
@@ -70,11 +62,6 @@ def run(count: str, seed: str, ca: str, chain: str, key: str, *names: str) -> No
         found["waits_at_last"] = _core._runtime_statistics()
         found["left"] = {number: what for number, what in descriptors().items() if number not in before}
     json.dump(found, sys.stdout)
-
-
-def all_rage(askers: list[Any], counts: dict[str, int], seed: str, tick: Any) -> None:
-    storms = [gevent.spawn(rage, one, counts[one.name], seed, tick) for one in askers]
-    gevent.joinall(storms, raise_error=True)
 
 
 def waves_of(askers: list[Any], name: str) -> dict[str, list[str]]:
