@@ -6,6 +6,7 @@ network do their worst. Whatever happens, a body that is delivered is the one th
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import gzip
 import http.client
@@ -437,6 +438,10 @@ def rage(asker: Asker, count: int, seed: str) -> None:
 
 
 def resident_kib() -> int:
+    """Resident memory, without what the C library keeps for the next time, where it can be made to give it back."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * resource.getpagesize() // 1024
 
