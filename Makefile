@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+SECONDS ?= 60
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +18,7 @@ export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test dependents lint bench build format clean
+.PHONY: help demo test soak dependents lint bench build format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +29,9 @@ demo: build ## pull from a small local server and show what came out
 test: build ## all the tests, those in Rust and those in Python (ARGS="-k name" goes to pytest)
 	cargo test --locked -p geventhttpclient-wire -p geventhttpclient-engine
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: build ## everything at once through a network that does its worst, for SECONDS=60; it must stay flat
+	$(BIN)/python -m tests.soak $(SECONDS)
 
 dependents: build ## install locust, tritonclient and botocore, whose tests are skipped without
 	$(ENVIRONMENT) $(BIN)/python -m pip install --quiet --requirement tests/dependents.txt
