@@ -34,6 +34,9 @@ from tests.phases import (
 # Seconds that a deadline gives the call.
 LIMIT = 0.1
 
+# Seconds by which a timer of libuv's, which counts in milliseconds, is early.
+CLOCKS_DIFFER = 0.002
+
 # Connections of the client.
 WIDTH = 2
 
@@ -45,6 +48,16 @@ SENSELESS: dict[tuple[type[Phase], str], str] = {
     (Resolve, "rst"): "no peer has been found yet",
     (Connect, "fin"): "there is no connection yet that could end",
 }
+
+# What else could be asked of a wait, and is not:
+# - pool_timeout where a connection is there, connection_timeout once it is open, network_timeout before: they do not
+#   bound that wait.
+# - release() before there is a response.
+# - Connect by TLS, Resolve and PoolWait by an SSLContext: not a byte has been sent, and what follows is Handshake.
+# - Tunnel in the clear: a plain request to a proxy of HTTP needs none. TunnelByTls by an SSLContext: the proxy's TLS is
+#   the engine's own in any case.
+# - A hub that is destroyed: tests/programs/interrupts.py, on libev. With libuv gevent's own destroy() does not return
+#   while anything is watched.
 
 
 @dataclass(frozen=True)
@@ -135,8 +148,12 @@ class Wave:
 
 def check_wave(client: HTTPClient) -> None:
     """Each place of the pool can be had, at the same time, and everybody gets his own answer."""
-    calls = [gevent.spawn(attempt, lambda n=n: get(client, f"/wave/{n}")) for n in range(WIDTH)]
-    gevent.joinall(calls)
+    quiet = dict.fromkeys(DEADLINES)
+    calls = [
+        gevent.spawn(attempt, lambda n=n: client.get(f"/wave/{n}", **quiet).read())  # type: ignore[misc]
+        for n in range(WIDTH)
+    ]
+    gevent.joinall(calls, timeout=10)
     assert [call.value for call in calls] == [f"/wave/{n}".encode() for n in range(WIDTH)]
     statistics = client._connection_pool.statistics()
     assert (statistics["in_use"], statistics["waiting"], statistics["idle"]) == (0, 0, WIDTH)
@@ -204,7 +221,7 @@ def deadline(stage: Stage) -> None:
     assert type(outcome) is TimeoutError, repr(outcome)
     assert outcome.phase == stage.phase.word
     assert outcome.peer == stage.place
-    assert LIMIT <= outcome.elapsed < 10
+    assert LIMIT - CLOCKS_DIFFER <= outcome.elapsed < 10
 
 
 def fault(stage: Stage, which: str) -> None:

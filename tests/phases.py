@@ -20,6 +20,7 @@ import gevent
 import pytest
 from gevent import socket
 from gevent.event import AsyncResult, Event
+from gevent.exceptions import InvalidThreadUseError
 from gevent.ssl import SSLContext
 
 from geventhttpclient.client import HTTPClient
@@ -200,13 +201,15 @@ class Resolve(Phase):
         """gevent's resolver in the place of which ours answers for one host only."""
         resolve = socket.getaddrinfo
         answer = self.answer = Event()
+        self.healed = False
         held = self.held
 
         def slowly(host: str | bytes, *arguments: Any, **keywords: Any) -> Any:
             if host not in ("origin.test", b"origin.test"):
                 return resolve(host, *arguments, **keywords)
             held.set()
-            answer.wait()
+            if not self.healed:
+                answer.wait()
             return resolve("127.0.0.1", *arguments, **keywords)
 
         with pytest.MonkeyPatch.context() as patch:
@@ -218,7 +221,9 @@ class Resolve(Phase):
             self.answer.set()
 
     def heal(self, peer: Peer) -> None:
-        self.answer.set()
+        self.healed = True
+        with suppress(InvalidThreadUseError):  # when the hub of those who wait is gone
+            self.answer.set()
 
     def check_sent(self, peer: Peer) -> None:
         assert not peer.conns
@@ -753,11 +758,13 @@ def staged(
     concurrency: int = 1,
     serve: Script = serve_ok,
     make: Callable[..., Any] = HTTPClient,
+    prepare: bool = True,
     **options: Any,
 ) -> Iterator[Stage]:
     """Everything ready for the call, which the test spawns itself. TLS needs `certificates`.
 
-    `make` makes the client: of whatever kind, with the arguments of HTTPClient."""
+    `make` makes the client: of whatever kind, with the arguments of HTTPClient. Without `prepare`, what happens before
+    the call is left to the caller as well."""
     phase = kind(concurrency)
     phase.serve = serve
     options = {"connection_timeout": 20, "network_timeout": 20, **options}
@@ -778,7 +785,8 @@ def staged(
         phase.open(peer)
         port = phase.origin.port if isinstance(phase, Tunnel) else peer.port
         client = make(phase.host, port, concurrency=concurrency, **phase.options(peer), **options)
-        phase.prepare(client)
+        if prepare:
+            phase.prepare(client)
         yield Stage(phase, peer, client)
     finally:
         if resolver is not None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import gevent
 import pytest
 from gevent import socket
@@ -9,7 +12,7 @@ from gevent.event import Event
 
 from geventhttpclient.client import HTTPClient
 from tests.certificates import Certificates
-from tests.hubtools import FAILURES, attempt, descriptors, get, turn, until
+from tests.hubtools import FAILURES, attempt, choose, descriptors, get, run, turn, until
 from tests.interrupts import CELLS, Cell, play
 from tests.peer import Conn, Peer
 from tests.phases import PHASES, PLAIN, Connect, Phase, ReadBody, ReadChunks, ReadLine, staged
@@ -48,6 +51,46 @@ def test_a_gevent_timeout_with_an_exception_of_its_own(kind: type[Phase]) -> Non
         until(lambda: len(descriptors()) <= len(before))
         stage.heal()
         assert get(stage.client, "/after") == b"/after"
+
+
+# What takes a second is not played again on other loops.
+SLOW = {"Connect-close-plain", "Connect-rst-plain", "Continue-network_timeout-plain"}
+
+
+def chosen(setup: str) -> list[str]:
+    """The cells for another loop; for patched programs, whose sockets are not asked, one of a kind."""
+    once = [cell for cell in CELLS if cell.way == cell.phase.ways[0] and str(cell) not in SLOW]
+    kinds = ("kill", "total_timeout", "rst")
+    return [str(cell) for cell in once if "patched" not in setup or cell.interrupt in kinds]
+
+
+def outcomes(program: str, setup: str, directory: Path, *names: str) -> dict[str, str | None]:
+    """What was wrong with each cell, or None, in an interpreter of its own."""
+    loop, *patched = setup.split()
+    outcome = run(program, directory, *patched, *names, **choose(loop), PYTHONWARNINGS="ignore")
+    found = [json.loads(line) for line in outcome.out.splitlines()]
+    assert outcome.code == 0, outcome
+    return {line["cell"]: line["wrong"] for line in found}
+
+
+@pytest.mark.parametrize("setup", ["libuv-cffi", "libev-cext patched"])
+def test_whatever_happens_to_a_wait_on_other_loops(setup: str, tmp_path: Path) -> None:
+    names = chosen(setup)
+    table = outcomes("interrupts.cells", setup, tmp_path, *names)
+    assert {name: wrong for name, wrong in table.items() if wrong} == {}
+    assert list(table) == names
+
+
+def test_the_hub_is_destroyed_during_each_wait(tmp_path: Path) -> None:
+    names = [f"{kind.__name__}-{way}" for kind in PHASES for way in kind.ways]
+    table = outcomes("interrupts.destroyed", "libev-cext", tmp_path, *names)
+    assert {name: wrong for name, wrong in table.items() if wrong} == {}
+    assert list(table) == names
+
+
+def test_a_destroyed_hubs_greenlets_are_unwound_once_nobody_has_them() -> None:
+    with Peer(Conn.wait_closed) as peer:
+        assert run("interrupts.unwound", peer.port).clean().split() == ["GreenletExit", "ok"]
 
 
 def test_refused_connection_is_the_builtin_error() -> None:

@@ -241,7 +241,9 @@ class HTTPSocketResponse(Message, HTTPResponse):
             raise
 
     def release(self) -> None:
-        """Gives the connection back when the body has been read to its end, else closes it; a given socket, too."""
+        """Gives the connection back when the body has been read to its end, else closes it; a given socket, too.
+
+        Another greenlet that waits for the body gets a ConnectionAbortedError."""
         unread = self._is_attached()
         super().release()
         if unread and "_given" in self.__dict__:

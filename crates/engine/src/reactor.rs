@@ -81,8 +81,9 @@ pub fn forks() -> u32 {
 /// The sockets, the deadlines and the scratch memory of one thread's clients.
 pub struct Reactor {
     /// Borrowed for no longer than one system call. Its registry is asked for each time: a clone of that is a second
-    /// descriptor of the same instance, which in the child of a fork would go on to work on the parent's.
-    poll: RefCell<Poll>,
+    /// descriptor of the same instance, which in the child of a fork would go on to work on the parent's. None once the
+    /// reactor was closed: tasks that are never ended may hold it for ever, but not the descriptor.
+    poll: RefCell<Option<Poll>>,
     descriptor: RawFd,
     events: RefCell<Events>,
     sources: RefCell<Slab<Rc<Source>>>,
@@ -108,7 +109,7 @@ impl Reactor {
         let poll = Poll::new()?;
         Ok(Rc::new(Reactor {
             descriptor: poll.as_raw_fd(),
-            poll: RefCell::new(poll),
+            poll: RefCell::new(Some(poll)),
             events: RefCell::new(Events::with_capacity(EVENTS)),
             sources: RefCell::default(),
             generation: Cell::new(0),
@@ -136,9 +137,10 @@ impl Reactor {
         let mut stirred: Vec<Rc<dyn Keeper>> = Vec::new();
         {
             let mut events = self.events.borrow_mut();
-            match self.poll.borrow_mut().poll(&mut events, timeout) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => other?,
+            match self.poll.borrow_mut().as_mut().map(|poll| poll.poll(&mut events, timeout)) {
+                Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Some(other) => other?,
+                None => events.clear(),
             }
             let sources = self.sources.borrow();
             for event in events.iter() {
@@ -233,6 +235,8 @@ impl Reactor {
             let wakers = (source.reader.take(), source.writer.take());
             wakers.0.into_iter().chain(wakers.1).for_each(Waker::wake);
         }
+        let poll = self.poll.borrow_mut().take();
+        drop(poll);
     }
 
     /// Closes every socket and wakes nobody: for a thread that ends, whose tasks will never run again.
@@ -243,8 +247,10 @@ impl Reactor {
 
     /// From now on this reactor sees no events. For a process that ends while another thread still turns it.
     pub fn mute(&self) {
-        // Should the kernel refuse, nothing is lost but the protection.
-        let _ = sys::replace_poll(self.descriptor);
+        if self.poll.borrow().is_some() {
+            // Should the kernel refuse, nothing is lost but the protection.
+            let _ = sys::replace_poll(self.descriptor);
+        }
     }
 
     /// Whether this process is the child of a fork of which the reactor was not told:
@@ -257,7 +263,7 @@ impl Reactor {
     /// polling instance that it shares with its parent. The reactor can be used for new sockets.
     pub fn after_fork_in_child(&self) {
         // Should the kernel refuse, the reactor is of no use; turning it would steal the parent's events.
-        if sys::replace_poll(self.descriptor).is_err() {
+        if self.poll.borrow().is_none() || sys::replace_poll(self.descriptor).is_err() {
             self.closed.set(true);
         }
         // The parent's tasks have copies here, which nobody will wake: they do not count, now or when they are dropped.
@@ -284,7 +290,7 @@ impl Reactor {
         if let Some(mut socket) = socket
             && !source.is_inherited()
         {
-            let _ = self.poll.borrow().registry().deregister(&mut socket);
+            self.unregister(&mut socket);
         }
     }
 
@@ -304,7 +310,9 @@ impl Reactor {
         self.generation.set(generation);
         let token = Token(entry.key() | (generation as usize) << 32);
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.borrow().registry().register(&mut socket, token, interest)?;
+        if let Some(poll) = &*self.poll.borrow() {
+            poll.registry().register(&mut socket, token, interest)?;
+        }
         let source = Rc::new(Source {
             socket: RefCell::new(Some(socket)),
             token,
@@ -327,6 +335,12 @@ impl Reactor {
         let removed = self.sources.borrow_mut().try_remove(slot(source.token));
         let wakers = (source.reader.take(), source.writer.take());
         drop((removed, wakers));
+    }
+
+    fn unregister(&self, socket: &mut Handle) {
+        if let Some(poll) = &*self.poll.borrow() {
+            let _ = poll.registry().deregister(socket);
+        }
     }
 
     /// Memory to read into, given back by [`return_scratch`](Reactor::return_scratch): one piece for all sockets, since

@@ -225,3 +225,24 @@ fn a_body_dropped_before_its_end_closes_the_connection() {
     drop(client);
     peer.finish();
 }
+
+#[test]
+fn a_wait_that_is_to_stop_ends_and_does_not_pass_for_the_bodys_end() {
+    let head = "HTTP/1.1 200 OK\r\n\r\n";
+    let peer =
+        Peer::new([vec![Step::Head, send(format!("{head}some of it")), Step::Closed], vec![Step::Head, send(OK)]]);
+    let (reactor, client) = client(&peer, 1);
+    run(&reactor, async {
+        let mut response = client.send(get(), &SystemResolver).await.expect("an answer");
+        response.body.stop().expect("something to wait for").ask();
+        // What has come already can still be had.
+        while response.body.ready().len() < 10 && response.body.fetch().await.is_ok() {}
+        let error = response.body.fetch().await.expect_err("nothing comes to whoever does not wait");
+        assert_eq!(error.phase(), Phase::Body);
+        assert!(response.body.is_detached() && !response.body.is_complete());
+        let (mut response, _) = fetch(&client, get()).await.expect("an answer on the next connection");
+        assert!(response.body.stop().is_none());
+    });
+    assert_eq!(client.pool().statistics().in_use, 0);
+    peer.finish();
+}
