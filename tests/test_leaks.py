@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import faulthandler
 import gc
 import gzip
 import http.client
@@ -36,7 +37,7 @@ from geventhttpclient.response import HTTPResponse, HTTPSocketPoolResponse, HTTP
 from geventhttpclient.url import InvalidURL
 from tests import server
 from tests.certificates import Certificates
-from tests.conftest import TlsNginx
+from tests.conftest import WATCHDOG_SECONDS, TlsNginx
 from tests.hubtools import descriptors
 
 CYCLES = int(os.environ.get("LEAK_CYCLES", "100"))
@@ -172,6 +173,14 @@ def test_what_leaks_is_found(what: str, leak: Cycle, monkeypatch: pytest.MonkeyP
             if isinstance(descriptor, int):
                 os.close(descriptor)
         kept.clear()
+
+
+@pytest.fixture(autouse=True)
+def watchdog() -> Iterator[None]:
+    """The usual one, with more time for more cycles."""
+    faulthandler.dump_traceback_later(WATCHDOG_SECONDS + CYCLES / 10, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
 
 
 # ----------------------------------------------------------------------------------------------------------- peers
@@ -359,7 +368,7 @@ def killed_in_the_body(url: str) -> Iterator[Cycle]:
     began = gevent.event.Event()
 
     def endless() -> None:
-        with client.get("/stream?every=60") as response:
+        with client.get("/stream?every=0.1") as response:
             began.set()
             while response.readline(b"\n"):
                 pass
@@ -380,7 +389,7 @@ def killed_in_the_queue(url: str) -> Iterator[Cycle]:
         gevent.sleep(0)
         gevent.killall(greenlets)
 
-    with HTTPClient.from_url(url) as client, client.get("/stream?every=60"):
+    with HTTPClient.from_url(url) as client, client.get("/stream?every=0.1"):
         yield cycle
 
 
@@ -396,7 +405,7 @@ def killed_anywhere(url: str) -> Iterator[Cycle]:
 
 def thrown_at(url: str) -> Iterator[Cycle]:
     def cycle() -> None:
-        greenlet = gevent.spawn(client.get, "/stream?every=60")
+        greenlet = gevent.spawn(client.get, "/stream?every=0.1")
         gevent.sleep(0)
         greenlet.kill(LookupError("thrown"))
         with suppress(LookupError):
@@ -411,7 +420,7 @@ def thrown_at(url: str) -> Iterator[Cycle]:
 
 def timed_out_by_gevent(url: str) -> Iterator[Cycle]:
     def cycle() -> None:
-        with gevent.Timeout(0.0005, False), client.get("/stream?every=60") as response:
+        with gevent.Timeout(0.0005, False), client.get("/stream?every=0.1") as response:
             while response.readline(b"\n"):
                 pass
 
@@ -422,10 +431,10 @@ def timed_out_by_gevent(url: str) -> Iterator[Cycle]:
 def timed_out_by_us(url: str) -> Iterator[Cycle]:
     def cycle() -> None:
         for timeouts in ({"total_timeout": 0.0005}, {"network_timeout": 0.0005}):
-            with suppress(TimeoutError), client.get("/stream?every=60", **timeouts) as response:
+            with suppress(TimeoutError), client.get("/stream?every=0.1", **timeouts) as response:
                 while response.readline(b"\n"):
                     pass
-        with client.get("/stream?every=60"), suppress(TimeoutError):
+        with client.get("/stream?every=0.1"), suppress(TimeoutError):
             client.get("/page", pool_timeout=0.0005)
 
     with HTTPClient.from_url(url) as client:
