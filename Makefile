@@ -52,9 +52,10 @@ fuzz: ## each fuzz target for a minute (SECONDS=600 for ten); needs Rust's night
 	    -print_final_stats=1 || exit 1; \
 	done
 
-miri: ## the tests of wire and of the buffers under Miri, which sees undefined behaviour; needs Rust's nightly with miri
+miri: ## what Miri can run of the tests in Rust, some four minutes; needs Rust's nightly with miri
 	@cargo +nightly miri --version >/dev/null 2>&1 || { echo "Miri is missing: rustup component add miri --toolchain nightly" >&2; exit 1; }
 	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --locked -p geventhttpclient-wire --lib
+	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --locked -p geventhttpclient-engine --lib sys
 
 dependents: build ## install locust, tritonclient and botocore, whose tests are skipped without
 	$(ENVIRONMENT) $(BIN)/python -m pip install --quiet --requirement tests/dependents.txt
