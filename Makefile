@@ -2,7 +2,10 @@
 
 PYTHON ?= python3
 ARGS ?=
+# Of a soak, and of each fuzz target.
 SECONDS ?= 60
+# Of each leak check, where it is to be thorough.
+CYCLES ?= 20000
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,13 +15,16 @@ BUILT := $(VENV)/built.stamp
 ENVIRONMENT := env -u CONDA_PREFIX -u PYTHONHOME -u PYTHONPATH PIP_DISABLE_PIP_VERSION_CHECK=1 VIRTUAL_ENV='$(CURDIR)/$(VENV)'
 SOURCES := pyproject.toml Cargo.toml Cargo.lock $(wildcard crates/*/Cargo.toml) \
   $(shell find crates -path '*/src/*' -name '*.rs')
+# Without what the release is built with for speed, which takes a sanitizer long.
+FUZZ := CARGO_PROFILE_RELEASE_LTO=false CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo +nightly fuzz
+FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 CHECKED := python tests examples benchmarks
 
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test soak dependents lint bench build format clean
+.PHONY: help demo test soak leaks fuzz miri dependents lint bench build format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,11 +33,32 @@ demo: build ## pull from a small local server and show what came out
 	$(BIN)/python examples/demo.py
 
 test: build ## all the tests, those in Rust and those in Python (ARGS="-k name" goes to pytest)
-	cargo test --locked -p geventhttpclient-wire -p geventhttpclient-engine
+	cargo test --locked -p geventhttpclient-wire -p geventhttpclient-engine -p geventhttpclient-fuzz
 	$(BIN)/python -m pytest $(ARGS)
 
 soak: build ## everything at once through a network that does its worst, for SECONDS=60; it must stay flat
 	$(BIN)/python -m tests.soak $(SECONDS)
+
+leaks: build ## every object and path 20,000 times, counting what stays behind (CYCLES=200000, ARGS="-k killed")
+	LEAK_CYCLES=$(CYCLES) $(BIN)/python -m pytest tests/test_leaks.py $(ARGS)
+
+fuzz: ## each fuzz target for a minute (SECONDS=600 for ten); needs Rust's nightly and cargo-fuzz
+	@cargo +nightly --version >/dev/null 2>&1 || { echo "Rust's nightly is missing: rustup toolchain install nightly" >&2; exit 1; }
+	@cargo fuzz --version >/dev/null 2>&1 || { echo "cargo-fuzz is missing: cargo install cargo-fuzz --locked" >&2; exit 1; }
+	cargo run --quiet --locked -p geventhttpclient-fuzz --example seeds -- target/fuzz/seeds
+	$(FUZZ) build --features libfuzzer
+	@for target in $(FUZZ_TARGETS); do \
+	  mkdir -p target/fuzz/found/$$target target/fuzz/crashes; \
+	  echo "$$target, $(SECONDS) s"; \
+	  $(FUZZ) run --features libfuzzer $$target target/fuzz/found/$$target target/fuzz/seeds/$$target -- \
+	    -max_total_time=$(SECONDS) -max_len=4096 -artifact_prefix=target/fuzz/crashes/$$target- -verbosity=0 \
+	    -print_final_stats=1 || exit 1; \
+	done
+
+miri: ## what Miri can run of the tests in Rust, some four minutes; needs Rust's nightly with miri
+	@cargo +nightly miri --version >/dev/null 2>&1 || { echo "Miri is missing: rustup component add miri --toolchain nightly" >&2; exit 1; }
+	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --locked -p geventhttpclient-wire --lib
+	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --locked -p geventhttpclient-engine --lib sys
 
 dependents: build ## install locust, tritonclient and botocore, whose tests are skipped without
 	$(ENVIRONMENT) $(BIN)/python -m pip install --quiet --requirement tests/dependents.txt

@@ -422,6 +422,12 @@ def test_method_of_the_request(verb: str) -> None:
         assert getattr(client, verb)("/").method == verb.upper()
 
 
+def test_a_content_length_of_many_digits_is_none() -> None:
+    # int() refuses such with a ValueError that a peer could have raised in any program.
+    with serving(saying(b"HTTP/1.1 200 OK\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\n")) as (_, client):
+        assert client.head("/").content_length is None
+
+
 def test_content_length_is_none_without_the_header() -> None:
     with serving(telling(CHUNKED)) as (_, client):
         response = client.get("/")

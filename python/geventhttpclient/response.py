@@ -111,7 +111,9 @@ class HTTPResponse(HTTPResponseParser):
     def content_length(self) -> int | None:
         """The number that Content-Length says; None where there is none, or more than one line."""
         length = self.get("content-length")
-        return int(length) if isinstance(length, str) and length.isascii() and length.isdigit() else None
+        # After HEAD and with 304 nobody counts by it, so that nobody has refused one of thousands of digits.
+        is_number = isinstance(length, str) and length.isascii() and length.isdigit() and len(length) < 1000
+        return int(length) if is_number else None
 
     @property
     def length(self) -> int | None:

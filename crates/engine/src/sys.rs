@@ -96,3 +96,30 @@ pub(crate) fn count_forks() -> io::Result<()> {
         error => Err(io::Error::from_raw_os_error(error)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+
+    /// Miri runs this one: what it would not forgive is a byte said to be written that is not.
+    #[test]
+    fn receiving_fills_what_is_not_filled_and_no_more() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (ours, _) = listener.accept().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let ours = mio::net::TcpStream::from_std(ours);
+        let mut room = [const { MaybeUninit::uninit() }; 16];
+        let mut buffer = ReadBuf::uninit(&mut room);
+        buffer.put_slice(b"before ");
+        assert_eq!(receive(&ours, &mut buffer, 4).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        peer.write_all(b"1234567890123").unwrap();
+        assert_eq!(receive(&ours, &mut buffer, 4).unwrap(), 4);
+        assert_eq!(buffer.filled(), b"before 1234");
+        assert_eq!(receive(&ours, &mut buffer, usize::MAX).unwrap(), 5);
+        assert_eq!(buffer.filled(), b"before 123456789");
+        drop(peer);
+    }
+}

@@ -101,7 +101,8 @@ pub fn unquote_plus(text: &str) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
-/// Decodes the escapes of unreserved characters, and no others (RFC 3986 section 6.2.2.2).
+/// Decodes the escapes of unreserved characters, and no others (RFC 3986 section 6.2.2.2). Nothing that was no escape
+/// becomes one by that.
 ///
 /// # Errors
 /// [`UrlError::Escape`] where a percent sign is followed by two letters or digits that are not hexadecimal. One that is
@@ -117,7 +118,7 @@ pub fn unquote_unreserved(uri: &str) -> Result<Cow<'_, str>, UrlError> {
         out.push_str(&rest[..at]);
         rest = &rest[at + 1..];
         match decoded(rest.as_bytes()) {
-            Some(byte) if UNRESERVED.holds(byte) => {
+            Some(byte) if UNRESERVED.holds(byte) && !ends_with_stray(&out) => {
                 out.push(char::from(byte));
                 rest = &rest[2..];
             }
@@ -160,6 +161,15 @@ fn decoded(behind: &[u8]) -> Option<u8> {
     u8::try_from(digit(0)? << 4 | digit(1)?).ok()
 }
 
+/// Whether what follows would be read as digits of a percent sign that is none of an escape: `%%34d` is not `%4d`.
+fn ends_with_stray(text: &str) -> bool {
+    match text.as_bytes() {
+        [.., b'%'] => true,
+        [.., b'%', digit] => digit.is_ascii_alphanumeric(),
+        _ => false,
+    }
+}
+
 fn check_stray(behind: &str) -> Result<(), UrlError> {
     let mut chars = behind.chars();
     match (chars.next(), chars.next()) {
@@ -191,7 +201,8 @@ mod tests {
             ("%41%7e%2f%2F%e4", "A~%2f%2F%e4"),
             ("100%", "100%"),
             ("%4", "%4"),
-            ("%-1%%41", "%-1%A"),
+            ("%-1%%41", "%-1%%41"),
+            ("%%34d%4%31%", "%%34d%4%31%"),
             ("%25%34%31", "%2541"),
             ("\u{e9}%41\u{e9}", "\u{e9}A\u{e9}"),
             ("%\u{e9}/", "%\u{e9}/"),
@@ -225,7 +236,7 @@ mod tests {
 
     #[test]
     fn requoting_twice_changes_nothing() {
-        for uri in ["/a b%20%41%2f", "/%", "/%zz", "/\u{e9}%c3%a9"] {
+        for uri in ["/a b%20%41%2f", "/%", "/%zz", "/\u{e9}%c3%a9", "/%%34d", "/%4%31", "/%%41"] {
             let once = requote_uri(uri).into_owned();
             assert_eq!(requote_uri(&once), once);
         }

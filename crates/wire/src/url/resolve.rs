@@ -184,7 +184,8 @@ mod tests {
     #[test]
     fn every_short_path_against_the_words_of_the_rfc() {
         const ALPHABET: [char; 3] = ['/', '.', 'a'];
-        for length in 0..9_u32 {
+        // Miri is a thousand times slower.
+        for length in 0..if cfg!(miri) { 5 } else { 9_u32 } {
             for number in 0..3_usize.pow(length) {
                 let path: String = (0..length).map(|place| ALPHABET[number / 3_usize.pow(place) % 3]).collect();
                 assert_eq!(without_dots(Cow::Borrowed(&path)), remove_dot_segments(&path), "{path:?}");

@@ -235,7 +235,9 @@ fn check_brackets(netloc: &str) -> Result<(), UrlError> {
     let address = Authority::read(netloc).address();
     let inside = address.strip_prefix('[').ok_or_else(mismatch)?;
     let (host, behind) = inside.split_once(']').ok_or_else(mismatch)?;
-    if !behind.is_empty() && !behind.starts_with(':') {
+    let is_port = behind.is_empty() || behind.starts_with(':');
+    // A second pair would be the host for whoever looks for the first bracket once the host is another.
+    if !is_port || behind.contains(['[', ']']) {
         return Err(mismatch());
     }
     check_literal(host)
@@ -321,9 +323,21 @@ mod tests {
         for good in ["[::1]", "u@[::1]:80", "[1:2::3.4.5.6]", "[fe80::1%eth0]", "[v1.a]", "[::1]:"] {
             assert_eq!(fields(&format!("http://{good}/"))[1], good);
         }
-        for bad in
-            ["[", "]", "]::1[", "[::1", "::1]", "a[::1]", "[::1]a", "[::1]]:80", "[a]", "[]", "[1.2.3.4]", "u[]:p@h"]
-        {
+        for bad in [
+            "[",
+            "]",
+            "]::1[",
+            "[::1",
+            "::1]",
+            "a[::1]",
+            "[::1]a",
+            "[::1]]:80",
+            "[a]",
+            "[]",
+            "[1.2.3.4]",
+            "u[]:p@h",
+            "[::1]:[::2]",
+        ] {
             assert!(split(&format!("http://{bad}/")).is_err(), "{bad}");
         }
         for bad in ["[v.a]", "[v1.]", "[vg.a]", "[v1]", "[::1%]", "[::1%a%b]", "[1::2::3]", "[12345::]"] {

@@ -1,0 +1,71 @@
+//! Every target on its seeds, and on mutations of them.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::panic::catch_unwind;
+
+use fuzz::chance::Chance;
+use fuzz::{TARGETS, Target, seeds};
+
+/// Of each target.
+const MUTATIONS: u64 = 20_000;
+
+fn check(name: &str, target: Target, data: &[u8], what: &str) {
+    assert!(catch_unwind(|| target(data)).is_ok(), "{name}, {what}: b\"{}\"", data.escape_ascii());
+}
+
+fn run(name: &str) {
+    let (_, target) = TARGETS.into_iter().find(|(known, _)| *known == name).expect("a target of that name");
+    let seeds = seeds::of(name);
+    assert!(seeds.len() >= 12, "{name} has {} seeds", seeds.len());
+    for (number, seed) in seeds.iter().enumerate() {
+        check(name, target, seed, &format!("seed {number}"));
+    }
+    for number in 0..MUTATIONS {
+        let mut chance = Chance::new(number);
+        let (one, other) = (chance.below(seeds.len()), chance.below(seeds.len()));
+        let mutated = chance.mutate(&seeds[one], &seeds[other]);
+        check(name, target, &mutated, &format!("mutation {number}"));
+    }
+}
+
+#[test]
+fn chunked() {
+    run("chunked");
+}
+
+#[test]
+fn coding() {
+    run("coding");
+}
+
+#[test]
+fn escape() {
+    run("escape");
+}
+
+#[test]
+fn exchange() {
+    run("exchange");
+}
+
+#[test]
+fn framing() {
+    run("framing");
+}
+
+#[test]
+fn head() {
+    run("head");
+}
+
+#[test]
+fn url() {
+    run("url");
+}
+
+#[test]
+fn nothing_at_all() {
+    for (name, target) in TARGETS {
+        check(name, target, b"", "nothing");
+    }
+}
