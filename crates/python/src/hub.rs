@@ -493,7 +493,26 @@ impl Runtime {
     }
 
     /// What the loop calls. Never fails but with what the hub itself raises when it is told of an error.
-    fn on_event(&self, py: Python<'_>, event: Event) -> PyResult<()> {
+    ///
+    /// The runtime is not held while greenlets run: a thread mostly ends in one that was woken here, and the hub's
+    /// stack stays as it is then, for good, with whatever it holds.
+    fn on_event(py: Python<'_>, this: &Weak<Runtime>, event: Event) -> PyResult<()> {
+        let Some(runtime) = this.upgrade() else { return Ok(()) };
+        let taken = runtime.take_events(py, event);
+        drop(runtime);
+        let result = match taken {
+            Ok(false) => return Ok(()),
+            Ok(true) => Runtime::run_ready(py, this),
+            Err(error) => Err(error),
+        };
+        if let Some(runtime) = this.upgrade() {
+            runtime.end_callback(py, result.is_err());
+        }
+        result
+    }
+
+    /// False when the event is not to be served here.
+    fn take_events(&self, py: Python<'_>, event: Event) -> PyResult<bool> {
         let ready = self.ready.get(py);
         match event {
             Event::Ready => ready.scheduled.set(false),
@@ -506,43 +525,46 @@ impl Runtime {
         }
         // A loop run from inside a greenlet is not ours to serve, nor is a callback within the callback.
         if ready.in_callback.get() || !current_greenlet(py)?.is(&self.hub) {
-            return Ok(());
+            return Ok(false);
         }
         ready.in_callback.set(true);
-        let mut result = match event {
+        let result = match event {
             // One round only: whoever else uses the loop gets his turn before the next.
-            Event::Io => self.reactor.turn(Some(Duration::ZERO)).map_err(PyErr::from),
+            Event::Io => self.reactor.turn(Some(Duration::ZERO)),
             Event::Timer => {
                 self.reactor.expire(Instant::now());
                 Ok(())
             }
             Event::Ready => Ok(()),
         };
-        if let Err(error) = &result {
-            error.clone_ref(py).restore(py);
-            result = self.report(py, &self.hub);
+        if let Err(error) = result {
+            PyErr::from(error).restore(py);
+            report(py, &self.hub, &self.hub)?;
         }
-        let result = result.and_then(|()| self.run_ready(py));
+        Ok(true)
+    }
+
+    fn end_callback(&self, py: Python<'_>, has_failed: bool) {
         if !self.notes.is_empty() {
             // What a handler of logging's does must not be done by the hub. One that is gone spawns nothing any more.
             let _ = self.notes.tell_later(py);
         }
-        ready.in_callback.set(false);
+        self.ready.get(py).in_callback.set(false);
         // The loop may be gone by now; then there is nothing to tell it.
         let _ = self.settle(py).and_then(|()| self.arm(py));
-        if result.is_err() {
+        if has_failed {
             // gevent stops a watcher whose callback fails. The hub may yet live on (`destroy()` in a greenlet that we
             // woke is not carried to its end): whoever waits next starts the watcher again.
             let _ = self.watcher.call_method0(py, intern!(py, "stop"));
             self.started.set(false);
             self.counted.set(false);
         }
-        result
     }
 
-    fn run_ready(&self, py: Python<'_>) -> PyResult<()> {
+    fn run_ready(py: Python<'_>, this: &Weak<Runtime>) -> PyResult<()> {
         loop {
-            let next = self.ready.get(py).queue.borrow_mut().pop_front();
+            let Some(runtime) = this.upgrade() else { return Ok(()) };
+            let next = runtime.ready.get(py).queue.borrow_mut().pop_front();
             let Some(waker) = next else { return Ok(()) };
             let task = waker.0.get(py);
             // It may have been killed, or switched to by somebody else, since it was woken.
@@ -550,27 +572,28 @@ impl Runtime {
                 continue;
             }
             let greenlet = task.greenlet.borrow().as_ref().map(|greenlet| greenlet.clone_ref(py));
-            if let Some(greenlet) = greenlet
-                && !switch(py, &greenlet)?
-            {
-                self.report(py, &greenlet)?;
+            let Some(greenlet) = greenlet else { continue };
+            let hub = runtime.hub.clone_ref(py);
+            drop((waker, runtime));
+            if !switch(py, &greenlet)? {
+                report(py, &hub, &greenlet)?;
             }
         }
     }
+}
 
-    /// Tells the hub of the error that is set: a raw greenlet that we woke has died of it.
-    fn report(&self, py: Python<'_>, greenlet: &Py<PyAny>) -> PyResult<()> {
-        let (mut kind, mut value, mut traceback) = (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
-        // PyO3's own way to take an error would resume a panic that is wrapped in one, and end the callback.
-        // SAFETY: attached; the three pointers are valid, and each result is a new reference or null.
-        let [kind, value, traceback] = unsafe {
-            ffi::PyErr_Fetch(&mut kind, &mut value, &mut traceback);
-            ffi::PyErr_NormalizeException(&mut kind, &mut value, &mut traceback);
-            [kind, value, traceback].map(|part| Bound::from_owned_ptr_or_opt(py, part))
-        };
-        let arguments = (greenlet, kind, value, traceback);
-        self.hub.call_method1(py, intern!(py, "handle_error"), arguments).map(drop)
-    }
+/// Tells the hub of the error that is set: a raw greenlet that we woke has died of it.
+fn report(py: Python<'_>, hub: &Py<PyAny>, greenlet: &Py<PyAny>) -> PyResult<()> {
+    let (mut kind, mut value, mut traceback) = (std::ptr::null_mut(), std::ptr::null_mut(), std::ptr::null_mut());
+    // PyO3's own way to take an error would resume a panic that is wrapped in one, and end the callback.
+    // SAFETY: attached; the three pointers are valid, and each result is a new reference or null.
+    let [kind, value, traceback] = unsafe {
+        ffi::PyErr_Fetch(&mut kind, &mut value, &mut traceback);
+        ffi::PyErr_NormalizeException(&mut kind, &mut value, &mut traceback);
+        [kind, value, traceback].map(|part| Bound::from_owned_ptr_or_opt(py, part))
+    };
+    let arguments = (greenlet, kind, value, traceback);
+    hub.call_method1(py, intern!(py, "handle_error"), arguments).map(drop)
 }
 
 /// Ends a watcher. What it belongs to may be gone already.
@@ -664,11 +687,8 @@ impl Callback {
 #[pymethods]
 impl Callback {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
-        let runtime = self.runtime.get(py).borrow().upgrade();
-        match runtime {
-            Some(runtime) => runtime.on_event(py, self.event),
-            None => Ok(()),
-        }
+        let runtime = self.runtime.get(py).borrow().clone();
+        Runtime::on_event(py, &runtime, self.event)
     }
 }
 
