@@ -129,7 +129,9 @@ def test_a_subclass_may_send_its_connections_elsewhere(patched: Any) -> None:
 
 
 def counts(client: HTTPClient) -> dict[str, int]:
-    statistics = client._connection_pool.statistics()
+    statistics = client.statistics()
+    closed = statistics.pop("closed")
+    assert statistics["open"] == statistics["opened"] - sum(closed.values())
     assert all(type(name) is str and type(value) is int for name, value in statistics.items())
     assert all(value >= 0 for value in statistics.values())
     return dict(statistics)

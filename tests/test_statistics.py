@@ -41,7 +41,7 @@ def test_connections_are_counted_while_they_are_there() -> None:
         conn.send(OK[:-1])
         conn.read_request()
 
-    with serving(held, concurrency=1) as (peer, client):
+    with serving(held, concurrency=1) as (_, client):
         response = client.get("/")
         waiting = gevent.spawn(client.get, "/")
         until(lambda: client.statistics()["waiting"])
@@ -112,7 +112,7 @@ def test_a_request_that_is_sent_again_is_counted() -> None:
 
 
 def test_an_idle_connection_is_closed_as_soon_as_its_peer_closes_it() -> None:
-    with serving(saying_then_closing(OK)) as (peer, client):
+    with serving(saying_then_closing(OK)) as (_, client):
         assert client.get("/").read() == b"ok"
         until(lambda: not client.statistics()["open"])
         assert closed(client) == {"ended_while_idle": 1}
@@ -223,20 +223,20 @@ def test_a_handler_that_waits_holds_up_nobody_else() -> None:
 
 
 def test_a_pool_of_clients_with_a_limit_forgets_the_one_that_was_used_longest_ago() -> None:
-    with Peer(saying(OK, OK)) as a, Peer(saying(OK)) as b, Peer(saying(OK)) as c:
-        with HTTPClientPool(max_clients=2) as pool:
-            first = pool.get_client(a.url)
-            first.get("/").read()
-            pool.get_client(b.url).get("/").read()
-            assert pool.get_client(a.url) is first
-            pool.get_client(c.url).get("/").read()
-            assert {key[1] for key in pool.clients} == {a.port, c.port}
-            # Nobody holds it any more: its idle connection is closed, and not by the pool's end.
-            b.conns[0].hung_up.wait(10)
-            # Whoever still holds a client that was forgotten goes on with it.
-            pool.get_client(b.url)
-            assert first.get("/").read() == b"ok"
-            assert len(a.conns) == 1
+    pool = HTTPClientPool(max_clients=2)
+    with Peer(saying(OK, OK)) as a, Peer(saying(OK)) as b, Peer(saying(OK)) as c, pool:
+        first = pool.get_client(a.url)
+        first.get("/").read()
+        pool.get_client(b.url).get("/").read()
+        assert pool.get_client(a.url) is first
+        pool.get_client(c.url).get("/").read()
+        assert {key[1] for key in pool.clients} == {a.port, c.port}
+        # Nobody holds it any more: its idle connection is closed, and not by the pool's end.
+        b.conns[0].hung_up.wait(10)
+        # Whoever still holds a client that was forgotten goes on with it.
+        pool.get_client(b.url)
+        assert first.get("/").read() == b"ok"
+        assert len(a.conns) == 1
 
 
 def test_a_user_agent_takes_the_limit() -> None:

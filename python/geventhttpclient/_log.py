@@ -1,5 +1,5 @@
-"""What is told to the logger `geventhttpclient`: connections that are opened and closed, and why; requests that are sent
-again. All of it has the level DEBUG, but for what a peer does that is not to be trusted: that is a WARNING."""
+"""What is told to the logger `geventhttpclient`: connections that are opened and closed, and why; requests that are
+sent again. All of it has the level DEBUG, but for what a peer does that is not to be trusted: that is a WARNING."""
 
 from __future__ import annotations
 
