@@ -229,10 +229,8 @@ fn a_body_dropped_before_its_end_closes_the_connection() {
 #[test]
 fn a_wait_that_is_to_stop_ends_and_does_not_pass_for_the_bodys_end() {
     let head = "HTTP/1.1 200 OK\r\n\r\n";
-    let peer = Peer::new([
-        vec![Step::Head, send(format!("{head}some of it")), Step::Closed],
-        vec![Step::Head, send(OK)],
-    ]);
+    let peer =
+        Peer::new([vec![Step::Head, send(format!("{head}some of it")), Step::Closed], vec![Step::Head, send(OK)]]);
     let (reactor, client) = client(&peer, 1);
     run(&reactor, async {
         let mut response = client.send(get(), &SystemResolver).await.expect("an answer");
