@@ -102,7 +102,7 @@ class HTTPConnection(_HTTPConnection):
     as it is, and still the engine reads the responses.
 
     A kept-alive connection that has been closed by the server, or that belongs to another thread, is opened anew
-    by the next request, unless `auto_open` is off.
+    by the next request; with `auto_open` off that raises NotConnected.
     """
 
     response_class: type[http.client.HTTPResponse] = HTTPResponse
@@ -192,14 +192,15 @@ class HTTPConnection(_HTTPConnection):
         super().putrequest(method, url, skip_host, skip_accept_encoding)
 
     def _look_at_connection(self) -> None:
-        """Lets go of a connection that nothing can be sent on any more; the next piece to send opens another."""
+        """Lets go of a connection that nothing can be sent on any more; the next piece to send opens another, or raises
+        NotConnected without `auto_open`."""
         sock = self.sock
         if not isinstance(sock, Socket) or self.__state != _IDLE:
             return
         turn = sock._turn()
         if turn == "theirs":
             raise http.client.CannotSendRequest("the response before has not been read")
-        if turn == "nobody's" and self.auto_open and (self.__response is None or self.__response.isclosed()):
+        if turn == "nobody's" and (self.__response is None or self.__response.isclosed()):
             self.close()
 
 

@@ -7,11 +7,14 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import wraps
 
 # As they are before patch() puts others in their place.
 from http.client import HTTPConnection as _HTTPConnection
 from http.client import HTTPResponse as _HTTPResponse
 from http.client import HTTPSConnection as _HTTPSConnection
+from types import FunctionType
+from typing import Any
 
 from geventhttpclient.httplib.connection import HTTPConnection, HTTPSConnection
 from geventhttpclient.httplib.response import HTTPResponse
@@ -34,6 +37,7 @@ def patch() -> None:
         return
     for name, (_, ours) in _CLASSES.items():
         setattr(http.client, name, ours)
+    _let_old_ones_go_on()
     if late := _holders():
         names = ", ".join(late)
         warnings.warn(
@@ -63,13 +67,26 @@ def patched() -> Iterator[None]:
             setattr(http.client, name, found)
 
 
+def _let_old_ones_go_on() -> None:
+    """HTTPSConnection.__init__ of http.client looks its own class up by a name that is another's now, so that whoever
+    holds that class could make none any more. Here it gets names of its own, for good."""
+    found: Any = _HTTPSConnection.__init__
+    if not isinstance(found, FunctionType) or found.__globals__ is not vars(http.client):
+        return
+    names = {**found.__globals__, "HTTPSConnection": _HTTPSConnection}
+    lasting = FunctionType(found.__code__, names, found.__name__, found.__defaults__, found.__closure__)
+    lasting.__kwdefaults__ = found.__kwdefaults__
+    _HTTPSConnection.__init__ = wraps(found)(lasting)  # type: ignore[method-assign]
+
+
 def _holders() -> list[str]:
     """The modules that hold classes of http.client, or have classes derived from them."""
-    theirs = tuple(old for old, _ in _CLASSES.values())
+    theirs, ours = zip(*_CLASSES.values(), strict=True)
 
     def holds(value: object) -> bool:
-        ours = (HTTPConnection, HTTPResponse)
-        return isinstance(value, type) and issubclass(value, theirs) and not issubclass(value, ours)
+        # Not isinstance(value, type): for Python 3.10 list[int] is one.
+        bases: tuple[type, ...] = value.__mro__ if issubclass(type(value), type) else ()  # type: ignore[attr-defined]
+        return any(base in theirs for base in bases) and not any(base in ours for base in bases)
 
     found = set()
     for name, module in list(sys.modules.items()):

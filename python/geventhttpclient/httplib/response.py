@@ -119,7 +119,7 @@ class HTTPResponse(http.client.HTTPResponse):
     @_Computed
     def reason(self) -> str:
         """The reason phrase, which may be empty."""
-        return "" if self._message is None else self._message._reason() or ""
+        return "" if self._message is None else (self._message._reason() or "").strip()
 
     @_Computed
     def version(self) -> int:
@@ -176,9 +176,10 @@ class HTTPResponse(http.client.HTTPResponse):
         if self._message is None or self.chunked:
             return None
         left = self._message.get_remaining_content_length()
-        if left or self._message._is_read():
+        if left or self._message._field("content-length") is not None:
             return left
-        return None if self._message._field("content-length") is None else 0
+        code = self.get_code()
+        return 0 if self._method == "HEAD" or code in (204, 304) or code < 200 else None
 
     @property
     def trailers(self) -> HTTPLibHeaders:
@@ -308,8 +309,9 @@ def _as_of_http_client(error: HTTPParseError) -> http.client.HTTPException:
         if b"\n" in received.lstrip(b"\r\n"):
             return http.client.IncompleteRead(received)
         return http.client.BadStatusLine(line)
-    if code == _BAD_VERSION and line.startswith("HTTP/") and line.split():
-        return http.client.UnknownProtocol(line.split()[0])
+    version = line.split()[0] if line.startswith("HTTP/") else ""
+    if code == _BAD_VERSION and version not in ("", "HTTP/1.0", "HTTP/1.1"):
+        return http.client.UnknownProtocol(version)
     if code in (_NO_HTTP, _BAD_VERSION, _BAD_STATUS):
         return http.client.BadStatusLine(line)
     if code == _BEYOND_LIMITS and "head too large" in str(error):
@@ -326,15 +328,15 @@ class _OfSocket:
         self.recv = self._file.read
 
 
-class _OfBlockingSocket(_OfSocket):
-    """A TLS socket that would block the thread, read as gevent reads its own."""
+class _OfBlockingSocket:
+    """A TLS socket that would block the thread, read as gevent reads its own. It is kept open as well."""
 
     def __init__(self, sock: ssl.SSLSocket) -> None:
-        super().__init__(sock)
-        self.recv = self._receive
+        self._file = sock.makefile("rb", 0)
         self._sock = sock
 
-    def _receive(self, size: int) -> bytes:
+    def recv(self, size: int) -> bytes:
+        """What there is, at most `size` bytes."""
         sock = self._sock
         timeout = sock.gettimeout()
         if timeout == 0:

@@ -77,12 +77,13 @@ class Socket(_core.Connection):
         if buffering == 0:
             return raw
         size = buffering if buffering is not None and buffering > 0 else io.DEFAULT_BUFFER_SIZE
-        wraps: Callable[..., Any] = io.BufferedReader
-        if "w" in mode:
-            wraps = io.BufferedWriter
-            if "r" in mode:
-                return io.BufferedRWPair(raw, raw, size)
-        buffered = wraps(raw, size)
+        buffered: Any
+        if "w" not in mode:
+            buffered = io.BufferedReader(raw, size)
+        elif "r" not in mode:
+            buffered = io.BufferedWriter(raw, size)
+        else:
+            buffered = io.BufferedRWPair(raw, raw, size)
         return buffered if "b" in mode else io.TextIOWrapper(buffered, **text)
 
     def _on_system_socket(self, call: Callable[[socket.socket], Any]) -> Any:
