@@ -16,6 +16,7 @@ from typing import Any
 import gevent
 import gevent.socket
 import pytest
+from gevent.event import Event
 
 from tests.conftest import Nginx
 from tests.httplib import OURS, aside, both, outcome
@@ -93,13 +94,13 @@ def test_bodies_of_every_kind_arrive(lib: Any) -> None:
 
 
 @both
-def test_a_socket_of_a_connection_does_what_http_client_does_with_it(lib: Any) -> None:
+def test_the_socket_is_there_from_connect_on(lib: Any) -> None:
     with aside() as peer, closing(lib.HTTPConnection(peer.host, peer.port, timeout=7)) as connection:
         assert connection.sock is None
         connection.connect()
         sock = connection.sock
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert sock.gettimeout() == sock.timeout == 7 if lib is OURS else True
+        assert sock.gettimeout() == sock.timeout == 7
         assert get(connection) == b"/"
         assert connection.sock is sock
 
@@ -167,6 +168,17 @@ def test_closing_a_response_unread_does_not_hinder_the_next_request(lib: Any) ->
         connection.getresponse().close()
         connection.close()
         assert get(connection) == body
+
+
+def test_a_response_that_is_closed_unread_takes_its_connection_along() -> None:
+    with Peer(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort"), serve_ok) as peer:
+        connection = OURS.HTTPConnection(peer.host, peer.port)
+        connection.request("GET", "/1")
+        response = connection.getresponse()
+        response.close()
+        until(lambda: peer.conns[0].hung_up.is_set())
+        assert get(connection, "/2") == b"/2"
+        connection.close()
 
 
 @both
@@ -681,7 +693,7 @@ def test_speaking_through_the_socket_by_hand(lib: Any) -> None:
 
 
 @both
-def test_a_peek_at_the_socket(lib: Any) -> None:
+def test_a_server_that_speaks_first(lib: Any) -> None:
     def greet(conn: Conn) -> None:
         conn.send(b"hello")
         conn.wait_closed()
@@ -817,6 +829,25 @@ def test_interrupted_wherever_it_waits_a_connection_can_be_used_again(wait: str,
         assert get(connection, "/again") == b"/again"
         if wait == "send":
             peer.conns[0].hung_up.set()
+
+
+@pytest.mark.usefixtures("bounded")
+def test_interrupted_while_a_name_is_looked_up_a_connection_can_be_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Event()
+
+    def endless(*_: Any, **__: Any) -> Any:
+        asked.set()
+        Event().wait(100)
+
+    with Peer() as peer, closing(OURS.HTTPConnection("localhost", peer.port)) as connection:
+        with monkeypatch.context() as patching:
+            patching.setattr(gevent.socket, "getaddrinfo", endless)
+            greenlet = gevent.spawn(get, connection)
+            asked.wait()
+            greenlet.kill()
+        assert connection.sock is None
+        connection.close()
+        assert get(connection, "/again") == b"/again"
 
 
 @pytest.mark.usefixtures("bounded")

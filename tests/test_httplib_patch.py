@@ -131,6 +131,25 @@ def test_whoever_holds_the_old_classes_is_named() -> None:
         del sys.modules["holding"], sys.modules["reexporting"]
 
 
+def test_whatever_modules_hold_is_looked_at_in_passing_only() -> None:
+    class Touchy(type):
+        def __getattr__(cls, name: str) -> Any:
+            raise AssertionError(f"asked for {name}")
+
+    class Lazy:
+        @property
+        def __class__(self) -> Any:
+            raise AssertionError("asked for its class")
+
+    module: Any = types.ModuleType("touchy")
+    module.alias, module.kind, module.lazy = list[int], Touchy("Kind", (), {}), Lazy()
+    sys.modules["touchy"] = module
+    try:
+        patch()
+    finally:
+        del sys.modules["touchy"]
+
+
 def test_in_good_time_there_is_no_warning() -> None:
     said = run("""
         import json, sys, urllib.request, xmlrpc.client

@@ -7,6 +7,7 @@ import gc
 import http.client
 import io
 import json
+import random
 import shutil
 import socket
 import ssl
@@ -290,6 +291,15 @@ def test_a_counted_body_counts_down(ask: Ask) -> None:
 
 
 @each_way
+def test_an_empty_body_is_over_once_it_is_read(ask: Ask) -> None:
+    for answer in (counted(b""), chunked(b""), until_close(b"")):
+        response = ask(answer)
+        assert response.length == (0 if answer == counted(b"") else None)
+        assert response.read() == b""
+        assert response.isclosed()
+
+
+@each_way
 def test_a_chunked_body_has_no_length(ask: Ask) -> None:
     response = ask(chunked(b"0123456789"))
     assert (response.length, response.chunked, response.isclosed()) == (None, True, False)
@@ -306,7 +316,7 @@ def test_a_body_that_the_close_ends(ask: Ask) -> None:
     assert (response.length, response.chunked, response.isclosed()) == (None, False, False)
     assert response.read(4) == b"0123"
     assert response.read() == b"456789"
-    assert response.isclosed()
+    assert (response.length, response.isclosed()) == (None, True)
     assert response.read() == b""
 
 
@@ -324,6 +334,8 @@ BODILESS = [
 @pytest.mark.parametrize(("method", "line", "field"), BODILESS)
 def test_answers_without_a_body(ask: Ask, method: str, line: bytes, field: bytes) -> None:
     response = ask(b"HTTP/1.1 %s\r\n%s\r\n\r\n" % (line, field), method)
+    if b"chunked" not in field:
+        assert (response.length, response.chunked) == (0, False)
     assert response.read() == b""
     assert response.isclosed()
     assert response.read(5) == response.read1() == response.readline() == response.peek() == b""
@@ -469,6 +481,61 @@ def test_every_way_to_read_gives_the_body(ask: Ask, frame: Any, reader: Callable
         assert list(response) == response.readlines() == []
 
 
+def check_in_any_order(response: Any, body: bytes, rng: random.Random) -> None:
+    """Reads it by one call after the other, and holds each against what is left."""
+    left = body
+    # CPython's own returns more than was asked for where a chunk ends.
+    ways = ["read", "readinto", "readline", "read1", "peek", "read0"]
+    if isinstance(response, OURS.HTTPResponse):
+        ways.append("readline, limited")
+    while left:
+        size, way = rng.choice([1, 2, 7, 100, 5000, 70_000]), rng.choice(ways)
+        line = left[: left.find(b"\n") + 1] or left
+        got = b""
+        if way == "read":
+            got = response.read(size)
+            assert got == left[:size]
+        elif way == "readinto":
+            buffer = bytearray(size)
+            got = bytes(buffer[: response.readinto(buffer)])
+            # As of any buffered file, but at its end it may be less.
+            assert got == left[:size]
+        elif way == "readline":
+            got = response.readline()
+            assert got == line
+        elif way == "readline, limited":
+            got = response.readline(size)
+            assert got == line[:size]
+        elif way == "read1":
+            got = response.read1(rng.choice([size, -1]))
+            assert got
+            assert left.startswith(got)
+        elif way == "peek":
+            assert left.startswith(response.peek(size))
+        else:
+            assert response.read(0) == b""
+        left = left[len(got) :]
+        if left:
+            assert not response.isclosed()
+    assert response.read() == b""
+    assert response.isclosed()
+
+
+@each_way
+@each_framing
+def test_reads_in_any_order_give_the_body(ask: Ask, frame: Any) -> None:
+    rng = random.Random(6)
+    for _ in range(25):
+        size = rng.choice([1, 10, 1000, 40_000, 200_000])
+        body = bytes(rng.choices(b"abc\n", weights=[5, 5, 5, 1], k=size))
+        answer = (
+            chunked(body, max(size // 2000, rng.choice([1, 3, 1000, 9000, 100_000])))
+            if frame is chunked
+            else frame(body)
+        )
+        check_in_any_order(ask(answer), body, rng)
+
+
 @each_way
 @each_framing
 def test_nothing_asked_for_is_nothing_read(ask: Ask, frame: Callable[[bytes], bytes]) -> None:
@@ -476,6 +543,16 @@ def test_nothing_asked_for_is_nothing_read(ask: Ask, frame: Callable[[bytes], by
     assert response.read(0) == response.read1(0) == response.readline(0) == b""
     assert response.readinto(bytearray()) == 0
     assert response.read() == b"body"
+
+
+@each_way
+@each_framing
+def test_sizes_by_name(ask: Ask, frame: Callable[[bytes], bytes]) -> None:
+    response = ask(frame(b"0123456789\n"))
+    assert response.peek(n=4)[:1] == b"0"
+    assert (response.read(amt=2), response.read1(n=1)) == (b"01", b"2")
+    rest = response.readline(limit=-1) + response.read(amt=None)
+    assert rest == b"3456789\n"
 
 
 @each_way

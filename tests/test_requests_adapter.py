@@ -29,9 +29,11 @@ import zstandard
 from requests import exceptions
 from requests.adapters import HTTPAdapter
 from requests.auth import HTTPDigestAuth
+from urllib3 import PoolManager
 from urllib3.exceptions import InsecureRequestWarning, UnrewindableBodyError
 from urllib3.util import SKIP_HEADER, Retry, Timeout
 
+from geventhttpclient import urllib3_adapter
 from geventhttpclient.requests_adapter import Adapter
 from tests.certificates import Certificates
 from tests.conftest import Nginx, TlsNginx
@@ -641,7 +643,7 @@ def test_the_same_servers_are_trusted(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InsecureRequestWarning)
         wanted = natively(outcome, HTTPAdapter(), action, tls_urls[name])
-    assert outcome(Adapter(), action, tls_urls[name]) == wanted
+        assert outcome(Adapter(), action, tls_urls[name]) == wanted
 
 
 def test_a_client_shows_its_certificate(tls_urls: dict[str, str], certificates: Certificates) -> None:
@@ -680,9 +682,46 @@ def test_a_subclass_brings_its_own_context(tls_urls: dict[str, str], certificate
         assert session.get(url).json()["version"] == "TLSv1.2"
 
 
-def test_what_urllib3_alone_can_do_is_refused() -> None:
-    with pytest.raises(TypeError, match="socket_options"):
-        Adapter().init_poolmanager(1, 1, socket_options=[])
+def test_what_subclasses_override_is_called(nginx: Nginx) -> None:
+    called: list[str] = []
+
+    class Own(Adapter):
+        def cert_verify(self, conn: Any, *arguments: Any) -> None:
+            called.append(type(conn).__name__)
+            super().cert_verify(conn, *arguments)  # type: ignore[no-untyped-call]
+
+        def build_response(self, req: Any, resp: Any) -> requests.Response:
+            response = super().build_response(req, resp)
+            response.headers["X-Own"] = str(resp.status)
+            return response
+
+    with session_of(Own()) as session:
+        assert [session.get(f"{nginx.url}/page").headers["x-own"] for _ in range(2)] == ["200", "200"]
+    assert called == ["HTTPConnectionPool"]
+
+
+def test_pools_that_are_not_ours_are_refused() -> None:
+    class Own(Adapter):
+        def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+            super().init_poolmanager(*args, **kwargs)
+            self.poolmanager = PoolManager()
+
+    with session_of(Own()) as session, pytest.raises(TypeError, match="urllib3_adapter"):
+        session.get("http://localhost:1/")
+
+
+def test_a_host_that_need_not_prove_itself_is_warned_of(tls_urls: dict[str, str]) -> None:
+    with session_of(Adapter()) as session, pytest.warns(InsecureRequestWarning):
+        session.get(tls_urls["untrusted"], verify=False)
+
+
+def test_what_only_sockets_can_do_is_warned_of() -> None:
+    class Own(Adapter):
+        def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+            super().init_poolmanager(*args, **kwargs, socket_options=[(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)])
+
+    with Peer(saying(OK)) as peer, session_of(Own()) as session, pytest.warns(UserWarning, match="socket_options"):
+        assert session.get(peer.url).content == b"ok"
 
 
 # ------------------------------------------------------------------------------------------------------------- proxies
@@ -801,8 +840,11 @@ def test_a_proxy_for_one_host_alone(nginx: Nginx) -> None:
 # ------------------------------------------------------------------------------------------------------ connections
 
 
-def opened(adapter: Adapter) -> int:
-    return sum(each.client._connection_pool.statistics()["opened"] for each in adapter._origins._origins.values())
+def statistics(adapter: Adapter) -> dict[str, int]:
+    ((_, conn),) = adapter._origins._origins.values()
+    assert conn._engine is not None
+    found: dict[str, int] = conn._engine.statistics()
+    return found
 
 
 def test_connections_are_kept_and_used_again(nginx: Nginx) -> None:
@@ -810,9 +852,10 @@ def test_connections_are_kept_and_used_again(nginx: Nginx) -> None:
     with session_of(adapter) as session:
         for _ in range(5):
             assert len(session.get(f"{nginx.url}/page").content) == 615
-        for piece in session.get(f"{nginx.url}/page", stream=True).iter_content(1000):
+        for piece in session.get(f"{nginx.url}/page#part", stream=True).iter_content(1000):
             assert len(piece) == 615
-        assert opened(adapter) == 1
+        assert session.get(f"{nginx.url}?query").status_code
+        assert statistics(adapter)["opened"] == 1
 
 
 def test_a_connection_that_died_idle_is_replaced() -> None:
@@ -830,6 +873,18 @@ def test_large_bodies_arrive_whole_both_ways(nginx: Nginx, tls_nginx: TlsNginx, 
         pieces = session.get(url, verify=str(certificates.ca), stream=True).iter_content(65536)
         assert b"".join(pieces) == big
         assert session.post(f"{nginx.url}/echo-length", data=b"x" * (8 << 20)).content == b"8388608"
+
+
+def test_a_response_that_is_dropped_gives_its_place_back() -> None:
+    def script(conn: Conn) -> None:
+        while request := conn.read_request():
+            conn.send(OK if request.target == "/2" else b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsome")
+
+    with Peer(script) as peer, session_of(Adapter(pool_maxsize=1, pool_block=True)) as session:
+        response = session.get(f"{peer.url}/1", stream=True)
+        assert response.raw.read(4) == b"some"
+        del response
+        assert session.get(f"{peer.url}/2").content == b"ok"
 
 
 @pytest.mark.parametrize("block", [True, False])
@@ -922,9 +977,8 @@ def test_a_kill_comes_out_as_it_is_and_leaves_nothing() -> None:
         greenlet.kill()
         assert isinstance(greenlet.value, gevent.GreenletExit)
         assert session.get(peer.url).content == b"ok"
-        (origin,) = adapter._origins._origins.values()
-        statistics = origin.client._connection_pool.statistics()
-        assert (statistics["in_use"], statistics["waiting"]) == (0, 0)
+        found = statistics(adapter)
+        assert (found["in_use"], found["waiting"]) == (0, 0)
         gate.set()
 
 
@@ -1031,8 +1085,9 @@ def test_a_prepared_request_may_go_to_the_adapter_itself() -> None:
 
 def test_it_is_requests_own_kind_of_adapter() -> None:
     assert isinstance(Adapter(), HTTPAdapter)
-    with pytest.raises(NotImplementedError):
-        Adapter().get_connection_with_tls_context(None, True)
+    request = requests.Request("GET", "http://localhost:1/").prepare()
+    pool = Adapter().get_connection_with_tls_context(request, True)
+    assert isinstance(pool, urllib3_adapter.HTTPConnectionPool)
 
 
 def test_it_says_what_is_to_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:

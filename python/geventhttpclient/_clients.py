@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from geventhttpclient.client import HTTPClient
 from geventhttpclient.response import HTTPSocketPoolResponse
@@ -19,12 +19,10 @@ UNBOUNDED = 1 << 20
 class Origin:
     """A client, with what is the same in each of its requests: no field but Host goes out unless it is given."""
 
-    __slots__ = ("_always", "_exchange", "client", "place")
+    __slots__ = ("_always", "_exchange", "client")
 
     def __init__(self, client: HTTPClient) -> None:
         self.client = client
-        # For what must not keep the client open: whether it does TLS, host and port.
-        self.place = (client.ssl, client.host, client.port)
         self._exchange: Callable[..., HTTPSocketPoolResponse] = client._connection_pool._exchange
         self._always: Any = (
             {"Host": client._host_field},
@@ -45,7 +43,10 @@ class Origin:
         return self._exchange(HTTPSocketPoolResponse, method, target, body, headers, *self._always, timeouts)
 
 
-class Origins:
+_T = TypeVar("_T")
+
+
+class Origins(Generic[_T]):
     """At most `limit` of them; for one more, the one that was used longest ago goes.
 
     One that goes closes its idle connections at once, and those in use when their responses have been read: what still
@@ -54,15 +55,15 @@ class Origins:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._origins: OrderedDict[Hashable, Origin] = OrderedDict()
+        self._origins: OrderedDict[Hashable, _T] = OrderedDict()
 
-    def get(self, key: Hashable, make: Callable[..., HTTPClient], *arguments: Any) -> Origin:
-        """The one of that key, with a client that `make` makes of `arguments` when there is none."""
+    def get(self, key: Hashable, make: Callable[..., _T], *arguments: Any) -> _T:
+        """The one of that key; `make` makes it of `arguments` when there is none."""
         try:
             origin = self._origins[key]
             self._origins.move_to_end(key)
         except KeyError:  # or another thread has just taken it out
-            origin = self._origins[key] = Origin(make(*arguments))
+            origin = self._origins[key] = make(*arguments)
             while len(self._origins) > self.limit:
                 self._origins.popitem(last=False)
         return origin

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 
 from geventhttpclient._checks import check_number
-from geventhttpclient._clients import UNBOUNDED, Origins
+from geventhttpclient._clients import UNBOUNDED, Origin, Origins
 from geventhttpclient._parser import HTTPParseError
 from geventhttpclient.client import HTTPClient
 from geventhttpclient.proxy import Proxy, ProxyError
@@ -105,7 +105,7 @@ class Transport(httpx.BaseTransport):
             if via.scheme == "https":
                 self._arguments["proxy_ssl_options"] = {"ca_certs": _trusted(trust_env)}
         kept = limits.max_keepalive_connections
-        self._origins = Origins(UNBOUNDED if kept is None else max(1, kept))
+        self._origins: Origins[Origin] = Origins(UNBOUNDED if kept is None else max(1, kept))
         # What is wrong with the arguments is found now.
         self._client("https", b"localhost", None, None).close()
 
@@ -124,7 +124,7 @@ class Transport(httpx.BaseTransport):
         attempts = self._retries
         while True:
             try:
-                origin = self._origins.get(key, self._client, *key)
+                origin = self._origins.get(key, self._origin, *key)
                 message = origin.send(request.method, target.decode("ascii"), body.content, lines, timeouts)
                 break
             except _ERRORS as error:
@@ -149,6 +149,9 @@ class Transport(httpx.BaseTransport):
     def close(self) -> None:
         """Closes the connections, those in use when their responses have been read."""
         self._origins.clear()
+
+    def _origin(self, *key: Any) -> Origin:
+        return Origin(self._client(*key))
 
     def _client(self, scheme: str, host: bytes, port: int | None, sni: str | None) -> HTTPClient:
         if scheme not in ("http", "https"):

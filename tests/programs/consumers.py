@@ -322,7 +322,7 @@ def closed_meanwhile(make: Make, places: dict[str, str]) -> Outcome:
     """The server closes after its answer, without having said so."""
     library = make()
     first = library.send("GET", places["peer"] + "/last")
-    library.send("GET", places["server"] + "/page")  # the time that it takes to be seen
+    make().send("GET", places["peer"] + "/count")  # which is answered after it has closed
     return {"first": first.outcome(), "second": library.send("GET", places["peer"] + "/count").outcome()}
 
 

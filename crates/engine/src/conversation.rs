@@ -2,6 +2,7 @@
 //! asked for. For programs that put their requests together themselves.
 
 use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -72,13 +73,14 @@ impl Conversation {
     }
 
     fn connection(&mut self, phase: Phase) -> Result<&mut Connection> {
-        let what = match self.turn() {
-            Turn::Ours => None,
-            Turn::Nobody => Some("the connection is closed"),
-            Turn::Theirs => Some("the response before has not been read"),
-        };
+        if self.turn() == Turn::Theirs {
+            return Err(Error::new(Kind::Misuse("the response before has not been read"), phase));
+        }
         let connection = self.lease.as_mut().and_then(Lease::connection);
-        connection.ok_or_else(|| Error::new(Kind::Misuse(what.unwrap_or_default()), phase))
+        connection.ok_or_else(|| {
+            let closed = io::Error::new(io::ErrorKind::NotConnected, "the connection is closed");
+            Error::new(Kind::Io(closed), phase)
+        })
     }
 
     /// Makes the connection a private one, within `limit`. When that fails, the connection is closed.

@@ -81,11 +81,12 @@ def _let_old_ones_go_on() -> None:
 
 def _holders() -> list[str]:
     """The modules that hold classes of http.client, or have classes derived from them."""
-    theirs = tuple(old for old, _ in _CLASSES.values())
+    theirs, ours = zip(*_CLASSES.values(), strict=True)
 
     def holds(value: object) -> bool:
-        ours = (HTTPConnection, HTTPResponse)
-        return isinstance(value, type) and issubclass(value, theirs) and not issubclass(value, ours)
+        # Not isinstance(value, type): for Python 3.10 list[int] is one.
+        bases: tuple[type, ...] = value.__mro__ if issubclass(type(value), type) else ()  # type: ignore[attr-defined]
+        return any(base in theirs for base in bases) and not any(base in ours for base in bases)
 
     found = set()
     for name, module in list(sys.modules.items()):

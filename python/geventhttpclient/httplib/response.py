@@ -176,9 +176,10 @@ class HTTPResponse(http.client.HTTPResponse):
         if self._message is None or self.chunked:
             return None
         left = self._message.get_remaining_content_length()
-        if left or self._message._is_read():
+        if left or self._message._field("content-length") is not None:
             return left
-        return None if self._message._field("content-length") is None else 0
+        code = self.get_code()
+        return 0 if self._method == "HEAD" or code in (204, 304) or code < 200 else None
 
     @property
     def trailers(self) -> HTTPLibHeaders:
