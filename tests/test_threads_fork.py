@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -379,11 +380,35 @@ LOOPS = ["libev-cext", "libuv-cffi"]
         ("within_a_greenlet", 5),
         ("references_dropped", 6),
         ("daemon_thread_parked", 0),
+        ("hub_destroyed", 0),
+        ("closed_without_a_hub", 0),
+        ("reinitialised", 0),
+        ("thread_with_a_response", 0),
+        ("plain_daemon_thread", 0),
     ],
 )
 def test_the_interpreter_ends_while_requests_wait(name: str, code: int, loop: str) -> None:
     with Peer(Gate(4)) as peer:
         check_end(run(f"exits.{name}", peer.port, **choose(loop)), code)
+        until(lambda: peer.open_now == 0 or peer.scripts[0].opened.set())  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "said", "loop"),
+    [
+        *[("terminated", -signal.SIGTERM, "", loop) for loop in LOOPS],
+        *[("terminated_in_order", 8, "at exit", loop) for loop in LOOPS],
+        # On libuv gevent itself loses what a handler raises while the hub is in Python code of its own.
+        ("terminated_while_busy", 8, "", "libev-cext"),
+    ],
+)
+def test_the_interpreter_is_told_to_end(name: str, code: int, said: str, loop: str) -> None:
+    with Peer(Gate(4)) as peer, running(f"exits.{name}", peer.port, **choose(loop)) as program:
+        assert program.read_line() == "parked"
+        program.signal(signal.SIGTERM)
+        outcome = program.end()
+        check_end(outcome, code)
+        assert outcome.out.strip() == said
         until(lambda: peer.open_now == 0 or peer.scripts[0].opened.set())  # type: ignore[attr-defined]
 
 

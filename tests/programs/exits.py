@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import signal
 import sys
 import threading
 
@@ -159,3 +160,105 @@ def thread_ends_with_parked_greenlets(port: str) -> None:
     client = HTTPClient("127.0.0.1", int(port))
     assert get(client, "/after") == b"/after"
     print("ok", flush=True)
+
+
+def hub_destroyed(port: str) -> None:
+    """The hub goes first, with the loop, and everything that it has open later."""
+    park(port)
+    gevent.get_hub().destroy(destroy_loop=True)
+    kept.clear()
+    gc.collect()
+
+
+def closed_without_a_hub(port: str) -> None:
+    """Clients and responses of a hub that is gone, closed one by one."""
+    park(port)
+    client = HTTPClient("127.0.0.1", int(port))
+    response = client.get("/held-body")
+    gevent.get_hub().destroy(destroy_loop=True)
+    assert isinstance(attempt(response.read), RuntimeError)
+    response.release()
+    client.close()
+    client.close()
+    kept.append(response)
+    fresh = HTTPClient("127.0.0.1", int(port))
+    assert get(fresh, "/fresh") == b"/fresh"
+    kept.append(fresh)
+
+
+def reinitialised(port: str) -> None:
+    """gevent.reinit() where there was no fork: what waits goes on, and what is idle is used."""
+    client = HTTPClient("127.0.0.1", int(port))
+    assert get(client, "/before") == b"/before"
+    park(port)
+    gevent.reinit()
+    assert get(client, "/after") == b"/after"
+    assert client._connection_pool.statistics()["opened"] == 1
+    assert get(HTTPClient("127.0.0.1", int(port)), "/let-go") == b"/let-go"
+    gevent.joinall(kept[-1], timeout=20)  # type: ignore[call-overload]
+    assert [call.value for call in kept[-1]] == [*[b"/held"] * 3, b"/held-body", *[b"/queued"] * 2]  # type: ignore[attr-defined]
+
+
+def terminated(port: str) -> None:
+    """SIGTERM as the system has it."""
+    park(port)
+    print("parked", flush=True)
+    Event().wait(60)
+
+
+def terminated_in_order(port: str) -> None:
+    """SIGTERM handled as most programs do: the handler runs in whatever greenlet runs, or in the hub."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(8))
+    park(port)
+    atexit.register(lambda: print("at exit", flush=True))
+    print("parked", flush=True)
+    Event().wait(60)
+
+
+def terminated_while_busy(port: str) -> None:
+    """The same in the middle of requests."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(8))
+    client = HTTPClient("127.0.0.1", int(port), concurrency=4)
+
+    def loop() -> None:
+        while True:
+            get(client, "/")
+
+    kept.extend(gevent.spawn(loop) for _ in range(4))
+    gevent.sleep(0.05)
+    print("parked", flush=True)
+    Event().wait(60)
+
+
+def thread_with_a_response(port: str) -> None:
+    """A daemon thread with a response in hand, and the collector on what it leaves behind."""
+    held = threading.Event()
+
+    def work() -> None:
+        client = HTTPClient("127.0.0.1", int(port))
+        cycle: list[object] = [client, client.get("/held-body")]
+        cycle.append(cycle)
+        del cycle, client
+        held.set()
+        gevent.sleep(60)
+
+    threading.Thread(target=work, daemon=True).start()
+    assert held.wait(30)
+    gc.collect()  # in this thread
+    assert get(HTTPClient("127.0.0.1", int(port)), "/after") == b"/after"
+
+
+def plain_daemon_thread(port: str) -> None:
+    """A daemon thread that has used the client, and does something else as the interpreter ends."""
+    used = threading.Event()
+
+    def work() -> None:
+        local = threading.local()
+        local.client = HTTPClient("127.0.0.1", int(port))
+        local.response = local.client.get("/held-body")
+        used.set()
+        while True:
+            threading.Event().wait(0.0001)
+
+    threading.Thread(target=work, daemon=True).start()
+    assert used.wait(30)

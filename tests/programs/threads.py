@@ -113,8 +113,8 @@ def storm(url: str, tls: str, rounds: str) -> None:
 
 
 def handed_on(url: str, tls: str) -> None:
-    """A connection of http.client's shape goes from thread to thread: each opens it anew for itself, unless it is owed
-    a response. One that is closed or dropped in another thread does no harm there."""
+    """A connection of http.client's shape goes from thread to thread: each opens it anew for itself, unless a
+    response is owed. One that is closed or dropped in another thread does no harm there."""
     parts = urlsplit(url)
     connect: Callable[[], Any] = partial(httplib.HTTPConnection, parts.hostname, parts.port, timeout=30)
     if parts.scheme == "https":
