@@ -9,6 +9,8 @@ from collections.abc import Iterable
 __all__ = ["logger", "write"]
 
 logger = logging.getLogger("geventhttpclient")
+# Without a handler of the program's nothing is shown, warnings neither: logging would write these to stderr.
+logger.addHandler(logging.NullHandler())
 
 
 def write(notes: Iterable[tuple[int, str]]) -> None:

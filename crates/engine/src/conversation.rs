@@ -43,7 +43,7 @@ impl Conversation {
     /// Opens a connection as `config` says, within its timeout for that. `resolver` is asked for addresses.
     pub async fn open(reactor: &Rc<Reactor>, config: &Config, resolver: &dyn Resolver) -> Result<Self> {
         let connection = dial(reactor, config, config.timeouts.connection, None, resolver).await?;
-        let slot = Pool::new(reactor, 1, None, None);
+        let slot = Pool::slot(reactor);
         let (descriptor, facts) = (connection.descriptor().cloned(), connection.facts().cloned());
         let mut lease = slot.lease(None, None).await?;
         lease.replace(Some(connection));

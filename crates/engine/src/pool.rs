@@ -47,6 +47,8 @@ pub struct Pool {
     records: Records,
     closed: Cell<bool>,
     reused: Cell<u64>,
+    /// Whether idle connections are closed as soon as their peers close them.
+    watches: bool,
     /// Whether the reactor will ask when connections expire.
     expires: Cell<bool>,
     state: RefCell<State>,
@@ -86,8 +88,18 @@ impl Pool {
             closed: Cell::new(false),
             reused: Cell::new(0),
             expires: Cell::new(false),
+            watches: true,
             state: RefCell::default(),
         })
+    }
+
+    /// A place for one connection whose owner looks after it by himself: it stays until he looks, whatever its peer does.
+    pub(crate) fn slot(reactor: &Rc<Reactor>) -> Rc<Self> {
+        let mut slot = Pool::new(reactor, 1, None, None);
+        if let Some(slot) = Rc::get_mut(&mut slot) {
+            slot.watches = false;
+        }
+        slot
     }
 
     /// Counts and gauges at this moment.
@@ -180,9 +192,12 @@ impl Pool {
                 state.in_use -= 1;
                 match connection {
                     // The end came together with the response: nothing more will be told of it.
-                    Some(connection) if connection.is_closing() => (Some((connection, Ending::EndedWhileIdle)), None),
+                    Some(connection) if self.watches && connection.is_closing() => {
+                        (Some((connection, Ending::EndedWhileIdle)), None)
+                    }
                     Some(mut connection) => {
-                        connection.keep(Some(Rc::downgrade(self) as Weak<dyn Keeper>));
+                        let keeper = || Rc::downgrade(self) as Weak<dyn Keeper>;
+                        connection.keep(self.watches.then(keeper));
                         state.idle.push(connection);
                         (None, None)
                     }
