@@ -173,6 +173,7 @@ class Row:
     grows: bool = False  # with every unit: how far is told
     locust: bool = False  # run by locust with our locustfile, and no workload of worker.py
     peers: bool = False  # other people's clients take part
+    reference: bool = True  # takes part
     rider: str = ""  # a library of riders.py, and no workload of worker.py
     targets: tuple[Target, ...] = ()
 
