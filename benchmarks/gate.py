@@ -2,17 +2,19 @@
 
     python benchmarks/gate.py COUNT [CERTIFICATE]
 
-Prints its port on 127.0.0.1. With a certificate (and its key, in one file) it speaks TLS.
+Prints its port on 127.0.0.1, and ends when its standard input does. With a certificate (and its key, in one file) it speaks TLS.
 """
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 
 import gevent
 import gevent.ssl
 from gevent import socket
+from gevent.os import tp_read
 from measure import PAGE_BYTES
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % PAGE_BYTES + b"x" * PAGE_BYTES
@@ -26,6 +28,12 @@ def main(count: str, certificate: str = "") -> None:
         context = gevent.ssl.SSLContext(gevent.ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
     waiting: list[socket.socket] = []
+
+    def end_with_parent() -> None:
+        tp_read(sys.stdin.fileno(), 1)
+        os._exit(0)
+
+    gevent.spawn(end_with_parent)
 
     def serve(conn: socket.socket) -> None:
         if context is not None:

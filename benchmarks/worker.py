@@ -286,6 +286,7 @@ def connections(setup: Setup) -> Run:
     certificate = [str(Path(setup.ca_file).with_name("server.pem"))] if is_tls else []
     gate = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("gate.py")), str(setup.greenlets), *certificate],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
