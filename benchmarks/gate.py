@@ -2,7 +2,8 @@
 
     python benchmarks/gate.py COUNT [CERTIFICATE]
 
-Prints its port on 127.0.0.1, and ends when its standard input does. With a certificate (and its key, in one file) it speaks TLS.
+Prints its port on 127.0.0.1, and ends when its standard input does. With a certificate (and its key, in one file) it
+speaks TLS.
 """
 
 from __future__ import annotations
