@@ -136,10 +136,14 @@ fn naive_trailers(data: &[u8]) -> Result<(&[u8], usize), End> {
     while let Some(length) = data[start..].iter().position(|&byte| byte == b'\n') {
         let line = &data[start..start + length];
         let end = start + length + 1;
-        if line.is_empty() || line == b"\r" {
+        if line == b"\r" {
             return if end > most { Err(End::Broken) } else { Ok((&data[..start], data.len() - end)) };
+        }
+        if line.starts_with(b"\r") || !line.ends_with(b"\r") {
+            return Err(End::Broken);
         }
         start = end;
     }
-    Err(if data.len() >= most { End::Broken } else { End::Open })
+    let is_open = data.len() < most && !matches!(&data[start..], [b'\r', _, ..]);
+    Err(if is_open { End::Open } else { End::Broken })
 }

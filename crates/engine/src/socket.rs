@@ -272,12 +272,12 @@ impl Descriptor {
 
     /// Whether the peer has closed.
     pub(crate) fn is_closing(&self) -> bool {
-        self.0.upgrade().is_none_or(|source| source.closing.get())
+        self.0.upgrade().is_some_and(|source| source.closing.get())
     }
 
     /// Whether something has happened to it since then.
     pub(crate) fn has_stirred(&self) -> bool {
-        self.0.upgrade().is_none_or(|source| source.stirred.get())
+        self.0.upgrade().is_some_and(|source| source.stirred.get())
     }
 
     pub(crate) fn unstir(&self) {
