@@ -49,8 +49,8 @@ pub struct Pool {
     reused: Cell<u64>,
     /// Whether idle connections are closed as soon as their peers close them.
     watches: bool,
-    /// Whether the reactor will ask when connections expire.
-    expires: Cell<bool>,
+    /// The number by which the reactor will ask for connections that expire, if it will.
+    expires: Cell<Option<usize>>,
     state: RefCell<State>,
 }
 
@@ -87,7 +87,7 @@ impl Pool {
             records: Records::new(journal),
             closed: Cell::new(false),
             reused: Cell::new(0),
-            expires: Cell::new(false),
+            expires: Cell::new(None),
             watches: true,
             state: RefCell::default(),
         })
@@ -209,11 +209,10 @@ impl Pool {
             self.end(connection, ending);
         }
         if let Some(limit) = self.idle_timeout
-            && !self.expires.get()
+            && self.expires.get().is_none()
             && let Some(at) = self.reactor.now().checked_add(limit)
         {
-            self.expires.set(true);
-            self.reactor.watch_expiry(Rc::downgrade(self) as Weak<dyn Keeper>, at);
+            self.expires.set(Some(self.reactor.watch_expiry(Rc::downgrade(self) as Weak<dyn Keeper>, at)));
         }
         if let Some(waker) = waker {
             waker.wake();
@@ -254,6 +253,14 @@ impl Pool {
     #[expect(clippy::vec_box, reason = "as they are kept")]
     fn end_all(&self, connections: Vec<Box<Connection>>, ending: Ending) {
         connections.into_iter().for_each(|connection| self.end(connection, ending));
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if let Some(key) = self.expires.get() {
+            self.reactor.unwatch_expiry(key);
+        }
     }
 }
 
@@ -305,7 +312,9 @@ impl Keeper for Pool {
         };
         // Not for each connection by itself: all of them are gone through each time.
         let next = next.map(|next| next.max(now + (limit / 8).min(EXPIRY_PAUSE)));
-        self.expires.set(next.is_some());
+        if next.is_none() {
+            self.expires.set(None);
+        }
         self.end_all(expired, Ending::IdleTimeout);
         next
     }

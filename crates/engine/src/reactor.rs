@@ -94,7 +94,7 @@ pub struct Reactor {
     /// When the reactor last turned: the time to those who need no better one.
     now: Cell<Instant>,
     /// Who has idle connections that must not be so for ever, and when the first of these has been for too long.
-    keepers: RefCell<Vec<Weak<dyn Keeper>>>,
+    keepers: RefCell<Slab<Weak<dyn Keeper>>>,
     next_expiry: Cell<Option<Instant>>,
     passive: Cell<usize>,
     /// [`forks`] when it was made, or last told of one.
@@ -192,22 +192,27 @@ impl Reactor {
             return;
         }
         self.next_expiry.set(None);
-        let mut keepers = self.keepers.take();
-        // What is closed may lead back here: nothing is borrowed.
-        keepers.retain(|keeper| {
-            let next = keeper.upgrade().and_then(|keeper| keeper.expire(now));
-            if let Some(next) = next {
-                self.expire_at(next);
+        let asked: Vec<_> = self.keepers.borrow().iter().map(|(key, keeper)| (key, keeper.upgrade())).collect();
+        for (key, keeper) in asked {
+            // What is closed may lead back here: nothing is borrowed.
+            match keeper.as_ref().and_then(|keeper| keeper.expire(now)) {
+                Some(next) => self.expire_at(next),
+                None => self.unwatch_expiry(key),
             }
-            next.is_some()
-        });
-        self.keepers.borrow_mut().append(&mut keepers);
+        }
     }
 
-    /// Has `keeper` asked to expire its connections from `at` on. It is asked again at the time that it then names.
-    pub(crate) fn watch_expiry(&self, keeper: Weak<dyn Keeper>, at: Instant) {
-        self.keepers.borrow_mut().push(keeper);
+    /// Has `keeper` asked to expire its connections from `at` on. It is asked again at the time that it then names. One
+    /// that goes has to be [unwatched](Self::unwatch_expiry) by the number that this returns: its memory is not free before.
+    pub(crate) fn watch_expiry(&self, keeper: Weak<dyn Keeper>, at: Instant) -> usize {
         self.expire_at(at);
+        self.keepers.borrow_mut().insert(keeper)
+    }
+
+    /// Has the keeper of that number not asked any more.
+    pub(crate) fn unwatch_expiry(&self, key: usize) {
+        let removed = self.keepers.borrow_mut().try_remove(key);
+        drop(removed);
     }
 
     fn expire_at(&self, at: Instant) {
