@@ -47,6 +47,25 @@ def saying_then_closing(answer: bytes) -> Script:
     return script
 
 
+def answer(body: bytes = b"", status: str = "200 OK", *lines: str) -> bytes:
+    """A response with that body, and those lines beside its length."""
+    head = [f"HTTP/1.1 {status}", *lines, f"Content-Length: {len(body)}"]
+    return "\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + body
+
+
+def told(peer: Peer) -> list[tuple[str, list[tuple[str, str]], bytes]]:
+    """What a peer was asked, in any order of fields, without its port."""
+    here = str(peer.port)
+    return [
+        (
+            request.line.replace(here, "PORT"),
+            sorted((name.lower(), value.replace(here, "PORT")) for name, value in request.fields),
+            request.body,
+        )
+        for request in peer.requests
+    ]
+
+
 def settle() -> None:
     """Lets every greenlet and every pending event of the loop have its turn. Nothing may depend on it but how sharp a
     test is: it makes the wanted order of events all but certain, and never stands in for a signal."""

@@ -26,7 +26,7 @@ from tests.conftest import Nginx, TlsNginx
 from tests.hubtools import until
 from tests.peer import Conn, Peer, Script
 from tests.proxies import microsocks, tinyproxy
-from tests.support import HUGE, OK, saying, saying_then_closing, settle
+from tests.support import HUGE, OK, answer, saying, saying_then_closing, settle, told
 
 pytestmark = pytest.mark.usefixtures("bounded")
 
@@ -49,19 +49,6 @@ def outcome(transport: httpx.BaseTransport, action: Action, url: str, **options:
 def natively(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """Runs what blocks in a thread, so that the peers of the test go on."""
     return gevent.get_hub().threadpool.apply(function, arguments, options)
-
-
-def told(peer: Peer) -> list[tuple[str, list[tuple[str, str]], bytes]]:
-    """What a peer was asked, in any order of fields, without its port."""
-    here = str(peer.port)
-    return [
-        (
-            request.line.replace(here, "PORT"),
-            sorted((name.lower(), value.replace(here, "PORT")) for name, value in request.fields),
-            request.body,
-        )
-        for request in peer.requests
-    ]
 
 
 def check_same(action: Action, *scripts: Script, **options: Any) -> Any:
@@ -90,11 +77,6 @@ def facts(response: httpx.Response) -> tuple[Any, ...]:
         response.is_closed,
         response.num_bytes_downloaded,
     )
-
-
-def answer(body: bytes = b"", status: str = "200 OK", *lines: str) -> bytes:
-    head = [f"HTTP/1.1 {status}", *lines, f"Content-Length: {len(body)}"]
-    return "\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + body
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

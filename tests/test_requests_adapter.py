@@ -40,7 +40,7 @@ from tests.conftest import Nginx, TlsNginx
 from tests.hubtools import until
 from tests.peer import Conn, Peer, Script
 from tests.proxies import dante, microsocks, tinyproxy, tunnelling
-from tests.support import OK, saying, saying_then_closing, settle
+from tests.support import OK, answer, saying, saying_then_closing, settle, told
 from tests.tls import hashed
 
 pytestmark = pytest.mark.usefixtures("bounded")
@@ -79,19 +79,6 @@ def natively(function: Callable[..., Any], *arguments: Any) -> Any:
     return gevent.get_hub().threadpool.apply(function, arguments)
 
 
-def told(peer: Peer) -> list[tuple[str, list[tuple[str, str]], bytes]]:
-    """What a peer was asked, in any order of fields, without its port."""
-    here = str(peer.port)
-    return [
-        (
-            request.line.replace(here, "PORT"),
-            sorted((name.lower(), value.replace(here, "PORT")) for name, value in request.fields),
-            request.body,
-        )
-        for request in peer.requests
-    ]
-
-
 def check_same(action: Action, *scripts: Script, **adapter: Any) -> Any:
     """The same outcome by both adapters, and the same requests. Gives the outcome."""
     with Peer(*scripts) as peer:
@@ -125,11 +112,6 @@ def facts(response: requests.Response) -> tuple[Any, ...]:
         response.raw.version,
         dict(response.raw.headers).keys(),
     )
-
-
-def answer(body: bytes = b"", status: str = "200 OK", *lines: str) -> bytes:
-    head = [f"HTTP/1.1 {status}", *lines, f"Content-Length: {len(body)}"]
-    return "\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + body
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

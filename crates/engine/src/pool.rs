@@ -300,10 +300,7 @@ impl Keeper for Pool {
                 match connection.idle_since.checked_add(limit) {
                     Some(at) if at <= now => expired.push(connection),
                     at => {
-                        next = match (next, at) {
-                            (Some(a), Some(b)) => Some(if b < a { b } else { a }),
-                            (a, b) => a.or(b),
-                        };
+                        next = [next, at].into_iter().flatten().min();
                         state.idle.push(connection);
                     }
                 }
