@@ -63,13 +63,7 @@ impl Connection {
     /// are not taken for what the peer says in private.
     pub(crate) async fn secured(self: Box<Self>, tls: &dyn Tls, limit: Option<Duration>) -> Result<Box<Self>> {
         let Connection { stream, peer, reactor, descriptor, .. } = *self;
-        let mut patience = Patience::new(&reactor, limit);
-        let mut handshake = tls.handshake(stream);
-        let secured = poll_fn(|cx| match handshake.as_mut().poll(cx) {
-            Poll::Pending if patience.poll_exhausted(cx) => Poll::Ready(Err(patience.exhausted())),
-            polled => polled,
-        })
-        .await;
+        let secured = Patience::new(&reactor, limit).bound(tls.handshake(stream)).await;
         let secured = secured.map_err(|kind| Error::new(kind, Phase::Tls).with_peer(&peer))?;
         let connection = Connection::new(&reactor, secured.stream, peer, Patience::new(&reactor, None));
         Ok(Box::new(connection.with_facts(Some(secured.facts), descriptor)))

@@ -1,11 +1,10 @@
 //! Opening a connection: resolve, connect, the proxy's tunnel, TLS. Top to bottom, one `.await` a line.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::config::authority;
@@ -49,12 +48,7 @@ pub(crate) async fn dial(
     let dial = Dial { reactor, config, until, resolver, phase: Cell::new(Phase::Resolve), peer: RefCell::default() };
     let mut patience = Patience::new(reactor, None);
     patience.set(None, until);
-    let mut opening = pin!(dial.open());
-    let opened = poll_fn(|cx| match opening.as_mut().poll(cx) {
-        Poll::Pending if patience.poll_exhausted(cx) => Poll::Ready(Err(patience.exhausted())),
-        polled => polled,
-    })
-    .await;
+    let opened = patience.bound(dial.open()).await;
     let (stream, facts, descriptor) = opened.map_err(|kind| dial.fail(kind))?;
     let connection = Connection::new(reactor, stream, config.peer.clone(), Patience::new(reactor, None));
     Ok(Box::new(connection.with_facts(facts, descriptor)))

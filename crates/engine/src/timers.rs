@@ -1,8 +1,10 @@
 //! Deadlines: a list that one lazily armed timer sweeps, instead of a timer for each wait.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use slab::Slab;
@@ -204,6 +206,16 @@ impl Patience {
         false
     }
 
+    /// What `future` comes to, unless patience is exhausted before.
+    pub(crate) async fn bound<T>(mut self, future: impl Future<Output = Result<T, Kind>>) -> Result<T, Kind> {
+        let mut future = pin!(future);
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Pending if self.poll_exhausted(cx) => Poll::Ready(Err(self.exhausted())),
+            polled => polled,
+        })
+        .await
+    }
+
     /// Something has happened.
     pub fn reset(&mut self) {
         if let Some(key) = self.key.take() {
@@ -221,8 +233,5 @@ impl Drop for Patience {
 /// Waits for that long, and for one turn of the reactor at least.
 pub async fn sleep(reactor: &Rc<Reactor>, duration: Duration) {
     let mut patience = Patience::new(reactor, Some(duration.max(Duration::from_nanos(1))));
-    std::future::poll_fn(|cx| {
-        if patience.poll_exhausted(cx) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-    })
-    .await;
+    poll_fn(|cx| if patience.poll_exhausted(cx) { Poll::Ready(()) } else { Poll::Pending }).await;
 }
