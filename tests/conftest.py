@@ -9,16 +9,19 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import gevent
 import gevent.socket
 import pytest
 
 from tests.certificates import Certificates
+
+if TYPE_CHECKING:
+    from tests.http2servers import Http2Nginx, Hypercorn, Nghttpd
 
 # A frozen hub fires no gevent.Timeout: only a thread outside of it can end such a test.
 WATCHDOG_SECONDS = 120
@@ -33,6 +36,9 @@ def watchdog() -> Iterator[None]:
 
 # A test that waits for what never comes ends here, with a traceback of its own.
 BOUND_SECONDS = 20
+
+# What servers have at /page.
+PAGE = bytes(range(256)) * 2 + b"x" * 103
 
 
 @pytest.fixture
@@ -206,7 +212,7 @@ class TlsNginx(Nginx):
 def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     server = Nginx(tmp_path_factory.mktemp("nginx"))
     (server.root / "index.html").write_bytes(b"<h1>here</h1>\n")
-    (server.root / "page").write_bytes(bytes(range(256)) * 2 + b"x" * 103)
+    (server.root / "page").write_bytes(PAGE)
     yield server
     server.stop()
 
@@ -219,8 +225,51 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 @pytest.fixture(scope="session")
 def tls_nginx(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[TlsNginx]:
     server = TlsNginx(tmp_path_factory.mktemp("tls-nginx"), certificates)
-    (server.root / "page").write_bytes(bytes(range(256)) * 2 + b"x" * 103)
+    (server.root / "page").write_bytes(PAGE)
     (server.root / "lines").write_bytes(b"".join(b"line %d\n" % i for i in range(20_000)))
     (server.root / "big").write_bytes(random.Random(1).randbytes(20 << 20))
     yield server
     server.stop()
+
+
+# Servers of HTTP/2. Their module needs what is above.
+
+
+@pytest.fixture(scope="session")
+def http2_nginx(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Http2Nginx]:
+    from tests.http2servers import Http2Nginx
+
+    server = Http2Nginx(tmp_path_factory.mktemp("http2-nginx"), certificates)
+    (server.root / "page").write_bytes(PAGE)
+    (server.root / "lines").write_bytes(b"".join(b"line %d\n" % i for i in range(20_000)))
+    (server.root / "big").write_bytes(random.Random(1).randbytes(20 << 20))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def hypercorn(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Hypercorn]:
+    from tests.http2servers import Hypercorn
+
+    server = Hypercorn(tmp_path_factory.mktemp("hypercorn"), certificates)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def nghttpd(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Callable[..., Nghttpd]]:
+    """Starts one with the options given, by TLS unless `tls=False`; one and the same for the same options."""
+    from tests.http2servers import Nghttpd
+
+    started: dict[tuple[object, ...], Nghttpd] = {}
+
+    def start(*options: str, tls: bool = True) -> Nghttpd:
+        if (options, tls) not in started:
+            server = Nghttpd(tmp_path_factory.mktemp("nghttpd"), certificates if tls else None, *options)
+            (server.root / "page").write_bytes(PAGE)
+            started[options, tls] = server
+        return started[options, tls]
+
+    yield start
+    for server in started.values():
+        server.stop()
