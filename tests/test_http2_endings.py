@@ -1,0 +1,405 @@
+"""How connections and streams of HTTP/2 end at the peer's hand, and what is sent again: GOAWAY, RST_STREAM, a close."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import gevent
+import pytest
+from gevent.event import Event
+from gevent.pool import Pool
+from geventhttpclient.http2 import ErrorCode, HTTP2Error
+
+from geventhttpclient import useragent
+from tests.certificates import Certificates
+from tests.conftest import PAGE
+from tests.http2peer import (
+    CANCEL,
+    ENHANCE_YOUR_CALM,
+    HTTP_1_1_REQUIRED,
+    INTERNAL_ERROR,
+    NO_ERROR,
+    PROTOCOL_ERROR,
+    REFUSED_STREAM,
+    Script,
+    Talk,
+    played,
+    serve_targets,
+    talking,
+)
+from tests.http2servers import Http2Nginx
+from tests.hubtools import FAILURES, attempt, turn, until
+from tests.tls import check_failure, check_whole, client_of, opened, trusting
+
+pytestmark = pytest.mark.usefixtures("bounded")
+
+LAST_OF_ALL = 2**31 - 1
+
+
+def check(error: BaseException, code: int, last_stream: int | None, port: int) -> None:
+    assert isinstance(error, HTTP2Error)
+    assert isinstance(error, ConnectionError)
+    assert isinstance(error, useragent.ConnectionError)
+    assert (error.code, error.last_stream) == (code, last_stream)
+    if code <= HTTP_1_1_REQUIRED:
+        assert isinstance(error.code, ErrorCode)
+        assert ErrorCode(code).name in str(error)
+    check_failure(error, port, "127.0.0.1", error.phase)  # type: ignore[attr-defined]
+
+
+# ---------------------------------------------------------------- GOAWAY
+
+
+def test_a_connection_that_says_goodbye_while_idle_is_left() -> None:
+    def first(talk: Talk) -> None:
+        talk.start()
+        request = talk.read_request()
+        talk.respond(request, b"first")
+        talk.goaway(request.stream)
+        talk.wait_closed()
+        closed.set()
+
+    closed = Event()
+    with talking(first, serve_targets) as (peer, client):
+        assert client.get("/").read() == b"first"
+        until(lambda: client.statistics()["open"] == 0)
+        assert closed.wait(5)
+        assert client.post("/next", b"x").read() == b"/next"
+        assert (len(peer.conns), client.statistics()["retries"]) == (2, 0)
+
+
+@pytest.mark.parametrize("code", [NO_ERROR, ENHANCE_YOUR_CALM])
+@pytest.mark.parametrize("body", [None, b"body", lambda: BytesIO(b"body")])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_what_was_not_looked_at_is_sent_again(method: str, body: Any, code: int) -> None:
+    def first(talk: Talk) -> None:
+        talk.start()
+        talk.read_request()
+        talk.goaway(0, code)
+        talk.wait_closed()
+
+    with talking(first, serve_targets) as (peer, client):
+        assert client.request(method, "/path", body() if callable(body) else body).read() == b"/path"
+        assert peer.requests[0].body == peer.requests[1].body == (b"body" if body else b"")
+        assert client.statistics()["retries"] == 1
+        check_whole(client)
+
+
+def test_what_cannot_be_had_again_is_not_sent_again() -> None:
+    def first(talk: Talk) -> None:
+        talk.start()
+        talk.read_request()
+        talk.goaway(0)
+        talk.wait_closed()
+
+    with talking(first, serve_targets) as (peer, client):
+        with pytest.raises(HTTP2Error) as caught:
+            client.post("/", iter([b"bo", b"dy"]))
+        check(caught.value, NO_ERROR, 0, peer.port)
+        assert client.post("/next", iter([b"bo", b"dy"])).read() == b"/next"
+
+
+def test_what_was_looked_at_is_finished() -> None:
+    def first(talk: Talk) -> None:
+        talk.start()
+        request = talk.read_request()
+        talk.headers(request.stream, [(":status", "200")])
+        talk.data(request.stream, b"begun, ")
+        talk.goaway(request.stream)
+        talk.expect_alive()
+        other.wait()
+        talk.data(request.stream, b"ended", end=True)
+        talk.wait_closed()
+
+    other = Event()
+    with talking(first, serve_targets) as (peer, client):
+        response = client.get("/")
+        assert response.read(7) == b"begun, "
+        # concurrency=1: whether the old connection still counts is not the peer's affair.
+        call = gevent.spawn(lambda: client.get("/other").read())
+        turn()
+        other.set()
+        assert response.read() == b"ended"
+        assert call.get(timeout=5) == b"/other"
+        assert len(peer.conns) == 2
+        check_whole(client)
+
+
+def test_a_goodbye_parts_those_below_from_those_above() -> None:
+    def first(talk: Talk) -> None:
+        talk.start()
+        requests = talk.read_requests(10)
+        middle = requests[4].stream
+        talk.goaway(middle)
+        for request in requests[:5]:
+            talk.respond(request, b"first")
+        talk.wait_closed()
+
+    with talking(first, serve_targets, concurrency=2) as (peer, client):
+        bodies = Pool(10).map(lambda n: client.post(f"/{n}", b"x").read(), range(10))
+        assert bodies.count(b"first") == 5
+        assert all(body in (b"first", b"/%d" % n) for n, body in enumerate(bodies))
+        assert client.statistics()["retries"] == 5
+        assert len(peer.conns) == 2
+        check_whole(client)
+
+
+def test_a_goodbye_in_two_steps() -> None:
+    """RFC 9113 section 6.8: a server that shuts down first names the last stream of all, then the last it took."""
+
+    def first(talk: Talk) -> None:
+        talk.start()
+        requests = talk.read_requests(2)
+        talk.goaway(LAST_OF_ALL)
+        talk.expect_alive()
+        talk.respond(requests[0], b"first")
+        talk.goaway(requests[0].stream)
+        talk.wait_closed()
+
+    with talking(first, serve_targets, concurrency=2) as (peer, client):
+        calls = [gevent.spawn(lambda: client.post("/second", b"x").read()) for _ in range(2)]
+        gevent.joinall(calls, timeout=5, raise_error=True)
+        assert sorted(call.value for call in calls) == [b"/second", b"first"]
+        assert len(peer.conns) == 2
+
+
+def test_nothing_is_asked_after_a_goodbye() -> None:
+    def first(talk: Talk) -> None:
+        talk.start()
+        held = talk.read_request()
+        talk.goaway(LAST_OF_ALL)
+        talk.expect_alive()
+        told.set()
+        done.wait()
+        talk.respond(held, b"held")
+        talk.wait_closed()
+        assert len(talk.requests) == 1
+
+    told, done = Event(), Event()
+    with talking(first, serve_targets, concurrency=2) as (peer, client):
+        call = gevent.spawn(lambda: client.get("/").read())
+        told.wait()
+        assert client.get("/next").read() == b"/next"
+        done.set()
+        assert call.get(timeout=5) == b"held"
+        played_out = peer.conns[0]
+        assert played_out.hung_up.wait(5)
+
+
+@pytest.mark.parametrize("code", [PROTOCOL_ERROR, INTERNAL_ERROR, ENHANCE_YOUR_CALM, 0xBEEF])
+def test_a_goodbye_with_a_reason_names_it(code: int) -> None:
+    def script(talk: Talk) -> None:
+        talk.start()
+        request = talk.read_request()
+        talk.goaway(request.stream, code, b"because of you")
+
+    with talking(script, serve_targets) as (peer, client):
+        with pytest.raises(HTTP2Error) as caught:
+            client.post("/", b"x")
+        check(caught.value, code, 1, peer.port)
+        assert client.get("/next").read() == b"/next"
+        check_whole(client)
+
+
+def test_a_goodbye_before_the_settings() -> None:
+    def first(talk: Talk) -> None:
+        talk.read_preface()
+        talk.tell({})
+        talk.goaway(0)
+        talk.wait_closed()
+
+    with talking(first, serve_targets) as (_, client):
+        assert client.post("/path", b"x").read() == b"/path"
+
+
+def test_a_peer_that_only_says_goodbye_is_not_asked_without_end() -> None:
+    def script(talk: Talk) -> None:
+        talk.start()
+        talk.read_request()
+        talk.goaway(0)
+        talk.wait_closed()
+
+    with talking(script) as (peer, client):
+        with pytest.raises(HTTP2Error) as caught:
+            client.get("/")
+        check(caught.value, NO_ERROR, 0, peer.port)
+        assert 2 <= len(peer.conns) <= 4
+
+
+def test_a_server_that_says_goodbye_now_and_then(http2_nginx: Http2Nginx, certificates: Certificates) -> None:
+    options = {"ssl_options": trusting(certificates), "http2": True, "concurrency": 2}
+    with client_of(http2_nginx.ports["short"], **options) as client:
+        assert set(Pool(20).map(lambda _: client.get("/page").read(), range(200))) == {PAGE}
+        assert opened(client) >= 20
+        for _ in range(50):
+            assert client.post("/passed-on", b"x" * 1000).read() == b"1000"
+        check_whole(client)
+
+
+# ---------------------------------------------------------------- RST_STREAM
+
+
+@pytest.mark.parametrize("code", [*range(1, 7), *range(8, 14), 14, 0xBEEF, 2**32 - 1])
+def test_a_reset_is_an_error_of_its_request_alone(code: int) -> None:
+    def script(talk: Talk) -> None:
+        talk.start()
+        victim, other = talk.read_requests(2)
+        talk.reset(victim, code)
+        talk.expect_alive()
+        talk.respond(other)
+        while request := talk.read_request():
+            talk.respond(request)
+
+    with talking(script) as (peer, client):
+        victim = gevent.spawn(attempt, lambda: client.post("/", b"x"))
+        until(lambda: client.statistics()["streams"] == 1)
+        other = gevent.spawn(lambda: client.get("/").read())
+        check(victim.get(timeout=5), code, None, peer.port)
+        assert other.get(timeout=5) == b"ok"
+        assert client.get("/").read() == b"ok"
+        assert len(peer.conns) == 1
+        check_whole(client)
+
+
+@pytest.mark.parametrize("read", [lambda r: r.read(), lambda r: r.readline(), list], ids=["read", "readline", "list"])
+@pytest.mark.parametrize("code", [CANCEL, INTERNAL_ERROR, NO_ERROR])
+def test_a_reset_within_a_body(code: int, read: Callable[[Any], object]) -> None:
+    def script(talk: Talk) -> None:
+        talk.start()
+        request = talk.read_request()
+        talk.headers(request.stream, [(":status", "200")])
+        talk.data(request.stream, b"begun")
+        go_on.wait()
+        talk.reset(request, code)
+        talk.respond(talk.read_request(), b"next")
+        talk.wait_closed()
+
+    go_on = Event()
+    with talking(script) as (peer, client):
+        response = client.get("/")
+        assert response.read(5) == b"begun"
+        go_on.set()
+        with pytest.raises(HTTP2Error) as caught:
+            read(response)
+        check(caught.value, code, None, peer.port)
+        assert client.get("/").read() == b"next"
+        check_whole(client)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_refusal_is_not_told(method: str) -> None:
+    """RFC 9113 section 8.7: nothing was done, so that it may be sent again."""
+
+    def script(talk: Talk) -> None:
+        talk.start()
+        talk.reset(talk.read_request(), REFUSED_STREAM)
+        while request := talk.read_request():
+            talk.respond(request, b"again")
+
+    with talking(script, lambda talk: talk.conn and script_of_second(talk), concurrency=2) as (_, client):
+        assert client.request(method, "/", b"x" if method == "POST" else None).read() == b"again"
+        assert client.statistics()["retries"] == 1
+
+
+def script_of_second(talk: Talk) -> None:
+    talk.start()
+    while request := talk.read_request():
+        talk.respond(request, b"again")
+
+
+def test_a_peer_that_always_refuses_is_not_asked_without_end() -> None:
+    def script(talk: Talk) -> None:
+        talk.start()
+        while request := talk.read_request():
+            asked.append(request)
+            talk.reset(request, REFUSED_STREAM)
+
+    asked: list[object] = []
+    with talking(script, concurrency=2) as (peer, client):
+        with pytest.raises(HTTP2Error) as caught:
+            client.get("/")
+        check(caught.value, REFUSED_STREAM, None, peer.port)
+        assert 2 <= len(asked) <= 4
+        check_whole(client)
+
+
+# ---------------------------------------------------------------- a close without a word
+
+
+def breaking(how: str) -> Script:
+    def script(talk: Talk) -> None:
+        talk.start()
+        talk.read_request()
+        talk.conn.reset() if how == "reset" else talk.conn.close()
+
+    return script
+
+
+@pytest.mark.parametrize("how", ["reset", "close"])
+def test_what_does_no_harm_is_sent_again(how: str) -> None:
+    with talking(breaking(how), serve_targets) as (_, client):
+        assert client.get("/path").read() == b"/path"
+        assert client.statistics()["retries"] == 1
+
+
+@pytest.mark.parametrize("how", ["reset", "close"])
+def test_what_may_do_harm_is_not(how: str) -> None:
+    with talking(breaking(how), serve_targets) as (peer, client):
+        with pytest.raises(FAILURES) as caught:
+            client.post("/", b"x")
+        assert not isinstance(caught.value, (HTTP2Error, TimeoutError))
+        check_failure(caught.value, peer.port, "127.0.0.1", caught.value.phase)
+        assert client.post("/next", b"x").read() == b"/next"
+        assert len(peer.conns) == 2
+        check_whole(client)
+
+
+@pytest.mark.parametrize("how", ["reset", "close"])
+def test_a_close_within_a_body(how: str) -> None:
+    def script(talk: Talk) -> None:
+        talk.start()
+        request = talk.read_request()
+        talk.headers(request.stream, [(":status", "200")])
+        talk.data(request.stream, b"begun")
+        go_on.wait()
+        talk.conn.reset() if how == "reset" else talk.conn.close()
+
+    go_on = Event()
+    with talking(script, serve_targets) as (_, client):
+        response = client.get("/")
+        assert response.read(5) == b"begun"
+        go_on.set()
+        with pytest.raises(FAILURES):
+            response.read()
+        assert client.get("/next").read() == b"/next"
+        check_whole(client)
+
+
+def test_all_of_a_connection_are_told() -> None:
+    def script(talk: Talk) -> None:
+        talk.start()
+        talk.read_requests(50)
+        talk.conn.reset()
+
+    with talking(script, serve_targets) as (peer, client):
+        outcomes = Pool(50).map(lambda _: attempt(lambda: client.post("/", b"x")), range(50))
+        assert all(isinstance(outcome, FAILURES) for outcome in outcomes)
+        assert client.get("/next").read() == b"/next"
+        assert len(peer.conns) == 2
+        check_whole(client)
+
+
+def test_a_whole_response_outlives_its_connection() -> None:
+    def script(talk: Talk) -> None:
+        talk.start()
+        talk.respond(talk.read_request(), b"whole" * 1000)
+        talk.goaway(1)
+
+    with talking(script, serve_targets) as (peer, client):
+        response = client.get("/")
+        played(peer)
+        turn()
+        assert response.read() == b"whole" * 1000
+        assert client.get("/next").read() == b"/next"

@@ -1,0 +1,356 @@
+"""Flow control of HTTP/2 (RFC 9113 section 5.2): nobody stalls the others, nothing grows without bound, uploads go on
+as the peer lets them, and end early where it has heard enough."""
+
+from __future__ import annotations
+
+import itertools
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from gevent.event import Event
+from gevent.pool import Pool
+
+from geventhttpclient import HTTPClient
+from tests.certificates import Certificates
+from tests.conftest import PAGE
+from tests.http2peer import (
+    CANCEL,
+    INITIAL_WINDOW_SIZE,
+    NO_ERROR,
+    REFUSED_STREAM,
+    WINDOW,
+    DataFrame,
+    RstStreamFrame,
+    Talk,
+    played,
+    talking,
+)
+from tests.http2servers import Http2Nginx, Hypercorn
+from tests.hubtools import turn, until
+from tests.tls import check_failure, check_whole, client_of, opened, trusting
+
+pytestmark = pytest.mark.usefixtures("bounded")
+
+MIB = 1 << 20
+
+
+def peak() -> int:
+    """The most bytes that this process has had in memory at a time."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+# ---------------------------------------------------------------- what nobody reads
+
+
+@pytest.mark.parametrize("responses", [1, 10, 100])
+def test_what_nobody_reads_stalls_nobody(responses: int, hypercorn: Hypercorn) -> None:
+    """Not even as many as the peer takes at a time, less one."""
+    with closing(HTTPClient("127.0.0.1", hypercorn.clear, http2="prior-knowledge", concurrency=2)) as client:
+        unread = [client.get(f"/bytes/{50 * MIB}") for _ in range(responses)]
+        before = peak()
+        for _ in range(20):
+            assert len(client.get("/bytes/100000").read()) == 100_000
+        assert peak() - before < 200 * MIB
+        for response in unread:
+            assert response.read(100_000)
+            response.release()
+        assert len(client.get("/bytes/100000").read()) == 100_000
+        check_whole(client)
+
+
+def test_what_nobody_reads_does_not_grow(http2_nginx: Http2Nginx, certificates: Certificates) -> None:
+    with client_of(http2_nginx.ports["tls"], ssl_options=trusting(certificates), http2=True) as client:
+        response = client.get("/big")
+        assert client.get("/page").read() == PAGE
+        before = peak()
+        turn(50)
+        assert peak() - before < 20 * MIB
+        assert response.read() == (http2_nginx.root / "big").read_bytes()
+
+
+def test_a_peer_may_send_no_more_than_a_window_ahead() -> None:
+    sent = 0
+
+    def script(talk: Talk) -> None:
+        nonlocal sent
+        talk.start()
+        request = talk.read_request()
+        talk.headers(request.stream, [(":status", "200")])
+        while True:
+            room = min(talk.room[0], talk.room[request.stream])
+            if room <= 0:
+                talk.read_frame()
+                continue
+            talk.data(request.stream, bytes(min(room, 1 << 14)))
+            sent += min(room, 1 << 14)
+
+    with talking(script) as (_, client):
+        response = client.get("/")
+        until(lambda: sent >= WINDOW)
+        turn(50)
+        ahead = sent
+        assert WINDOW <= ahead <= 16 * MIB
+        assert len(response.read(100)) == 100
+        turn(50)
+        assert sent <= ahead + 16 * MIB
+        read = 100
+        while read < 2 * ahead:
+            read += len(response.read(100_000))
+        assert sent > ahead
+
+
+def test_a_window_is_given_back_for_what_is_dropped() -> None:
+    """Of a connection, too: or it would be used up after a few responses that nobody reads."""
+
+    def script(talk: Talk) -> None:
+        talk.start()
+        while request := talk.read_request():
+            talk.headers(request.stream, [(":status", "200")])
+            talk.data(request.stream, bytes(min(talk.room[0], talk.room[request.stream], 1 * MIB)))
+            while request.stream not in gone:
+                gone.add(talk.expect(RstStreamFrame).stream_id)
+            least.append(talk.room[0])
+
+    gone: set[int] = set()
+    least: list[int] = []
+    with talking(script) as (_, client):
+        for _ in range(60):
+            client.get("/").release()
+            turn(1)
+        until(lambda: len(least) == 60)
+        assert min(least[-10:]) > 0
+        check_whole(client)
+
+
+def test_slow_readers_and_fast_ones(hypercorn: Hypercorn, certificates: Certificates) -> None:
+    def read(n: int) -> int:
+        response = client.get(f"/bytes/{2 * MIB}")
+        size = 0
+        while piece := response.read(70_000 if n % 2 else 2 * MIB):
+            size += len(piece)
+            if n % 4 == 1:
+                gevent.sleep(0.001)
+        return size
+
+    with client_of(hypercorn.port, ssl_options=trusting(certificates), http2=True) as client:
+        assert Pool(20).map(read, range(20)) == [2 * MIB] * 20
+        assert opened(client) == 1
+
+
+# ---------------------------------------------------------------- uploads
+
+
+def pieces_of(content: bytes) -> Iterator[bytes]:
+    return (content[at : at + 1000] for at in range(0, len(content), 1000))
+
+
+KINDS: dict[str, Callable[[bytes, Path], Any]] = {
+    "bytes": lambda content, _: content,
+    "pieces": lambda content, _: pieces_of(content),
+    "file": lambda content, path: path.write_bytes(content) and path.open("rb"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("window", [1, 10, 1000, 20_000])
+def test_an_upload_goes_on_as_it_may(window: int, kind: str, tmp_path: Path) -> None:
+    content = bytes(itertools.islice(itertools.cycle(range(251)), min(100 * window, 200_000)))
+
+    def script(talk: Talk) -> None:
+        talk.credit = False
+        talk.start({INITIAL_WINDOW_SIZE: window})
+        request = talk.read_head()
+        while not request.ended:
+            frame = talk.expect(DataFrame, request.stream)
+            assert len(frame.data) <= window
+            if frame.data and not request.ended:
+                talk.window(request.stream, len(frame.data))
+                talk.window(0, len(frame.data))
+        assert request.body == content
+        talk.respond(request)
+
+    with talking(script) as (peer, client):
+        assert client.post("/", KINDS[kind](content, tmp_path / "body")).read() == b"ok"
+        played(peer)
+
+
+def test_a_window_may_shrink_below_nothing() -> None:
+    def script(talk: Talk) -> None:
+        talk.credit = False
+        talk.start({INITIAL_WINDOW_SIZE: 1000})
+        request = talk.read_head()
+        while len(request.body) < 1000:
+            talk.read_frame()
+        talk.tell({INITIAL_WINDOW_SIZE: 0})  # 1000 less than nothing are left
+        talk.window(request.stream, 1000)  # nothing
+        talk.expect_alive()
+        assert len(request.body) == 1000
+        talk.window(request.stream, 500)
+        while len(request.body) < 1500:
+            talk.read_frame()
+        talk.expect_alive()
+        assert len(request.body) == 1500
+        talk.tell({INITIAL_WINDOW_SIZE: 10_000})
+        talk.respond(talk.read_request(), b"%d" % len(request.body))
+
+    with talking(script) as (peer, client):
+        assert client.post("/", b"x" * 5000).read() == b"5000"
+        played(peer)
+
+
+def test_many_uploads_share_the_window_of_a_connection() -> None:
+    def script(talk: Talk) -> None:
+        talk.start({INITIAL_WINDOW_SIZE: MIB})
+        for request in talk.read_requests(20):
+            talk.respond(request, b"%d" % len(request.body))
+        talk.wait_closed()
+
+    with talking(script) as (_, client):
+        assert Pool(20).map(lambda _: client.post("/", b"x" * 300_000).read(), range(20)) == [b"300000"] * 20
+        assert opened(client) == 1
+
+
+def test_an_upload_that_waits_holds_nobody() -> None:
+    def script(talk: Talk) -> None:
+        talk.credit = False
+        talk.start()
+        talk.tell({INITIAL_WINDOW_SIZE: 100})
+        stuck = talk.read_head()
+        for _ in range(10):
+            talk.respond(talk.read_request())
+        talk.window(stuck.stream, MIB)
+        talk.window(0, MIB)
+        talk.respond(talk.read_request(), b"%d" % len(stuck.body))
+
+    with talking(script) as (_, client):
+        upload = gevent.spawn(lambda: client.post("/", b"x" * 200_000).read())
+        until(lambda: client.statistics()["streams"] == 1)
+        turn()
+        assert [client.get("/").read() for _ in range(10)] == [b"ok"] * 10
+        assert upload.get(timeout=5) == b"200000"
+
+
+def test_an_upload_is_made_no_faster_than_it_is_taken() -> None:
+    made = 0
+
+    def pieces() -> Iterator[bytes]:
+        nonlocal made
+        for _ in range(20_000):
+            made += 10_000
+            yield bytes(10_000)
+
+    def script(talk: Talk) -> None:
+        talk.credit = False
+        talk.start()
+        talk.read_head()
+        until(lambda: made >= WINDOW)
+        turn(50)
+        ahead.append(made)
+        go_on.set()
+
+    ahead: list[int] = []
+    go_on = Event()
+    with talking(script) as (_, client):
+        upload = gevent.spawn(client.post, "/", pieces())
+        go_on.wait(10)
+        upload.kill()
+    assert ahead[0] <= 4 * MIB
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("limit", ["network_timeout", "total_timeout"])
+def test_an_upload_that_nobody_takes_ends(limit: str, kind: str, tmp_path: Path) -> None:
+    def script(talk: Talk) -> None:
+        talk.credit = False
+        talk.start()
+        request = talk.read_head()
+        talk.expect_reset(request, CANCEL)
+        talk.respond(talk.read_request(), b"next")
+
+    with talking(script) as (peer, client):
+        began = time.monotonic()
+        with pytest.raises(TimeoutError) as caught:
+            client.post("/", KINDS[kind](b"x" * 300_000, tmp_path / "body"), **{limit: 0.1})
+        assert 0.09 <= time.monotonic() - began < 2
+        check_failure(caught.value, peer.port, "127.0.0.1", "send")
+        assert client.get("/").read() == b"next"
+        played(peer)
+        check_whole(client)
+
+
+# ---------------------------------------------------------------- an answer before the end of the upload
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("code", [NO_ERROR, CANCEL, None])
+def test_an_early_answer_is_returned(code: int | None, kind: str, tmp_path: Path) -> None:
+    """RFC 9113 section 8.1: NO_ERROR asks to stop without a fault. A peer may stop by any other code, or not at all."""
+
+    def script(talk: Talk) -> None:
+        talk.credit = False
+        talk.start()
+        request = talk.read_head()
+        talk.respond(request, b"no need", 401)
+        if code is not None:
+            talk.reset(request, code)
+        talk.credit = True
+        talk.window(0, WINDOW)
+        request = talk.read_request()
+        while request.method != "GET":
+            request = talk.read_request()
+        talk.respond(request, b"next")
+        talk.wait_closed()
+
+    with talking(script) as (peer, client):
+        response = client.post("/", KINDS[kind](b"x" * 300_000, tmp_path / "body"), network_timeout=1)
+        assert (response.status_code, response.read()) == (401, b"no need")
+        assert client.get("/").read() == b"next"
+        assert len(peer.conns) == 1
+        check_whole(client)
+
+
+def test_an_early_answer_of_a_real_server(hypercorn: Hypercorn) -> None:
+    with closing(HTTPClient("127.0.0.1", hypercorn.clear, http2="prior-knowledge")) as client:
+        for _ in range(5):
+            response = client.post("/early", b"x" * 5_000_000)
+            assert (response.status_code, response.read()) == (401, b"no need")
+        check_whole(client)
+
+
+def test_what_is_too_large_is_answered_by_nginx(http2_nginx: Http2Nginx, certificates: Certificates) -> None:
+    with client_of(http2_nginx.ports["tls"], ssl_options=trusting(certificates), http2=True) as client:
+        for _ in range(3):
+            response = client.post("/small", b"x" * 1_000_000)
+            assert response.status_code == 413
+            assert b"Too Large" in response.read()
+        check_whole(client)
+
+
+def test_a_refusal_in_mid_upload_is_sent_again() -> None:
+    def refusing(talk: Talk) -> None:
+        talk.credit = False
+        talk.start()
+        request = talk.read_head()
+        talk.reset(request, REFUSED_STREAM)
+        talk.credit = True
+        talk.window(0, WINDOW)
+        serve(talk)
+
+    def serve(talk: Talk) -> None:
+        while request := talk.read_request():
+            talk.respond(request, b"%d" % len(request.body))
+
+    def other(talk: Talk) -> None:
+        talk.start()
+        serve(talk)
+
+    with talking(refusing, other, concurrency=2) as (_, client):
+        assert client.post("/", b"x" * 300_000).read() == b"300000"
+        check_whole(client)
