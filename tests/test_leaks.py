@@ -38,6 +38,7 @@ from geventhttpclient.url import InvalidURL
 from tests import server
 from tests.certificates import Certificates
 from tests.conftest import WATCHDOG_SECONDS, TlsNginx
+from tests.http2servers import Hypercorn
 from tests.hubtools import descriptors
 
 CYCLES = int(os.environ.get("LEAK_CYCLES", "100"))
@@ -719,6 +720,119 @@ def test_tls(by: str, tls_nginx: TlsNginx, certificates: Certificates) -> None:
     with HTTPClient("localhost", port, ssl=True, **options) as client:
         for cycle in (connect, fail, break_off):
             check(cycle)
+
+
+# ---------------------------------------------------------------------------------------------------------- HTTP/2
+
+
+def http2_client(port: int, **options: Any) -> HTTPClient:
+    return HTTPClient("127.0.0.1", port, http2="prior-knowledge", **options)
+
+
+def http2_get(port: int) -> Iterator[Cycle]:
+    with http2_client(port) as client:
+        yield lambda: client.get("/bytes/1000", {"X-More": "1"}).read()
+
+
+def http2_bodies(port: int) -> Iterator[Cycle]:
+    def cycle() -> None:
+        assert client.post("/echo", b"bytes").read() == b"bytes"
+        assert client.post("/echo", (piece for piece in (b"a", b"b"))).read() == b"ab"
+        response = client.get("/trailers", {"TE": "trailers"})
+        assert response.read()
+        assert response.trailers["x-sum"] == "5"
+
+    with http2_client(port) as client:
+        yield cycle
+
+
+def http2_left_alone(port: int) -> Iterator[Cycle]:
+    def cycle() -> None:
+        client.get("/bytes/1000000")
+        client.get("/bytes/1000000").read(1000)
+        client.get("/bytes/1000000").release()
+
+    with http2_client(port) as client:
+        yield cycle
+
+
+def http2_client_made_and_closed(port: int) -> Iterator[Cycle]:
+    def cycle() -> None:
+        with http2_client(port, http2_ping_interval=5) as client:
+            client.get("/bytes/10").read()
+        http2_client(port).get("/bytes/10").read()
+
+    yield cycle
+
+
+def http2_killed(port: int) -> Iterator[Cycle]:
+    def cycle() -> None:
+        greenlets = [gevent.spawn(client.get, "/held/for-ever") for _ in range(3)]
+        gevent.sleep(0)
+        client.get("/bytes/10").read()
+        gevent.killall(greenlets)
+
+    with http2_client(port) as client:
+        yield cycle
+
+
+def http2_timed_out(port: int) -> Iterator[Cycle]:
+    def cycle() -> None:
+        for timeouts in ({"total_timeout": 0.0005}, {"network_timeout": 0.0005}):
+            with suppress(TimeoutError):
+                client.get("/held/for-ever", **timeouts)
+        with gevent.Timeout(0.0005, False):
+            client.get("/held/for-ever")
+
+    with http2_client(port) as client:
+        yield cycle
+
+
+HTTP2 = [http2_get, http2_bodies, http2_left_alone, http2_client_made_and_closed, http2_killed, http2_timed_out]
+
+
+@pytest.mark.parametrize("case", HTTP2, ids=lambda case: case.__name__)
+def test_http2(case: Callable[[int], Iterator[Cycle]], hypercorn: Hypercorn) -> None:
+    with contextmanager(case)(hypercorn.clear) as cycle:
+        check(cycle)
+
+
+def test_http2_over_tls(hypercorn: Hypercorn, certificates: Certificates) -> None:
+    def cycle() -> None:
+        with HTTPClient("localhost", hypercorn.port, ssl=True, verify=str(certificates.ca), http2=True) as client:
+            assert client.get("/bytes/10").version == "HTTP/2"
+
+    check(cycle)
+
+
+# SETTINGS, and what ends the connection or the stream: GOAWAY, GOAWAY before the stream, RST_STREAM, a bad frame, nothing.
+HTTP2_ENDINGS = [
+    "000008070000000000000000010000000b",
+    "0000080700000000000000000000000000",
+    "00000403000000000100000008",
+    "000000060000000001",
+    "",
+]
+
+
+@pytest.mark.parametrize("said", HTTP2_ENDINGS)
+def test_peers_of_http2_that_break_off(said: str) -> None:
+    def answer(sock: Any, _address: object) -> None:
+        sock.sendall(bytes.fromhex("000000040000000000"))
+        sock.recv(65536)
+        sock.sendall(bytes.fromhex(said))
+        gevent.sleep(0)
+        sock.close()
+
+    def cycle() -> None:
+        with suppress(HTTPParseError, OSError):
+            client.post("/path", b"body").read()
+
+    listener = StreamServer(("127.0.0.1", 0), answer)
+    listener.start()
+    with http2_client(listener.server_port) as client:
+        check(cycle)
+    listener.stop()
 
 
 # -------------------------------------------------------------------------------------------- what needs no server

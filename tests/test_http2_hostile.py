@@ -1,0 +1,346 @@
+"""Peers of HTTP/2 that break its rules: each ends in a clear error soon, and the next request is served elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import gevent
+import pytest
+from gevent.event import Event
+from geventhttpclient.http2 import ErrorCode, HTTP2Error
+
+from tests.certificates import Certificates
+from tests.http2peer import (
+    COMPRESSION_ERROR,
+    ENABLE_PUSH,
+    FLOW_CONTROL_ERROR,
+    FRAME_SIZE_ERROR,
+    INITIAL_WINDOW_SIZE,
+    MAX_FRAME_SIZE,
+    PROTOCOL_ERROR,
+    Fields,
+    GoAwayFrame,
+    Talk,
+    frame,
+    serve_targets,
+    talking,
+    talking_securely,
+)
+from tests.hubtools import FAILURES, attempt, until
+from tests.tls import check_failure, check_whole
+
+pytestmark = pytest.mark.usefixtures("bounded")
+
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
+END_STREAM, END_HEADERS, PADDED = 1, 4, 8
+MOST = 2**31 - 1
+
+
+def setting(name: int, value: int) -> bytes:
+    return frame(SETTINGS, 0, 0, name.to_bytes(2, "big") + value.to_bytes(4, "big"))
+
+
+def number(value: int) -> bytes:
+    return value.to_bytes(4, "big")
+
+
+STATUS_200 = b"\x88"  # of HPACK's static table
+
+# What is said in answer to the request of stream 1, and what the connection ends by (RFC 9113 sections 4, 5 and 6).
+BAD_FRAMES: dict[str, tuple[bytes, int]] = {
+    "DATA of no stream": (frame(DATA, 0, 0, b"x"), PROTOCOL_ERROR),
+    "HEADERS of no stream": (frame(HEADERS, END_HEADERS, 0, STATUS_200), PROTOCOL_ERROR),
+    "PRIORITY of no stream": (frame(PRIORITY, 0, 0, bytes(5)), PROTOCOL_ERROR),
+    "RST_STREAM of no stream": (frame(RST_STREAM, 0, 0, number(8)), PROTOCOL_ERROR),
+    "CONTINUATION of no stream": (frame(CONTINUATION, END_HEADERS, 0, STATUS_200), PROTOCOL_ERROR),
+    "SETTINGS of a stream": (frame(SETTINGS, 0, 1), PROTOCOL_ERROR),
+    "PING of a stream": (frame(PING, 0, 1, bytes(8)), PROTOCOL_ERROR),
+    "GOAWAY of a stream": (frame(GOAWAY, 0, 1, bytes(8)), PROTOCOL_ERROR),
+    "DATA of an idle stream": (frame(DATA, 0, 99, b"x"), PROTOCOL_ERROR),
+    "HEADERS of an idle stream": (frame(HEADERS, END_HEADERS, 99, STATUS_200), PROTOCOL_ERROR),
+    "RST_STREAM of an idle stream": (frame(RST_STREAM, 0, 99, number(8)), PROTOCOL_ERROR),
+    "WINDOW_UPDATE of an idle stream": (frame(WINDOW_UPDATE, 0, 99, number(8)), PROTOCOL_ERROR),
+    "HEADERS of the peer's own": (frame(HEADERS, END_HEADERS, 2, STATUS_200), PROTOCOL_ERROR),
+    "DATA of the peer's own": (frame(DATA, 0, 2, b"x"), PROTOCOL_ERROR),
+    "SETTINGS cut short": (frame(SETTINGS, 0, 0, bytes(5)), FRAME_SIZE_ERROR),
+    "SETTINGS acknowledged at length": (frame(SETTINGS, 1, 0, bytes(6)), FRAME_SIZE_ERROR),
+    "PING cut short": (frame(PING, 0, 0, bytes(7)), FRAME_SIZE_ERROR),
+    "PING too long": (frame(PING, 0, 0, bytes(9)), FRAME_SIZE_ERROR),
+    "GOAWAY cut short": (frame(GOAWAY, 0, 0, bytes(7)), FRAME_SIZE_ERROR),
+    "WINDOW_UPDATE cut short": (frame(WINDOW_UPDATE, 0, 0, bytes(3)), FRAME_SIZE_ERROR),
+    "RST_STREAM cut short": (frame(RST_STREAM, 0, 1, bytes(3)), FRAME_SIZE_ERROR),
+    "PRIORITY cut short": (frame(PRIORITY, 0, 1, bytes(4)), FRAME_SIZE_ERROR),
+    "DATA too long": (frame(DATA, 0, 1, bytes(1 << 20)), FRAME_SIZE_ERROR),
+    "HEADERS said to be too long": (frame(HEADERS, 0, 1, b"", length=(1 << 24) - 1), FRAME_SIZE_ERROR),
+    "a push turned on": (setting(ENABLE_PUSH, 2), PROTOCOL_ERROR),
+    "a window too large": (setting(INITIAL_WINDOW_SIZE, MOST + 1), FLOW_CONTROL_ERROR),
+    "frames too small": (setting(MAX_FRAME_SIZE, 100), PROTOCOL_ERROR),
+    "frames too large": (setting(MAX_FRAME_SIZE, 1 << 24), PROTOCOL_ERROR),
+    "a window of nothing more": (frame(WINDOW_UPDATE, 0, 0, number(0)), PROTOCOL_ERROR),
+    "a window that overflows": (frame(WINDOW_UPDATE, 0, 0, number(MOST)) * 2, FLOW_CONTROL_ERROR),
+    "a window of a stream that overflows": (frame(WINDOW_UPDATE, 0, 1, number(MOST)) * 2, FLOW_CONTROL_ERROR),
+    "windows that overflow by a setting": (
+        frame(WINDOW_UPDATE, 0, 1, number(MOST - 65_535)) + setting(INITIAL_WINDOW_SIZE, MOST),
+        FLOW_CONTROL_ERROR,
+    ),
+    "DATA before HEADERS": (frame(DATA, 0, 1, b"x"), PROTOCOL_ERROR),
+    "DATA that is all padding and more": (
+        frame(HEADERS, END_HEADERS, 1, STATUS_200) + frame(DATA, PADDED, 1, b"\x09" + bytes(8)),
+        PROTOCOL_ERROR,
+    ),
+    "HEADERS that are all padding and more": (frame(HEADERS, END_HEADERS | PADDED, 1, b"\x09\x88"), PROTOCOL_ERROR),
+    "CONTINUATION of nothing": (frame(CONTINUATION, END_HEADERS, 1, STATUS_200), PROTOCOL_ERROR),
+    "HEADERS not continued": (frame(HEADERS, 0, 1, STATUS_200) + frame(DATA, 0, 1, b"x"), PROTOCOL_ERROR),
+    "HEADERS continued elsewhere": (
+        frame(HEADERS, 0, 1, STATUS_200) + frame(CONTINUATION, END_HEADERS, 3, b""),
+        PROTOCOL_ERROR,
+    ),
+    "HEADERS interrupted": (frame(HEADERS, 0, 1, STATUS_200) + frame(0xBE, 0, 1, b""), PROTOCOL_ERROR),
+    "HEADERS that depend on themselves": (
+        frame(HEADERS, END_HEADERS | 0x20, 1, number(1) + b"\x10" + STATUS_200),
+        PROTOCOL_ERROR,
+    ),
+    "PUSH_PROMISE": (frame(PUSH_PROMISE, END_HEADERS, 1, number(2) + STATUS_200), PROTOCOL_ERROR),
+    "PUSH_PROMISE of an idle stream": (frame(PUSH_PROMISE, END_HEADERS, 99, number(2) + STATUS_200), PROTOCOL_ERROR),
+}
+
+# Blocks that HPACK cannot read (RFC 7541).
+BAD_BLOCKS = {
+    "no index": b"\x80",
+    "an index beyond the table": b"\xff\xff\xff\x7f",
+    "an index without end": b"\xff" + b"\xff" * 20,
+    "a name cut short": b"\x40\x0a" + b"ab",
+    "a value cut short": b"\x40\x01a\x0a" + b"ab",
+    "Huffman padded with zeroes": b"\x40\x81\x00\x01a",
+    "Huffman with its end of string": b"\x40\x84\xff\xff\xff\xff\x01a",
+    "Huffman padded with too much": b"\x40\x82\x1f\xff\x01a",
+    "a table that is too large": b"\x3f\xe1\xff\xff\x7f" + STATUS_200,
+    "a table resized in the middle": STATUS_200 + b"\x20",
+}
+
+
+def fail(say: Callable[[Talk], object], *, secure: Certificates | None = None) -> tuple[BaseException, int]:
+    """How a request ends that is answered so, by which the next must not be harmed; and the port."""
+
+    def script(talk: Talk) -> None:
+        talk.start()
+        assert talk.read_request().stream == 1
+        with suppress(OSError):
+            say(talk)
+        talk.wait_closed()
+
+    start = talking_securely(secure, script, serve_targets) if secure else talking(script, serve_targets)
+    with start as (peer, client), gevent.Timeout(10):
+        outcome = attempt(lambda: client.post("/", b"x").read())
+        assert client.get("/next").read() == b"/next"
+        check_whole(client)
+        assert isinstance(outcome, BaseException), outcome
+        return outcome, peer.port
+
+
+def fail_unread(say: Callable[[Talk], object]) -> tuple[BaseException, int]:
+    """As `fail`, of a response that nobody reads until the peer has said all or been cut off."""
+
+    def script(talk: Talk) -> None:
+        talk.start()
+        talk.read_request()
+        with suppress(OSError):
+            say(talk)
+        said.set()
+        talk.wait_closed()
+
+    said = Event()
+    with talking(script, serve_targets) as (peer, client), gevent.Timeout(10):
+        response = client.post("/", b"x")
+        assert said.wait(10)
+        began = time.monotonic()
+        outcome = attempt(response.read)
+        assert time.monotonic() - began < 5
+        assert isinstance(outcome, BaseException)
+        assert client.get("/next").read() == b"/next"
+        return outcome, peer.port
+
+
+def check(error: BaseException, code: int, port: int) -> None:
+    assert isinstance(error, HTTP2Error), repr(error)
+    assert error.code == code, repr(error)
+    assert ErrorCode(code).name in str(error)
+    check_failure(error, port, "127.0.0.1", error.phase)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", BAD_FRAMES)
+def test_frames_that_break_the_rules(name: str) -> None:
+    said, code = BAD_FRAMES[name]
+    error, port = fail(lambda talk: talk.send(said))
+    check(error, code, port)
+
+
+def test_the_peer_is_told_what_it_did_wrong() -> None:
+    def script(talk: Talk) -> None:
+        talk.start()
+        talk.read_request()
+        talk.send(frame(PING, 0, 1, bytes(8)))
+        codes.append(talk.expect(GoAwayFrame).error_code)
+
+    codes: list[int] = []
+    with talking(script) as (_, client):
+        with pytest.raises(HTTP2Error):
+            client.post("/", b"x")
+        until(lambda: codes)
+    assert codes == [PROTOCOL_ERROR]
+
+
+@pytest.mark.parametrize("name", BAD_BLOCKS)
+def test_blocks_that_cannot_be_read(name: str) -> None:
+    error, port = fail(lambda talk: talk.block(1, BAD_BLOCKS[name]))
+    check(error, COMPRESSION_ERROR, port)
+
+
+# Section 8.1.1: a stream error, or one of the connection where the peer cannot be trusted any more.
+BAD_RESPONSES: dict[str, Fields] = {
+    "nothing": [],
+    "no status": [("x-a", "b")],
+    "two statuses": [(":status", "200"), (":status", "200")],
+    "a status after a field": [("x-a", "b"), (":status", "200")],
+    "a field of a request": [(":status", "200"), (":path", "/")],
+    "an unknown pseudo-header field": [(":status", "200"), (":nonsense", "1")],
+    "a status of letters": [(":status", "abc")],
+    "a status too short": [(":status", "20")],
+    "a status too long": [(":status", "2000")],
+    "a status too small": [(":status", "099")],
+    "an empty status": [(":status", "")],
+    "an upper-case name": [(":status", "200"), ("X-A", "b")],
+    "a name with a space": [(":status", "200"), ("x a", "b")],
+    "an empty name": [(":status", "200"), ("", "b")],
+    "a value with a line end": [(":status", "200"), ("x-a", "b\r\nx-b: c")],
+    "a value with NUL": [(":status", "200"), ("x-a", "b\0c")],
+    "connection": [(":status", "200"), ("connection", "close")],
+    "transfer-encoding": [(":status", "200"), ("transfer-encoding", "chunked")],
+    "keep-alive": [(":status", "200"), ("keep-alive", "timeout=5")],
+    "upgrade": [(":status", "200"), ("upgrade", "h2c")],
+    "switched protocols": [(":status", "101")],
+    "a length that is none": [(":status", "200"), ("content-length", "x")],
+    "a length below nothing": [(":status", "200"), ("content-length", "-1")],
+    "two lengths": [(":status", "200"), ("content-length", "1"), ("content-length", "2")],
+}
+
+
+@pytest.mark.parametrize("name", BAD_RESPONSES)
+def test_heads_that_are_malformed(name: str) -> None:
+    def say(talk: Talk) -> None:
+        talk.headers(1, BAD_RESPONSES[name])
+        talk.data(1, b"x", end=True)
+
+    error, port = fail(say)
+    check(error, PROTOCOL_ERROR, port)
+
+
+def test_an_end_in_an_interim_response() -> None:
+    error, port = fail(lambda talk: talk.headers(1, [(":status", "103")], end=True))
+    check(error, PROTOCOL_ERROR, port)
+
+
+@pytest.mark.parametrize(
+    ("trailers", "end"),
+    [([("x-a", "b")], False), ([(":status", "200")], True), ([("X-A", "b")], True), ([("connection", "b")], True)],
+)
+def test_trailers_that_are_malformed(trailers: Fields, end: bool) -> None:
+    def say(talk: Talk) -> None:
+        talk.headers(1, [(":status", "200")])
+        talk.data(1, b"x")
+        talk.headers(1, trailers, end=end)
+
+    error, port = fail(say)
+    check(error, PROTOCOL_ERROR, port)
+
+
+@pytest.mark.parametrize(("length", "body"), [("1", b""), ("5", b"1234"), ("5", b"123456"), ("0", b"1")])
+@pytest.mark.parametrize("bytewise", [False, True])
+def test_lengths_that_lie(length: str, body: bytes, bytewise: bool) -> None:
+    """RFC 9113 section 8.1.1; also where the end comes without DATA."""
+
+    def say(talk: Talk) -> None:
+        talk.headers(1, [(":status", "200"), ("content-length", length)], end=not body)
+        for byte in body if bytewise else [body] if body else []:
+            talk.data(1, bytes([byte]) if bytewise else byte)
+        if body:
+            talk.data(1, end=True)
+
+    error, port = fail(say)
+    check(error, PROTOCOL_ERROR, port)
+
+
+def test_more_than_the_window_allows() -> None:
+    def say(talk: Talk) -> None:
+        talk.headers(1, [(":status", "200")])
+        for _ in range(100):
+            talk.data(1, bytes(1 << 20))
+
+    error, port = fail_unread(say)
+    check(error, FLOW_CONTROL_ERROR, port)
+
+
+@pytest.mark.parametrize("said", [frame(DATA, 0, 1, b"x"), frame(HEADERS, END_HEADERS, 1, STATUS_200)])
+def test_words_behind_an_end(said: bytes) -> None:
+    """The response was whole: it stands. The connection may end or go on; the next request succeeds."""
+
+    def script(talk: Talk) -> None:
+        talk.start()
+        talk.respond(talk.read_request(), b"whole")
+        talk.send(said)
+        while request := talk.read_request():
+            talk.respond(request, b"next")
+
+    with talking(script) as (_, client):
+        assert client.get("/").read() == b"whole"
+        assert client.get("/").read() == b"next"
+        check_whole(client)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n",
+        b"\x00" * 9,
+        b"\xff" * 100,
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        frame(PING, 0, 0, bytes(8)),
+        frame(HEADERS, END_HEADERS | END_STREAM, 1, STATUS_200),
+        frame(SETTINGS, 1, 0),
+        b"",
+    ],
+)
+def test_a_peer_that_speaks_something_else(said: bytes) -> None:
+    """Its first frame must be SETTINGS (section 3.4)."""
+
+    def script(talk: Talk) -> None:
+        talk.read_preface()
+        talk.read_request()
+        talk.send(said)
+
+    with talking(script, serve_targets) as (_, client), gevent.Timeout(5):
+        outcome = attempt(lambda: client.post("/", b"x"))
+        assert isinstance(outcome, FAILURES), outcome
+        assert not isinstance(outcome, TimeoutError)
+        assert client.get("/next").read() == b"/next"
+        check_whole(client)
+
+
+def test_a_goodbye_that_takes_its_word_back() -> None:
+    """Section 6.8: the last stream must not grow."""
+
+    def say(talk: Talk) -> None:
+        talk.goaway(1)
+        talk.goaway(MOST)
+
+    error, port = fail(say)
+    check(error, PROTOCOL_ERROR, port)
+
+
+def test_over_tls_all_is_the_same(certificates: Certificates) -> None:
+    error, _ = fail(lambda talk: talk.send(frame(PING, 0, 1, bytes(8))), secure=certificates)
+    assert isinstance(error, HTTP2Error)
+    assert error.code == PROTOCOL_ERROR

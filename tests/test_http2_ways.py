@@ -1,0 +1,172 @@
+"""HTTP/2 by every way to a server: through proxies of each kind, over a Unix domain socket, with client certificates."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+from gevent import socket
+from gevent.pool import Pool
+
+from geventhttpclient import HTTPClient
+from tests.certificates import Certificates
+from tests.conftest import PAGE
+from tests.http2peer import Talk, scripted, serve_targets, talking_securely
+from tests.http2servers import Http2Nginx
+from tests.peer import Conn, Peer
+from tests.proxies import RealProxy, dante, free_port, microsocks, tinyproxy, tunnelling
+from tests.tls import WAYS, check_whole, client_of, opened, trusting
+
+pytestmark = pytest.mark.usefixtures("bounded")
+
+
+@pytest.fixture(scope="module", params=["http", "socks5", "socks4"])
+def proxy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real proxy."""
+    directory = tmp_path_factory.mktemp("proxy")
+    if request.param == "http":
+        started: RealProxy = tinyproxy(directory)
+    elif request.param == "socks5":
+        started = microsocks(directory)
+    else:
+        started = dante(directory, blocked=free_port())
+    yield f"{request.param}://{started.place}"
+    started.close()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("name", "spoken"), [("tls", "HTTP/2"), ("old", "HTTP/1.1")])
+def test_through_real_proxies(
+    name: str, spoken: str, way: str, proxy: str, http2_nginx: Http2Nginx, certificates: Certificates
+) -> None:
+    options: dict[str, Any] = {"ssl_options": trusting(certificates), "http2": True, "proxy": proxy}
+    with client_of(http2_nginx.ports[name], way, "127.0.0.1", **options) as client:
+        response = client.get("/page")
+        assert (response.version, response.read()) == (spoken, PAGE)
+        assert set(Pool(20).map(lambda _: client.get("/page").read(), range(50))) == {PAGE}
+        assert client.put("/passed-on", b"x" * 1_000_000).read() == b"1000000"
+        assert opened(client) == 1
+        check_whole(client)
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+def test_prior_knowledge_through_a_tunnel(
+    scheme: str, http2_nginx: Http2Nginx, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """In the clear an HTTP proxy has to be asked for a tunnel: what it passes on by itself is HTTP/1.1."""
+    directory = tmp_path_factory.mktemp("proxy")
+    started = tinyproxy(directory) if scheme == "http" else microsocks(directory)
+    with (
+        closing(started),
+        closing(
+            HTTPClient(
+                "127.0.0.1", http2_nginx.ports["clear"], http2="prior-knowledge", proxy=f"{scheme}://{started.place}"
+            )
+        ) as client,
+    ):
+        response = client.get("/facts")
+        assert json.loads(response.read())["protocol"] == "HTTP/2.0"
+
+
+def test_a_tunnel_is_made_once_for_a_hundred(http2_nginx: Http2Nginx, certificates: Certificates) -> None:
+    port = http2_nginx.ports["tls"]
+    with (
+        Peer(tunnelling) as through,
+        client_of(port, ssl_options=trusting(certificates), http2=True, proxy=through.url, concurrency=5) as client,
+    ):
+        assert set(Pool(100).map(lambda _: client.get("/page").read(), range(100))) == {PAGE}
+        assert [request.line for request in through.requests] == [f"CONNECT localhost:{port} HTTP/1.1"]
+
+
+def test_a_proxy_that_refuses_is_the_error_of_all(http2_nginx: Http2Nginx, certificates: Certificates) -> None:
+    def refusing(conn: Conn) -> None:
+        conn.read_request()
+        conn.respond(b"", "403 Forbidden")
+
+    with (
+        Peer(refusing) as through,
+        client_of(
+            http2_nginx.ports["tls"], ssl_options=trusting(certificates), http2=True, proxy=through.url
+        ) as client,
+    ):
+        calls = [gevent.spawn(client.get, "/page") for _ in range(10)]
+        gevent.joinall(calls, timeout=10)
+        assert all(isinstance(call.exception, OSError) for call in calls)
+        check_whole(client)
+
+
+def test_the_proxys_credentials_reach_no_server(certificates: Certificates) -> None:
+    with talking_securely(certificates, serve_targets) as (peer, _), Peer(tunnelling) as through:
+        proxy = through.url.replace("://", "://me:secret@")
+        with client_of(peer.port, ssl_options=trusting(certificates), http2=True, proxy=proxy) as client:
+            client.get("/").read()
+        assert through.requests[0].get("proxy-authorization")
+        assert peer.requests[0].all("proxy-authorization") == []
+
+
+def test_over_a_unix_domain_socket(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with Peer(scripted(serve_targets)) as peer:
+        peer.listener.close()
+        peer.listener = socket.socket(socket.AF_UNIX)
+        peer.listener.bind(path)
+        peer.listener.listen(10)
+        peer._acceptor.kill()
+        peer._acceptor = gevent.spawn(peer._accept)
+        with closing(HTTPClient("host.test", uds=path, http2="prior-knowledge")) as client:
+            assert client.get("/path").read() == b"/path"
+            assert peer.requests[0].get(":authority") == "host.test"
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_both_versions_of_tls(version: str, way: str, certificates: Certificates) -> None:
+    context = certificates.valid.server(ssl.TLSVersion[version])
+    context.set_alpn_protocols(["h2"])
+    with (
+        Peer(scripted(serve_targets), tls=context) as peer,
+        client_of(peer.port, way, ssl_options=trusting(certificates), http2=True) as client,
+    ):
+        for _ in range(3):
+            assert client.get("/path").read() == b"/path"
+        assert len(peer.conns) == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_certificate_that_is_bad_is_bad_here_too(way: str, certificates: Certificates) -> None:
+    context = certificates.untrusted.server()
+    context.set_alpn_protocols(["h2"])
+    with (
+        Peer(scripted(serve_targets), tls=context) as peer,
+        client_of(peer.port, way, ssl_options=trusting(certificates), http2=True) as client,
+    ):
+        outcomes = [gevent.spawn(client.get, "/") for _ in range(10)]
+        gevent.joinall(outcomes, timeout=10)
+        assert all(isinstance(outcome.exception, ssl.SSLCertVerificationError) for outcome in outcomes)
+        check_whole(client)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_session_of_tls_is_taken_up_again(way: str, certificates: Certificates) -> None:
+    def once(talk: Talk) -> None:
+        talk.start()
+        request = talk.read_request()
+        talk.respond(request)
+        talk.goaway(request.stream)
+        talk.wait_closed()
+
+    with talking_securely(certificates, once, way=way) as (_, client):
+        resumed = []
+        for _ in range(3):
+            response = client.get("/")
+            response.read()
+            resumed.append(response.tls.resumed)
+            gevent.idle()
+        if way == "native":
+            assert resumed == [False, True, True]
