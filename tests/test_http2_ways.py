@@ -1,4 +1,4 @@
-"""HTTP/2 by every way to a server: through proxies of each kind, over a Unix domain socket, with client certificates."""
+"""HTTP/2 by every way to a server: through proxies of each kind, over a Unix domain socket, by either kind of TLS."""
 
 from __future__ import annotations
 

@@ -805,7 +805,7 @@ def test_http2_over_tls(hypercorn: Hypercorn, certificates: Certificates) -> Non
     check(cycle)
 
 
-# SETTINGS, and what ends the connection or the stream: GOAWAY, GOAWAY before the stream, RST_STREAM, a bad frame, nothing.
+# What ends the connection or the stream: GOAWAY, one that leaves the stream out, RST_STREAM, a bad frame, nothing.
 HTTP2_ENDINGS = [
     "000008070000000000000000010000000b",
     "0000080700000000000000000000000000",
