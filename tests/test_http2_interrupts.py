@@ -245,7 +245,7 @@ def test_an_idle_connection_expires() -> None:
     with talking(serve_targets, idle_timeout=0.05) as (peer, client):
         assert client.get("/").read() == b"/"
         played(peer)
-        assert client.statistics()["closed"] == {"expired": 1}
+        assert client.statistics()["closed"] == {"idle_timeout": 1}
         assert client.get("/").read() == b"/"
         assert len(peer.conns) == 2
 
