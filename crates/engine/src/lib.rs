@@ -17,6 +17,7 @@ pub mod ending;
 pub mod error;
 pub mod exchange;
 pub mod executor;
+pub mod http2;
 pub mod pool;
 pub mod proxy;
 mod race;
@@ -28,6 +29,7 @@ pub mod socket;
 mod stop;
 pub mod stream;
 mod sys;
+mod tasks;
 pub mod timers;
 pub mod tls;
 

@@ -1,6 +1,7 @@
 //! A request, ready to be written.
 
 use std::fs::File;
+use std::io;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -25,6 +26,17 @@ pub struct FileBody {
     pub offset: u64,
     /// How many bytes it has.
     pub length: u64,
+}
+
+impl FileBody {
+    /// At most `room` bytes from that place of the file; none at its end.
+    pub fn read_at(&self, offset: u64, room: usize) -> io::Result<Bytes> {
+        use std::os::unix::fs::FileExt;
+        let mut piece = vec![0; room];
+        let read = self.file.read_at(&mut piece, offset)?;
+        piece.truncate(read);
+        Ok(Bytes::from(piece))
+    }
 }
 
 /// A request's body. Its framing stands in the head, which the maker has written to match.

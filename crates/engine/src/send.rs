@@ -17,7 +17,7 @@ use std::rc::Rc;
 
 /// How long the body waits for a `100 Continue` that may never come (RFC 9110 section 10.1.1 leaves the time to the
 /// client; curl and Go wait that long as well).
-const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Bytes of a file that are read at once where the kernel cannot send them by itself.
 const FILE_PIECE: usize = 64 * 1024;
@@ -238,13 +238,10 @@ impl Sender<'_> {
         offset: u64,
         room: usize,
     ) -> Result<(usize, Option<ResponseHead>)> {
-        use std::os::unix::fs::FileExt;
-        let mut piece = vec![0; room];
-        let read = body.file.read_at(&mut piece, offset);
-        let read = read.map_err(|error| self.connection.fail(Kind::Caller(error.into()), Phase::Send))?;
-        piece.truncate(read);
+        let piece = body.read_at(offset, room);
+        let piece = piece.map_err(|error| self.connection.fail(Kind::Caller(error.into()), Phase::Send))?;
         let stopped = self.write([&piece, b"", b""]).await?;
-        Ok((read, stopped))
+        Ok((piece.len(), stopped))
     }
 
     fn put(&mut self, result: io::Result<usize>) -> Result<usize> {
