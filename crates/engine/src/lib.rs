@@ -41,6 +41,6 @@ pub use ending::{Ending, Journal};
 pub use error::{BoxError, Error, Kind, Phase, Result};
 pub use exchange::Client;
 pub use reactor::Reactor;
-pub use request::{BodySource, FileBody, Request, RequestBody};
+pub use request::{BodySource, FileBody, Request, RequestBody, TrailerSource};
 pub use response::{Incoming, Response};
 pub use stop::Stop;

@@ -55,7 +55,7 @@ pub(crate) async fn exchange(
     let fail = |kind| Error::new(kind, Phase::Send).with_peer(&slot.session.peer);
     let message = fields::request(&request.head, &scheme, &config.peer);
     let message = message.map_err(|kind| Failed { error: fail(kind), unseen: false })?;
-    let ends = request.body.is_empty();
+    let ends = request.body.is_empty() && request.trailers.is_none();
     let facts = slot.session.facts.clone();
     let is_draining = !slot.session.takes_requests();
     let peer = slot.session.peer.clone();
@@ -163,13 +163,17 @@ impl Trip<'_> {
     }
 
     async fn send(&mut self, request: &mut Request) -> Result<()> {
-        if request.expects_continue && matches!(self.ask_leave().await?, Going::No) {
+        let asks = request.expects_continue && !request.body.is_empty();
+        if asks && matches!(self.ask_leave().await?, Going::No) {
             return Ok(());
         }
         if matches!(self.body(&mut request.body).await?, Going::No) {
             return Ok(());
         }
-        self.stream.send(Bytes::new(), true)
+        let Some(trailers) = &mut request.trailers else { return self.stream.send(Bytes::new(), true) };
+        let lines = trailers.lines(self.stream.patience.until()).and_then(|lines| fields::request_trailers(&lines));
+        let lines = lines.map_err(|kind| self.stream.fail(kind, Phase::Send))?;
+        if lines.is_empty() { self.stream.send(Bytes::new(), true) } else { self.stream.send_trailers(lines) }
     }
 
     async fn body(&mut self, body: &mut RequestBody) -> Result<Going> {

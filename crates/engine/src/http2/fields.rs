@@ -1,5 +1,6 @@
 //! A request's head from the text of HTTP/1.1 to the fields of HTTP/2 (RFC 9113 section 8.3), and a response's back.
 
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, COOKIE, HeaderName, HeaderValue, PROXY_AUTHORIZATION, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
@@ -40,7 +41,7 @@ pub(super) fn request(head: &[u8], scheme: &Scheme, authority: &str) -> Result<h
             host = Some(value);
             continue;
         }
-        let name = HeaderName::from_bytes(name).map_err(|_| Kind::Misuse("a header's name is none"))?;
+        let name = field_name(name)?;
         // RFC 9113 section 8.2.2 again: of TE, this value alone.
         if name == TE && !value.eq_ignore_ascii_case(b"trailers") {
             continue;
@@ -71,6 +72,19 @@ pub(super) fn request(head: &[u8], scheme: &Scheme, authority: &str) -> Result<h
     *request.version_mut() = Version::HTTP_2;
     *request.headers_mut() = fields;
     Ok(request)
+}
+
+/// What a request says behind its body.
+pub(super) fn request_trailers(lines: &[(Bytes, Bytes)]) -> Result<HeaderMap, Kind> {
+    let mut fields = HeaderMap::with_capacity(lines.len());
+    for (name, value) in lines {
+        append(&mut fields, field_name(name)?, field_value(value)?)?;
+    }
+    Ok(fields)
+}
+
+fn field_name(name: &[u8]) -> Result<HeaderName, Kind> {
+    HeaderName::from_bytes(name).map_err(|_| Kind::Misuse("a header's name is none"))
 }
 
 fn field_value(value: &[u8]) -> Result<HeaderValue, Kind> {
