@@ -154,6 +154,7 @@ fn request(method: &str, target: &str, length: usize) -> Request {
         expects_continue: false,
         closes: false,
         timeouts: None,
+        trailers: None,
     }
 }
 

@@ -8,6 +8,8 @@ import re
 import sys
 from typing import Any
 
+from geventhttpclient import _core
+
 # RFC 3986 section 3.2.2, and what names hold in practice; brackets are for IPv6.
 _HOST = re.compile(r"[^\x00-\x20\x7f/?#@\\<>\[\]]+|\[[0-9A-Fa-f:.]+(%[^\x00-\x20\x7f/?#@\[\]]+)?\]")
 # What stands between `://` and the last @ of an authority.
@@ -130,6 +132,11 @@ def check_local_address(address: Any) -> tuple[str, int] | None:
         raise TypeError(f"local_address must be an IP address, or a tuple of that and a port, not {address!r}")
     check_port("the port of local_address", port)
     return ip, port
+
+
+def repeatable(trailers: Any) -> Any:
+    """Trailers that can be sent again, from any that a request takes. ValueError or TypeError for what is none."""
+    return trailers if trailers is None or callable(trailers) else _core.trailer_lines(trailers)
 
 
 def check_uds(path: Any) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol, SupportsIndex, TypeVar, final
 from _typeshed import ReadableBuffer, WriteableBuffer
 from typing_extensions import Self, disjoint_base
 
-from geventhttpclient.header import Headers, HeadersDataType
+from geventhttpclient.header import Headers, HeadersDataType, TrailersDataType
 
 __all__ = [
     "Connection",
@@ -31,6 +31,7 @@ __all__ = [
     "query_get",
     "query_replace",
     "requote_uri",
+    "trailer_lines",
     "unquote_unreserved",
     "url_resolve",
     "url_split",
@@ -97,6 +98,7 @@ class ConnectionPool:
         proxy: _Proxy | None,
         shape: tuple[int, type[Headers]],
         timeouts: _Seconds | None,
+        trailers: TrailersDataType | None = None,
     ) -> _Response: ...
 
 @disjoint_base
@@ -179,7 +181,9 @@ def encode_head(
     version: str,
     proxy: _Proxy | None,
     chunked: bool | None,
+    trailers: TrailersDataType | None = None,
 ) -> str: ...
+def trailer_lines(fields: HeadersDataType | Iterable[tuple[Any, Any]]) -> list[tuple[str, str]]: ...
 def usual_head(method: object, url: object, host: object, headers: object, length: int | None) -> bytes | None: ...
 def _after_fork_in_child() -> None: ...
 def _at_exit() -> None: ...

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
-    from geventhttpclient.header import HeadersDataType
+    from geventhttpclient.header import HeadersDataType, TrailersDataType
     from geventhttpclient.mock import MockTransport
     from geventhttpclient.resolver import Overrides
 
@@ -61,6 +61,12 @@ class Timeouts(TypedDict, total=False):
     network_timeout: float | None
     pool_timeout: float | None
     total_timeout: float | None
+
+
+class Options(Timeouts, total=False):
+    """What a verb hands on to `request`."""
+
+    trailers: TrailersDataType | None
 
 
 class HTTPClient:
@@ -306,6 +312,8 @@ class HTTPClient:
         request_uri: str,
         body: Body = b"",
         headers: HeadersDataType | None = None,
+        *,
+        trailers: TrailersDataType | None = None,
         **timeouts: Unpack[Timeouts],
     ) -> HTTPSocketPoolResponse:
         """Sends a request and returns the response once its head is there; the body is read from the response.
@@ -315,10 +323,18 @@ class HTTPClient:
         str (sent as UTF-8), an open file (from its position on), or a file-like or an iterable of pieces, which go out
         chunked unless a Content-Length header says how many bytes they are.
 
+        `trailers` follow the body, which then goes out chunked whatever it is: a mapping or pairs, as headers, whose
+        names a Trailer header tells unless one is given; or a callable without arguments that returns such, a checksum
+        of what was sent for example. It is called in this greenlet once the body is out, each time that the request is
+        sent, and may switch; what it raises is raised here, and the connection is closed. Fields that must be known
+        before a body (RFC 9110 section 6.5.1: Content-Length, Host, Authorization ...) are a ValueError, and so are
+        trailers of HTTP/1.0 and beside a Content-Length header.
+
         What is idempotent is sent once more when a connection that had been idle breaks before it has answered.
 
         `connection_timeout`, `network_timeout`, `pool_timeout` and `total_timeout` are in place of the client's for
-        this request and its response; None is for ever. The last one also interrupts code that makes the body's pieces.
+        this request and its response; None is for ever. The last one also interrupts code that makes the body's pieces
+        or the trailers.
 
         Raises ValueError or TypeError before anything is sent when the request is not a good one; HTTPParseError or
         HTTPConnectionClosed when the answer is not; OSError and its subclasses (ConnectionRefusedError, TimeoutError,
@@ -338,6 +354,7 @@ class HTTPClient:
             self._proxy,
             (self.block_size, self.headers_type),
             self._timeouts(timeouts) if timeouts else None,
+            trailers,
         )
 
     def _timeouts(self, given: Timeouts) -> _core._Seconds:
@@ -373,72 +390,72 @@ class HTTPClient:
         )
 
     def get(
-        self, request_uri: str, headers: HeadersDataType | None = None, **timeouts: Unpack[Timeouts]
+        self, request_uri: str, headers: HeadersDataType | None = None, **options: Unpack[Options]
     ) -> HTTPSocketPoolResponse:
         """`request` with the method GET."""
-        return self.request(METHOD_GET, request_uri, headers=headers, **timeouts)
+        return self.request(METHOD_GET, request_uri, headers=headers, **options)
 
     def head(
-        self, request_uri: str, headers: HeadersDataType | None = None, **timeouts: Unpack[Timeouts]
+        self, request_uri: str, headers: HeadersDataType | None = None, **options: Unpack[Options]
     ) -> HTTPSocketPoolResponse:
         """`request` with the method HEAD."""
-        return self.request(METHOD_HEAD, request_uri, headers=headers, **timeouts)
+        return self.request(METHOD_HEAD, request_uri, headers=headers, **options)
 
     def options(
-        self, request_uri: str, headers: HeadersDataType | None = None, **timeouts: Unpack[Timeouts]
+        self, request_uri: str, headers: HeadersDataType | None = None, **options: Unpack[Options]
     ) -> HTTPSocketPoolResponse:
         """`request` with the method OPTIONS."""
-        return self.request(METHOD_OPTIONS, request_uri, headers=headers, **timeouts)
+        return self.request(METHOD_OPTIONS, request_uri, headers=headers, **options)
 
     def post(
         self,
         request_uri: str,
         body: Body = "",
         headers: HeadersDataType | None = None,
-        **timeouts: Unpack[Timeouts],
+        **options: Unpack[Options],
     ) -> HTTPSocketPoolResponse:
         """`request` with the method POST."""
-        return self.request(METHOD_POST, request_uri, body=body, headers=headers, **timeouts)
+        return self.request(METHOD_POST, request_uri, body=body, headers=headers, **options)
 
     def put(
         self,
         request_uri: str,
         body: Body = "",
         headers: HeadersDataType | None = None,
-        **timeouts: Unpack[Timeouts],
+        **options: Unpack[Options],
     ) -> HTTPSocketPoolResponse:
         """`request` with the method PUT."""
-        return self.request(METHOD_PUT, request_uri, body=body, headers=headers, **timeouts)
+        return self.request(METHOD_PUT, request_uri, body=body, headers=headers, **options)
 
     def patch(
         self,
         request_uri: str,
         body: Body = "",
         headers: HeadersDataType | None = None,
-        **timeouts: Unpack[Timeouts],
+        **options: Unpack[Options],
     ) -> HTTPSocketPoolResponse:
         """`request` with the method PATCH."""
-        return self.request(METHOD_PATCH, request_uri, body=body, headers=headers, **timeouts)
+        return self.request(METHOD_PATCH, request_uri, body=body, headers=headers, **options)
 
     def delete(
         self,
         request_uri: str,
         body: Body = "",
         headers: HeadersDataType | None = None,
-        **timeouts: Unpack[Timeouts],
+        **options: Unpack[Options],
     ) -> HTTPSocketPoolResponse:
         """`request` with the method DELETE."""
-        return self.request(METHOD_DELETE, request_uri, body=body, headers=headers, **timeouts)
+        return self.request(METHOD_DELETE, request_uri, body=body, headers=headers, **options)
 
     def trace(
         self,
         request_uri: str,
         body: Body = "",
         headers: HeadersDataType | None = None,
-        **timeouts: Unpack[Timeouts],
+        **options: Unpack[Options],
     ) -> HTTPSocketPoolResponse:
         """`request` with the method TRACE."""
-        return self.request(METHOD_TRACE, request_uri, body=body, headers=headers, **timeouts)
+        return self.request(METHOD_TRACE, request_uri, body=body, headers=headers, **options)
 
 
 def _host_of(field: str) -> str:

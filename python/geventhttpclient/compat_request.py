@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 from urllib.request import Request
 
-from geventhttpclient._checks import hide_user
+from geventhttpclient._checks import hide_user, repeatable
 from geventhttpclient.compat_errors import (
     ConnectionError,
     UnrewoundBodyError,
@@ -22,7 +22,7 @@ from geventhttpclient.multipart import Multipart
 from geventhttpclient.url import URL
 
 if TYPE_CHECKING:
-    from geventhttpclient.header import HeadersDataType
+    from geventhttpclient.header import HeadersDataType, TrailersDataType
     from geventhttpclient.url import ParamsDataType
 
 # bytes-like, text, a mapping of form fields, an open file, or an iterable of pieces.
@@ -51,12 +51,13 @@ class CompatRequest(Request):
     """A request, to be read and changed as one of urllib's, by a cookie jar for example.
 
     `url_split` is the URL, `url` its text; `original_host` and `original_origin` (scheme, host, port) are those of the
-    request before any redirect.
+    request before any redirect. `trailers` follow the payload: pairs, or a callable that returns what may be headers.
     """
 
     method: str
     url: str
     url_split: URL
+    trailers: Any = None
 
     def __init__(
         self,
@@ -158,10 +159,17 @@ class CompatRequest(Request):
                 del self.headers[key]
 
     def _drop_payload(self) -> None:
-        """What follows a 303 is a GET without a body, and so without fields that tell of one."""
+        """What follows a 303 is a GET without a body, and so without fields that tell of one, or follow it."""
         self.payload = None
-        for name in ("content-length", "content-type", "content-encoding", "transfer-encoding", "expect"):
+        self.trailers = None
+        for name in ("content-length", "content-type", "content-encoding", "transfer-encoding", "trailer", "expect"):
             self._remove_header(name)
+
+    def _add_trailers(self, trailers: TrailersDataType) -> None:
+        """Has them follow the payload whenever that is sent. ValueError or TypeError for what cannot."""
+        self.trailers = repeatable(trailers) or None
+        if self.trailers is not None and isinstance(self.payload, Multipart):
+            self._remove_header("content-length")  # what has trailers is chunked
 
     def _rewind_payload(self) -> None:
         """Makes the payload ready to be sent once more. UnrewoundBodyError when it can be read only once."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 if TYPE_CHECKING:
@@ -345,6 +345,9 @@ class Headers(dict[str, _Entry]):
 
 HeadersDataType = Headers | Mapping[str, _Value]
 """What a request takes as its headers."""
+
+TrailersDataType = HeadersDataType | Iterable[tuple[str, _Value]] | Callable[[], Any]
+"""What a request takes as its trailers: such, pairs, or a callable that returns them once the body has been sent."""
 
 # RFC 9110 section 5.6.6: parameters, with values that may be quoted strings and so contain ";".
 _PARAMETER = re.compile(r"""\s*([^;=]*)(?:=\s*("(?:[^"\\]|\\.)*"|[^;]*))?[^;]*;?""", re.DOTALL)

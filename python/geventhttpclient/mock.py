@@ -20,11 +20,12 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from geventhttpclient import _core
+from geventhttpclient._checks import repeatable
 from geventhttpclient.connectionpool import ConnectionPool
 from geventhttpclient.header import Headers
 
 if TYPE_CHECKING:
-    from geventhttpclient.header import HeadersDataType
+    from geventhttpclient.header import HeadersDataType, TrailersDataType
     from geventhttpclient.response import HTTPSocketPoolResponse
 
 __all__ = ["MockRequest", "MockResponse", "MockTransport"]
@@ -47,6 +48,8 @@ class MockRequest:
     """Those that are in force, in seconds: for connecting, for the network, for the pool, in all."""
     target: str
     """What the request line says: path and query."""
+    trailers: Headers = field(default_factory=Headers)
+    """What follows the body."""
 
     @property
     def path(self) -> str:
@@ -213,13 +216,15 @@ class _MockPool(ConnectionPool):
         proxy: _core._Proxy | None,
         shape: tuple[int, type[Headers]],
         timeouts: _core._Seconds | None,
+        trailers: TrailersDataType | None = None,
     ) -> HTTPSocketPoolResponse:
         if self._is_closed:
             raise RuntimeError("the client was closed")
+        trailers = repeatable(trailers)
         # Asked for its length, some would begin to be read, and can be read only once.
         known, chunked = (None, True) if _is_iterated(body) else (body, None)
         head = _core.encode_head(
-            method, target, known, headers, default_headers, host_field, bases, version, proxy, chunked
+            method, target, known, headers, default_headers, host_field, bases, version, proxy, chunked, trailers
         )
         line, *lines = head.split("\r\n")[:-2]
         fields = Headers([(name, value.strip(" \t")) for name, _, value in (each.partition(":") for each in lines)])
@@ -235,6 +240,7 @@ class _MockPool(ConnectionPool):
             body=content,
             timeouts=self._timeouts if timeouts is None else timeouts,
             target=path,
+            trailers=Headers(_core.trailer_lines(trailers() if callable(trailers) else trailers or ())),
         )
         block_size, headers_type = shape
         wire = _Wire(self._transport._answer(request))

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from http.cookiejar import CookieJar
 
     from geventhttpclient.cookies import CookiesInput
-    from geventhttpclient.header import HeadersDataType
+    from geventhttpclient.header import HeadersDataType, TrailersDataType
     from geventhttpclient.response import HTTPSocketPoolResponse
     from geventhttpclient.url import URL, ParamsDataType
 
@@ -438,6 +438,7 @@ class Session(UserAgent):
         verify: bool | str | os.PathLike[str] | None = None,
         cert: str | tuple[str, ...] | None = None,
         json: Any = None,
+        trailers: TrailersDataType | None = None,
     ) -> RequestsResponse:
         """Sends a request, follows redirects, and returns the response, whose body is read when it is asked for.
 
@@ -456,6 +457,8 @@ class Session(UserAgent):
         - `proxies`: proxies by scheme, `scheme://host`, `all` or `all://host`; None as a value is no proxy.
         - `hooks`: `{"response": call}`, or a list of calls; each is given the response, and may return another one.
         - `stream`: False reads the whole body at once. By default it is read when asked for.
+        - `trailers`: sent behind the body, as HTTPClient.request takes them; a callable is asked each time that the
+          request is sent.
         - `verify`, `cert`: as HTTPClient takes them. A connection is only shared with requests that want the same.
 
         Raises ValueError or TypeError for arguments of no use, RetriesExceeded after too many redirects and too many
@@ -477,6 +480,8 @@ class Session(UserAgent):
         if self.params is not None:
             params = [*_pairs_of(self.params), *_pairs_of(params)]
         request = self._make_request(url, method, all_headers, data, params, files)
+        if trailers is not None:
+            request._add_trailers(trailers)
 
         auth = self.auth if auth is None else auth
         credentials = _take_credentials(request) if "@" in request.host else None
@@ -566,12 +571,13 @@ class Session(UserAgent):
         if authorization is not None:
             request.headers["Authorization"] = authorization
         client = self._client_for(request.url_split, own)
+        options: Any = own.timeouts if request.trailers is None else {**own.timeouts, "trailers": request.trailers}
         return client.request(
             request.method,
             target,
             body=request.payload,
             headers=request.headers,
-            **own.timeouts,
+            **options,
         )
 
     def _client_for(self, url: URL, own: _Particulars) -> HTTPClient:

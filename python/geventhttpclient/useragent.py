@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from geventhttpclient.header import HeadersDataType
+    from geventhttpclient.header import HeadersDataType, TrailersDataType
     from geventhttpclient.url import ParamsDataType
 
 __all__ = [
@@ -168,7 +168,13 @@ class UserAgent:
         """One request and its response, whatever that is."""
         url = request.url_split
         client = self.clientpool.get_client(url)
-        response = client.request(request.method, url.quoted_uri or "/", body=request.payload, headers=request.headers)
+        target = url.quoted_uri or "/"
+        if request.trailers is None:
+            response = client.request(request.method, target, body=request.payload, headers=request.headers)
+        else:
+            response = client.request(
+                request.method, target, body=request.payload, headers=request.headers, trailers=request.trailers
+            )
         return self.response_type(response, request=request)
 
     def _verify_status(self, status_code: int, url: str | URL | None = None) -> None:
@@ -208,12 +214,15 @@ class UserAgent:
         max_retries: int | None = None,
         max_redirects: int | None = None,
         files: FilesInput | None = None,
+        *,
+        trailers: TrailersDataType | None = None,
         **kw: Any,
     ) -> Any:
         """The response to a request, after redirects; its body as bytes with `to_string`.
 
         Further keyword arguments are form fields of a POST, a PUT or a PATCH without a payload, else parts of the
-        query. To `debug_stream` each exchange is written as text.
+        query. To `debug_stream` each exchange is written as text. `trailers` are as HTTPClient.request takes them: a
+        callable is asked each time that the request is sent, and none are sent where a redirect drops the payload.
 
         Raises BadStatusCode, RetriesExceeded and their like; what the network raises goes through as it is, with the
         attribute `request`. A gevent.Timeout is nobody's but the caller's: it is never taken for a reason to retry.
@@ -227,6 +236,8 @@ class UserAgent:
             else:
                 params = _with(params, kw)
         request = self._make_request(url, method, all_headers, payload, params, files)
+        if trailers is not None:
+            request._add_trailers(trailers)
         return self._perform(request, max_retries, max_redirects, debug_stream, to_string)
 
     def _perform(

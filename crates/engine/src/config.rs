@@ -8,6 +8,7 @@ use std::time::Duration;
 use wire::Limits;
 
 use crate::ending::Journal;
+use crate::http2;
 use crate::proxy::Proxy;
 use crate::tls::Tls;
 
@@ -48,6 +49,8 @@ pub struct Config {
     pub route: Route,
     /// What makes the connection a private one; `None` for plain http.
     pub tls: Option<Rc<dyn Tls>>,
+    /// Whether HTTP/2 is spoken where that can be; `None` for HTTP/1.1 alone. TLS has to offer it (`tls::Options::alpn`).
+    pub http2: Option<http2::Options>,
     /// How long things may take. A request may bring its own.
     pub timeouts: Timeouts,
     /// How long a connection may be idle; `None` is for ever.
@@ -67,6 +70,7 @@ impl Config {
             peer: authority(host, port).into(),
             route: Route::default(),
             tls: None,
+            http2: None,
             timeouts: Timeouts::default(),
             idle_timeout: None,
             journal: None,

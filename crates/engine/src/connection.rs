@@ -69,6 +69,11 @@ impl Connection {
         Ok(Box::new(connection.with_facts(Some(secured.facts), descriptor)))
     }
 
+    /// What it runs on, for another protocol.
+    pub(crate) fn into_stream(self) -> Stream {
+        self.stream
+    }
+
     /// The number that the system knows its socket by, where it is one of the reactor's.
     pub(crate) fn descriptor(&self) -> Option<&Descriptor> {
         self.descriptor.as_ref()

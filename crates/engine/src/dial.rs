@@ -125,7 +125,9 @@ impl Dial<'_> {
             self.enter(Phase::Tls);
             stream = tls.handshake(stream).await?.stream;
         }
-        if proxy.protocol == Protocol::Http && self.config.tls.is_none() {
+        // One that passes on single requests speaks HTTP/1.1 with us.
+        let knows_http2 = self.config.http2.is_some_and(|http2| http2.prior_knowledge);
+        if proxy.protocol == Protocol::Http && self.config.tls.is_none() && !knows_http2 {
             return Ok(stream);
         }
         let mut addresses = Vec::new();

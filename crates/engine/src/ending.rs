@@ -53,7 +53,9 @@ impl Ending {
             Kind::Deadline(_) | Kind::Timeout(_) => Ending::TimedOut,
             Kind::Caller(_) | Kind::Misuse(_) => Ending::GivenUp,
             Kind::PoolClosed => Ending::ClientClosed,
-            Kind::Closed | Kind::Io(_) | Kind::Proxy(_) | Kind::Response(_) | Kind::Tls(_) => Ending::Broken,
+            Kind::Closed | Kind::Http2(_) | Kind::Io(_) | Kind::Proxy(_) | Kind::Response(_) | Kind::Tls(_) => {
+                Ending::Broken
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use wire::ResponseError;
 
+use crate::http2::Http2Error;
 use crate::proxy::Refusal;
 use crate::tls::TlsError;
 
@@ -75,6 +76,8 @@ pub enum Kind {
     Closed,
     /// Nobody in particular: the request was not over after that long, though it may have come along.
     Deadline(Duration),
+    /// They, mostly: a stream or a connection ended by the rules of HTTP/2.
+    Http2(Http2Error),
     /// The network, as the system calls it.
     Io(io::Error),
     /// You: the request contradicts itself.
@@ -89,6 +92,31 @@ pub enum Kind {
     Timeout(Duration),
     /// They: who they are is not proven, or what they say is not TLS. Or you: what you ask for cannot be had.
     Tls(TlsError),
+}
+
+impl Kind {
+    /// The same again, for somebody else whom it concerns; `None` where that cannot be: the caller's own error is one
+    /// object.
+    pub(crate) fn copy(&self) -> Option<Self> {
+        Some(match self {
+            Kind::Caller(_) => return None,
+            Kind::Closed => Kind::Closed,
+            Kind::Deadline(limit) => Kind::Deadline(*limit),
+            Kind::Http2(error) => Kind::Http2(error.clone()),
+            Kind::Io(error) => Kind::Io(match error.raw_os_error() {
+                Some(number) => io::Error::from_raw_os_error(number),
+                // A Python socket's exception may travel inside, which is one object as well.
+                None if error.get_ref().is_some() => return None,
+                None => error.kind().into(),
+            }),
+            Kind::Misuse(what) => Kind::Misuse(what),
+            Kind::PoolClosed => Kind::PoolClosed,
+            Kind::Proxy(refusal) => Kind::Proxy(refusal.clone()),
+            Kind::Response(error) => Kind::Response(error.clone()),
+            Kind::Timeout(limit) => Kind::Timeout(*limit),
+            Kind::Tls(error) => Kind::Tls(error.clone()),
+        })
+    }
 }
 
 impl From<io::Error> for Kind {
@@ -187,6 +215,7 @@ impl fmt::Display for Error {
             Kind::Caller(error) => return error.fmt(f),
             Kind::Closed => f.write_str("connection closed by the peer before it answered"),
             Kind::Deadline(limit) => write!(f, "not done after {} s in all", limit.as_secs_f64()),
+            Kind::Http2(error) => error.fmt(f),
             Kind::Io(error) => error.fmt(f),
             Kind::Misuse(what) => f.write_str(what),
             Kind::PoolClosed => return f.write_str("connection pool closed"),
@@ -203,6 +232,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self.kind() {
             Kind::Caller(error) => Some(error.as_ref()),
+            Kind::Http2(error) => Some(error),
             Kind::Io(error) => Some(error),
             Kind::Response(error) => Some(error),
             Kind::Tls(error) => Some(error),

@@ -37,7 +37,7 @@ pub fn block_on<F: Future>(reactor: &Rc<Reactor>, future: F) -> io::Result<F::Ou
         // A task that woke itself, to leave others their turn, does not wait; sockets and deadlines are looked at all
         // the same.
         let timeout = match reactor.next_deadline() {
-            _ if flag.0.load(Ordering::Acquire) => Some(Duration::ZERO),
+            _ if flag.0.load(Ordering::Acquire) || reactor.has_work() => Some(Duration::ZERO),
             Some(deadline) => Some(deadline.saturating_duration_since(Instant::now())),
             None => None,
         };

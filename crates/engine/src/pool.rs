@@ -34,6 +34,8 @@ pub struct Statistics {
     pub repeated: u64,
     /// Requests that found an open connection.
     pub reused: u64,
+    /// Requests under way on connections of HTTP/2.
+    pub streams: usize,
     /// Tasks in the queue.
     pub waiting: usize,
 }
@@ -113,6 +115,7 @@ impl Pool {
             opened: self.records.opened(),
             repeated: self.records.repeated(),
             reused: self.reused.get(),
+            streams: 0,
             waiting: state.queue.len(),
         }
     }
@@ -236,6 +239,11 @@ impl Pool {
         self.end_all(idle, Ending::ClientClosed);
     }
 
+    /// Most connections at a time.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
     pub(crate) fn count_opened(&self, connection: &Connection, took: Duration) {
         self.records.count_opened(connection.peer(), took);
     }
@@ -244,9 +252,13 @@ impl Pool {
         self.records.count_repeated(error.peer().unwrap_or_default(), error);
     }
 
+    pub(crate) fn count_closed(&self, peer: &str, ending: Ending) {
+        self.records.count_closed(peer, ending);
+    }
+
     /// Closes a connection. To be called without a borrow: closing may come back to this pool.
     fn end(&self, connection: Box<Connection>, ending: Ending) {
-        self.records.count_closed(connection.peer(), ending);
+        self.count_closed(connection.peer(), ending);
         drop(connection);
     }
 

@@ -13,6 +13,7 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
 use crate::sys;
+use crate::tasks::Tasks;
 use crate::timers::Timers;
 
 /// Events taken from the kernel in one turn.
@@ -91,6 +92,7 @@ pub struct Reactor {
     woken: Cell<Vec<Waker>>,
     scratch: Cell<Option<Box<[u8]>>>,
     pub(crate) timers: Timers,
+    pub(crate) tasks: Tasks,
     /// When the reactor last turned: the time to those who need no better one.
     now: Cell<Instant>,
     /// Who has idle connections that must not be so for ever, and when the first of these has been for too long.
@@ -116,6 +118,7 @@ impl Reactor {
             woken: Cell::default(),
             scratch: Cell::default(),
             timers: Timers::default(),
+            tasks: Tasks::default(),
             now: Cell::new(Instant::now()),
             keepers: RefCell::default(),
             next_expiry: Cell::new(None),
@@ -176,6 +179,22 @@ impl Reactor {
         Ok(())
     }
 
+    /// Polls the background tasks that have something to do. [`turn`](Reactor::turn) and [`expire`](Reactor::expire) do
+    /// so as well; this is for what the tasks that they woke have left to be sent.
+    pub fn run_tasks(&self) {
+        self.tasks.run();
+    }
+
+    /// Whether a background task waits to be polled.
+    pub fn has_work(&self) -> bool {
+        self.tasks.is_woken()
+    }
+
+    /// Has `waker` woken whenever a background task is to be polled, and no turn of the reactor is about to do so.
+    pub fn set_nudge(&self, waker: Waker) {
+        self.tasks.set_nudge(waker);
+    }
+
     /// When the earliest deadline is due, or an idle connection has been so for too long; it may turn out that none is,
     /// and none has.
     pub fn next_deadline(&self) -> Option<Instant> {
@@ -188,6 +207,11 @@ impl Reactor {
     /// Wakes the tasks whose deadline has passed, and has idle connections closed whose time is over.
     pub fn expire(&self, now: Instant) {
         self.timers.sweep(now);
+        self.expire_idle(now);
+        self.tasks.run();
+    }
+
+    fn expire_idle(&self, now: Instant) {
         if self.next_expiry.get().is_none_or(|next| next > now) {
             return;
         }
@@ -235,6 +259,7 @@ impl Reactor {
     /// Closes every socket, whoever holds on to it. All further use of them, and of this reactor, fails.
     pub fn close(&self) {
         self.close_quietly();
+        self.tasks.deliver();
         let sources: Vec<Rc<Source>> = self.sources.borrow().iter().map(|(_, source)| source.clone()).collect();
         for source in sources {
             let wakers = (source.reader.take(), source.writer.take());
@@ -248,6 +273,7 @@ impl Reactor {
     pub fn close_quietly(&self) {
         self.closed.set(true);
         self.drop_sockets();
+        self.tasks.clear();
     }
 
     /// From now on this reactor sees no events. For a process that ends while another thread still turns it.
@@ -275,6 +301,7 @@ impl Reactor {
         self.timers.forget();
         self.passive.set(0);
         self.drop_sockets();
+        self.tasks.clear();
         self.process.set(forks());
     }
 
@@ -297,6 +324,11 @@ impl Reactor {
         {
             self.unregister(&mut socket);
         }
+    }
+
+    /// Whether nothing of it can be used any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
     }
 
     /// Fails once the reactor was closed; to be asked before a peer hears anything.

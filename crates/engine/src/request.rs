@@ -1,6 +1,7 @@
 //! A request, ready to be written.
 
 use std::fs::File;
+use std::io;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -16,6 +17,14 @@ pub trait BodySource {
     fn poll_next(&mut self, cx: &mut Context<'_>, until: Option<Deadline>) -> Poll<Option<Result<Bytes, Kind>>>;
 }
 
+/// What a request says behind its body (RFC 9110 section 6.5).
+pub trait TrailerSource {
+    /// Names and values, checked by [`wire::request::check_trailer`]. Asked once the last byte of the body is out, each
+    /// time that the request is sent. An error ends the request, and goes through to its maker; `until` as in
+    /// [`BodySource::poll_next`].
+    fn lines(&mut self, until: Option<Deadline>) -> Result<Vec<(Bytes, Bytes)>, Kind>;
+}
+
 /// A part of an open file, sent by the kernel where it can.
 #[derive(Debug)]
 pub struct FileBody {
@@ -27,7 +36,20 @@ pub struct FileBody {
     pub length: u64,
 }
 
+impl FileBody {
+    /// At most `room` bytes from that place of the file; none at its end.
+    pub fn read_at(&self, offset: u64, room: usize) -> io::Result<Bytes> {
+        use std::os::unix::fs::FileExt;
+        let mut piece = vec![0; room];
+        let read = self.file.read_at(&mut piece, offset)?;
+        piece.truncate(read);
+        Ok(Bytes::from(piece))
+    }
+}
+
 /// A request's body. Its framing stands in the head, which the maker has written to match.
+/// A request's body. Its framing stands in the head, which the maker has written to match. With trailers that is always
+/// the chunked coding, and bytes or a file are one chunk.
 pub enum RequestBody {
     /// All of it, in memory; empty for none.
     Bytes(Bytes),
@@ -72,6 +94,8 @@ pub struct Request {
     pub closes: bool,
     /// Its own timeouts, in place of all those of the client.
     pub timeouts: Option<Box<Timeouts>>,
+    /// What follows the body.
+    pub trailers: Option<Box<dyn TrailerSource>>,
 }
 
 impl Request {

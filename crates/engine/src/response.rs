@@ -13,11 +13,12 @@ use wire::framing::CloseReason;
 use wire::{Body, Framing, HeaderMap, Limits, ResponseError, ResponseHead};
 
 use crate::ending::Ending;
+use crate::http2;
 use crate::pool::Lease;
 use crate::socket::Descriptor;
 use crate::stop::Stop;
 use crate::tls::Facts;
-use crate::{Error, Kind, Phase, Result};
+use crate::{Connection, Error, Kind, Phase, Result};
 
 /// What is asked for in smaller pieces than this is read ahead, so that each piece does not cost a system call.
 const READ_AHEAD: usize = 8 * 1024;
@@ -41,16 +42,27 @@ pub struct Response {
 /// The body of a response. Dropping it before its end closes the connection.
 pub struct Incoming {
     framing: Body,
-    /// The connection, until the end of the body.
-    lease: Option<Lease>,
+    source: Source,
     /// Decoded, and not yet taken.
     ready: BytesMut,
     close: Option<CloseReason>,
     fate: Fate,
     stop: Option<Rc<Stop>>,
+    /// Those of a stream.
+    trailers: Option<HeaderMap>,
 }
 
-/// Whether a body without a connection is a whole one.
+/// Where the rest of a body comes from.
+enum Source {
+    /// A connection of its own, which the framing says the end on.
+    Connection(Lease),
+    /// A stream of HTTP/2.
+    Stream(Box<http2::Body>),
+    /// Nowhere: nothing more comes.
+    None,
+}
+
+/// Whether a body without a source is a whole one.
 enum Fate {
     /// It is, or may yet become one.
     Good,
@@ -63,8 +75,9 @@ enum Fate {
 impl Incoming {
     /// Takes what has already arrived; if that is all, the connection is given back here.
     pub(crate) fn new(lease: Lease, framing: Body, close: Option<CloseReason>) -> Self {
+        let source = Source::Connection(lease);
         let mut body =
-            Incoming { framing, lease: Some(lease), ready: BytesMut::new(), close, fate: Fate::Good, stop: None };
+            Incoming { framing, source, ready: BytesMut::new(), close, fate: Fate::Good, stop: None, trailers: None };
         // A head is worth having without its body: what is wrong with that is for its reader.
         if let Err(error) = body.decode_buffered() {
             body.fate = Fate::Failing(error);
@@ -75,28 +88,51 @@ impl Incoming {
     /// No body at all.
     pub(crate) fn none(close: Option<CloseReason>) -> Self {
         let framing = Body::new(Framing::None, &Limits::default());
-        Incoming { framing, lease: None, ready: BytesMut::new(), close, fate: Fate::Good, stop: None }
+        let (ready, fate) = (BytesMut::new(), Fate::Good);
+        Incoming { framing, source: Source::None, ready, close, fate, stop: None, trailers: None }
+    }
+
+    /// On a stream: takes what has already arrived; if that is all, the stream is at its end here.
+    pub(crate) fn of_stream(stream: http2::Body) -> Self {
+        let mut body = Incoming { source: Source::Stream(Box::new(stream)), ..Incoming::none(None) };
+        if let Source::Stream(stream) = &mut body.source
+            && let Err(error) = stream.take_arrived(&mut body.ready)
+        {
+            body.source = Source::None;
+            body.fate = Fate::Failing(error);
+        }
+        body.end_stream();
+        body
     }
 
     /// Whether the message is complete. Some of it may still be [`ready`](Incoming::ready).
     pub fn is_complete(&self) -> bool {
-        self.lease.is_none() && matches!(self.fate, Fate::Good)
+        self.is_detached() && matches!(self.fate, Fate::Good)
     }
 
     /// Whether the connection is no longer needed: the message is complete, or broken.
     pub fn is_detached(&self) -> bool {
-        self.lease.is_none()
+        matches!(self.source, Source::None)
     }
 
-    /// That of the socket which the body comes from, where it is one of the reactor's.
+    fn connection(&mut self) -> Option<&mut Connection> {
+        match &mut self.source {
+            Source::Connection(lease) => lease.connection(),
+            Source::Stream(_) | Source::None => None,
+        }
+    }
+
+    /// That of the socket which the body comes from, where it is one of the reactor's and this body's alone.
     pub fn descriptor(&mut self) -> Option<&Descriptor> {
-        self.lease.as_mut().and_then(Lease::connection).and_then(|connection| connection.descriptor())
+        self.connection().and_then(|connection| connection.descriptor())
     }
 
     /// What ends the next waits of [`read`](Incoming::read) and [`fetch`](Incoming::fetch); `None` where there is nothing
     /// more to wait for.
     pub fn stop(&mut self) -> Option<Rc<Stop>> {
-        self.lease.as_ref()?;
+        if self.is_detached() {
+            return None;
+        }
         Some(self.stop.get_or_insert_default().clone())
     }
 
@@ -104,11 +140,20 @@ impl Incoming {
     #[cold]
     pub fn give_up(&mut self, reason: &'static str) -> Error {
         let kind = Kind::Io(io::Error::new(io::ErrorKind::NotConnected, reason));
-        let error = match self.lease.as_mut().and_then(Lease::connection) {
-            Some(connection) => connection.fail(kind, Phase::Body),
-            None => Error::new(kind, Phase::Body),
-        };
+        let error = self.fail(kind);
         self.abandon(error)
+    }
+
+    #[cold]
+    fn fail(&mut self, kind: Kind) -> Error {
+        match &mut self.source {
+            Source::Connection(lease) => match lease.connection() {
+                Some(connection) => connection.fail(kind, Phase::Body),
+                None => Error::new(kind, Phase::Body),
+            },
+            Source::Stream(stream) => stream.fail(kind),
+            Source::None => Error::new(kind, Phase::Body),
+        }
     }
 
     /// Why the connection is not used again, where it is not.
@@ -126,12 +171,16 @@ impl Incoming {
         if self.is_complete() {
             return Some(self.ready.len() as u64);
         }
-        self.framing.remaining().map(|left| left + self.ready.len() as u64)
+        let left = match &self.source {
+            Source::Stream(stream) => stream.remaining(),
+            _ => self.framing.remaining(),
+        };
+        left.map(|left| left + self.ready.len() as u64)
     }
 
-    /// What came behind a chunked body, once that is complete.
+    /// What came behind a chunked body, or at the end of a stream, once that is complete.
     pub fn trailers(&self) -> Option<&HeaderMap> {
-        self.framing.trailers()
+        self.trailers.as_ref().or_else(|| self.framing.trailers())
     }
 
     /// Reads into `out` what there is: nothing only at the end, unless `out` is full. Who gives up waiting and comes
@@ -146,6 +195,10 @@ impl Incoming {
                 out.put_slice(self.ready.get(..length).unwrap_or_default());
                 self.ready.advance(length);
                 return Poll::Ready(Ok(()));
+            }
+            if let Source::Stream(stream) = &mut self.source {
+                let polled = stream.poll_into(cx, out);
+                return self.after_stream(polled);
             }
             match self.next_step()? {
                 Step::End => return Poll::Ready(Ok(())),
@@ -177,9 +230,16 @@ impl Incoming {
             let before = out.remaining();
             self.read(out).await?;
             if out.remaining() == 0 || out.remaining() == before {
-                return Ok(());
+                break;
             }
         }
+        if let Source::Stream(stream) = &self.source
+            && stream.lacks_its_end()
+        {
+            // The last byte was read: what is still to come are trailers, or the bare end.
+            self.fetch().await?;
+        }
+        Ok(())
     }
 
     /// Waits for more bytes to be [`ready`](Incoming::ready): `false` when there are none.
@@ -205,6 +265,10 @@ impl Incoming {
     }
 
     fn poll_fetch(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool>> {
+        if let Source::Stream(stream) = &mut self.source {
+            let polled = stream.poll_more(cx, &mut self.ready);
+            return self.after_stream(polled);
+        }
         let before = self.ready.len();
         loop {
             let decoded = self.decode_buffered();
@@ -216,7 +280,7 @@ impl Incoming {
                 return Poll::Ready(Ok(true));
             }
             decoded?;
-            let Some(connection) = self.lease.as_mut().and_then(Lease::connection) else {
+            let Some(connection) = self.connection() else {
                 return Poll::Ready(self.check().map(|()| false));
             };
             match connection.poll_fill_patiently(cx, Phase::Body) {
@@ -228,9 +292,25 @@ impl Incoming {
         }
     }
 
+    /// A stream that has failed, or has come to its end, is let go of.
+    fn after_stream<T>(&mut self, polled: Poll<Result<T>>) -> Poll<Result<T>> {
+        self.end_stream();
+        match polled {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.abandon(error))),
+            polled => polled,
+        }
+    }
+
+    fn end_stream(&mut self) {
+        match mem::replace(&mut self.source, Source::None) {
+            Source::Stream(stream) if stream.is_at_end() => self.trailers = stream.into_trailers(),
+            source => self.source = source,
+        }
+    }
+
     /// Straight from the socket to where the caller wants it.
     fn poll_read_directly(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>, left: u64) -> Poll<Result<()>> {
-        let Some(connection) = self.lease.as_mut().and_then(Lease::connection) else {
+        let Some(connection) = self.connection() else {
             return Poll::Ready(Ok(()));
         };
         if let Err(error) = connection.check_deadline(Phase::Body) {
@@ -259,13 +339,13 @@ impl Incoming {
     }
 
     fn buffered(&mut self) -> usize {
-        self.lease.as_mut().and_then(Lease::connection).map_or(0, |connection| connection.buffer.len())
+        self.connection().map_or(0, |connection| connection.buffer.len())
     }
 
     /// Takes the framing off all that has arrived, as far as that goes.
     fn decode_buffered(&mut self) -> Result<()> {
         while let Step::Data(left) = self.next_step()? {
-            let Some(connection) = self.lease.as_mut().and_then(Lease::connection) else { break };
+            let Some(connection) = self.connection() else { break };
             let length = connection.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             if length == 0 {
                 break;
@@ -283,7 +363,11 @@ impl Incoming {
 
     /// Reads framing off the front of what has arrived. At the message's end the connection is given back.
     fn next_step(&mut self) -> Result<Step> {
-        let Some(connection) = self.lease.as_mut().and_then(Lease::connection) else {
+        let connection = match &mut self.source {
+            Source::Connection(lease) => lease.connection(),
+            Source::Stream(_) | Source::None => None,
+        };
+        let Some(connection) = connection else {
             self.check()?;
             return Ok(Step::End);
         };
@@ -305,7 +389,7 @@ impl Incoming {
     fn finish(&mut self) {
         let glued = self.buffered() > 0;
         // Bytes behind a complete message are nobody's: whoever came next on this connection would take them for his.
-        let Some(lease) = self.lease.take() else { return };
+        let Source::Connection(lease) = mem::replace(&mut self.source, Source::None) else { return };
         match self.close {
             Some(reason) => lease.end(Ending::Response(reason)),
             None if glued => lease.end(Ending::BytesBehind),
@@ -314,13 +398,13 @@ impl Incoming {
     }
 
     fn end_of_input(&mut self) -> Result<()> {
-        let is_cut = self.lease.as_mut().and_then(Lease::connection).is_some_and(|connection| connection.is_cut);
+        let is_cut = self.connection().is_some_and(|connection| connection.is_cut);
         match self.framing.end_of_input() {
             Ok(()) if is_cut => {
                 Err(self.early_end(ResponseError::EarlyEnd("the TLS connection was cut off without close_notify")))
             }
             Ok(()) => {
-                if let Some(lease) = self.lease.take() {
+                if let Source::Connection(lease) = mem::replace(&mut self.source, Source::None) {
                     lease.end(Ending::Response(CloseReason::CloseDelimitedBody));
                 }
                 Ok(())
@@ -331,18 +415,17 @@ impl Incoming {
 
     #[cold]
     fn early_end(&mut self, error: ResponseError) -> Error {
-        let error = match self.lease.as_mut().and_then(Lease::connection) {
-            Some(connection) => connection.fail(Kind::Response(error), Phase::Body),
-            None => Error::new(Kind::Response(error), Phase::Body),
-        };
+        let error = self.fail(Kind::Response(error));
         self.abandon(error)
     }
 
-    /// Closes the connection: nothing more of this body can be trusted.
+    /// Closes the connection, or cancels the stream: nothing more of this body can be trusted.
     #[cold]
     fn abandon(&mut self, error: Error) -> Error {
-        if let Some(lease) = self.lease.take() {
-            lease.end(Ending::of(&error));
+        match mem::replace(&mut self.source, Source::None) {
+            Source::Connection(lease) => lease.end(Ending::of(&error)),
+            Source::Stream(stream) => drop(stream),
+            Source::None => {}
         }
         self.fate = Fate::Failed;
         error
@@ -369,8 +452,14 @@ struct Wait<'a>(&'a mut Incoming);
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        if let Some(connection) = self.0.lease.as_mut().and_then(Lease::connection) {
-            connection.stop_waiting();
+        match &mut self.0.source {
+            Source::Connection(lease) => {
+                if let Some(connection) = lease.connection() {
+                    connection.stop_waiting();
+                }
+            }
+            Source::Stream(stream) => stream.stop_waiting(),
+            Source::None => {}
         }
         if let Some(stop) = &self.0.stop {
             stop.forget();

@@ -12,12 +12,12 @@ use wire::{Limits, ResponseHead, chunked};
 
 use crate::stream::Stream;
 use crate::timers::Patience;
-use crate::{Connection, Error, FileBody, Kind, Phase, Reactor, Request, RequestBody, Result};
+use crate::{Connection, Error, FileBody, Kind, Phase, Reactor, Request, RequestBody, Result, TrailerSource};
 use std::rc::Rc;
 
 /// How long the body waits for a `100 Continue` that may never come (RFC 9110 section 10.1.1 leaves the time to the
 /// client; curl and Go wait that long as well).
-const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Bytes of a file that are read at once where the kernel cannot send them by itself.
 const FILE_PIECE: usize = 64 * 1024;
@@ -87,6 +87,11 @@ pub(crate) async fn send_bytes(connection: &mut Connection, bytes: &[u8]) -> Res
 impl Sender<'_> {
     /// The final head when it came before the end.
     async fn send(&mut self, reactor: &Rc<Reactor>, request: &mut Request) -> Result<Option<ResponseHead>> {
+        if let Some(trailers) = request.trailers.as_mut() {
+            let asks_leave = request.expects_continue && !request.body.is_empty();
+            let reactor = asks_leave.then_some(reactor);
+            return Box::pin(self.with_trailers(reactor, &request.head, &mut request.body, trailers.as_mut())).await;
+        }
         if request.expects_continue && !request.body.is_empty() {
             let leave = Box::pin(self.ask_leave(reactor, &request.head)).await?;
             return if leave.is_some() { Ok(leave) } else { self.body(&[], &mut request.body).await };
@@ -115,17 +120,8 @@ impl Sender<'_> {
                 if stopped.is_some() {
                     return Ok(stopped);
                 }
-                while let Some(piece) = self.next_piece(source).await? {
-                    // An empty chunk would end the body.
-                    if !piece.is_empty() {
-                        let size = chunked::size_line(piece.len());
-                        let stopped = self.write([size.as_bytes(), &piece, b"\r\n"]).await?;
-                        if stopped.is_some() {
-                            return Ok(stopped);
-                        }
-                    }
-                }
-                self.write([chunked::LAST_CHUNK, b"", b""]).await
+                let stopped = self.chunks(source).await?;
+                if stopped.is_some() { Ok(stopped) } else { self.write([chunked::LAST_CHUNK, b"", b""]).await }
             }
             RequestBody::Counted(source, length) => {
                 let stopped = self.write([head, b"", b""]).await?;
@@ -149,6 +145,74 @@ impl Sender<'_> {
                 Ok(None)
             }
         }
+    }
+
+    /// Each piece as a chunk, the last chunk left out.
+    async fn chunks(&mut self, source: &mut Box<dyn crate::BodySource>) -> Result<Option<ResponseHead>> {
+        while let Some(piece) = self.next_piece(source).await? {
+            // An empty chunk would end the body.
+            if !piece.is_empty() {
+                let size = chunked::size_line(piece.len() as u64);
+                let stopped = self.write([size.as_bytes(), &piece, b"\r\n"]).await?;
+                if stopped.is_some() {
+                    return Ok(stopped);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The whole request, its body chunked whatever it is, and trailers behind that. With a `reactor` leave is asked for
+    /// the body.
+    async fn with_trailers(
+        &mut self,
+        reactor: Option<&Rc<Reactor>>,
+        head: &[u8],
+        body: &mut RequestBody,
+        trailers: &mut dyn TrailerSource,
+    ) -> Result<Option<ResponseHead>> {
+        let stopped = match reactor {
+            Some(reactor) => self.ask_leave(reactor, head).await?,
+            None => self.write([head, b"", b""]).await?,
+        };
+        if stopped.is_some() {
+            return Ok(stopped);
+        }
+        let stopped = match body {
+            RequestBody::Bytes(bytes) if bytes.is_empty() => None,
+            RequestBody::Bytes(bytes) => {
+                let size = chunked::size_line(bytes.len() as u64);
+                self.write([size.as_bytes(), bytes, b"\r\n"]).await?
+            }
+            RequestBody::File(file) if file.length == 0 => None,
+            RequestBody::File(file) => self.file_as_chunk(file).await?,
+            RequestBody::Chunked(source) => self.chunks(source).await?,
+            RequestBody::Counted(..) => {
+                let what = Kind::Misuse("trailers need a body that is not counted");
+                return Err(self.connection.fail(what, Phase::Send));
+            }
+        };
+        if stopped.is_some() {
+            return Ok(stopped);
+        }
+        let end = self.last_chunk(trailers).map_err(|kind| self.connection.fail(kind, Phase::Send))?;
+        self.write([&end, b"", b""]).await
+    }
+
+    fn last_chunk(&self, trailers: &mut dyn TrailerSource) -> std::result::Result<Vec<u8>, Kind> {
+        let lines = trailers.lines(self.connection.patience.until())?;
+        let end = chunked::last_chunk(lines.iter().map(|(name, value)| (name.as_ref(), value.as_ref())));
+        end.map_err(|_| Kind::Misuse("a trailer that is no field line"))
+    }
+
+    async fn file_as_chunk(&mut self, file: &FileBody) -> Result<Option<ResponseHead>> {
+        let size = chunked::size_line(file.length);
+        let stopped = self.write([size.as_bytes(), b"", b""]).await?;
+        if stopped.is_some() {
+            return Ok(stopped);
+        }
+        let stopped = self.file(file).await?;
+        if stopped.is_some() { Ok(stopped) } else { self.write([b"\r\n", b"", b""]).await }
     }
 
     async fn next_piece(&self, source: &mut Box<dyn crate::BodySource>) -> Result<Option<Bytes>> {
@@ -238,13 +302,10 @@ impl Sender<'_> {
         offset: u64,
         room: usize,
     ) -> Result<(usize, Option<ResponseHead>)> {
-        use std::os::unix::fs::FileExt;
-        let mut piece = vec![0; room];
-        let read = body.file.read_at(&mut piece, offset);
-        let read = read.map_err(|error| self.connection.fail(Kind::Caller(error.into()), Phase::Send))?;
-        piece.truncate(read);
+        let piece = body.read_at(offset, room);
+        let piece = piece.map_err(|error| self.connection.fail(Kind::Caller(error.into()), Phase::Send))?;
         let stopped = self.write([&piece, b"", b""]).await?;
-        Ok((read, stopped))
+        Ok((piece.len(), stopped))
     }
 
     fn put(&mut self, result: io::Result<usize>) -> Result<usize> {

@@ -286,6 +286,13 @@ impl Descriptor {
         }
     }
 
+    /// [`Socket::look_again`].
+    pub(crate) fn look_again(&self) {
+        if let Some(source) = self.0.upgrade() {
+            source.readable.set(true);
+        }
+    }
+
     /// Ends the connection for whoever waits on it: what he reads is at its end, and nothing more can be written.
     pub fn shut_down(&self) {
         let source = self.0.upgrade();

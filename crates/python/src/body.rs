@@ -67,14 +67,16 @@ impl Body {
     /// when all was sent.
     pub(crate) fn framed(self, outgoing: Outgoing) -> (RequestBody, Option<(Py<PyAny>, u64)>) {
         match (self, outgoing) {
-            (Body::Bytes(bytes), Outgoing::Counted(_)) => (RequestBody::Bytes(bytes), None),
+            (Body::Bytes(bytes), Outgoing::Counted(_) | Outgoing::Trailed) => (RequestBody::Bytes(bytes), None),
             (Body::Bytes(bytes), Outgoing::Chunked) => (RequestBody::Chunked(Box::new(Source::Once(bytes))), None),
-            (Body::File { body, object }, Outgoing::Counted(_)) => {
+            (Body::File { body, object }, Outgoing::Counted(_) | Outgoing::Trailed) => {
                 let end = body.offset + body.length;
                 (RequestBody::File(body), Some((object, end)))
             }
             (Body::File { body, .. }, Outgoing::Chunked) => (RequestBody::Chunked(Box::new(Source::File(body))), None),
-            (Body::Stream(source), Outgoing::Chunked) => (RequestBody::Chunked(Box::new(source)), None),
+            (Body::Stream(source), Outgoing::Chunked | Outgoing::Trailed) => {
+                (RequestBody::Chunked(Box::new(source)), None)
+            }
             (Body::Stream(source), Outgoing::Counted(length)) => (RequestBody::Counted(Box::new(source), length), None),
         }
     }

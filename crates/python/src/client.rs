@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use engine::{Client, Config, Ending, Journal, Request};
+use engine::{Client, Config, Ending, Journal, Request, TrailerSource};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -23,6 +23,7 @@ use crate::journal::ClientJournal;
 use crate::resolve::PoolResolver;
 use crate::response::Message;
 use crate::tls::TlsArguments;
+use crate::trailers::Trailers;
 
 /// The connections of one client: at most `size` in each thread that uses it, since each has its own hub. Sockets
 /// belong to the hub that opened them; this object holds none and may be used and dropped in any thread.
@@ -118,6 +119,8 @@ impl Pool {
     }
 
     /// Sends a request and returns an instance of `response_class` once its head is there.
+    #[pyo3(signature = (response_class, method, target, body, headers, default_headers, host_field, bases, version,
+                        proxy, shape, timeouts, trailers=None))]
     #[expect(clippy::too_many_arguments, reason = "one positional call is what the hot path can afford")]
     fn _exchange<'py>(
         slf: &Bound<'py, Self>,
@@ -133,11 +136,12 @@ impl Pool {
         proxy: Option<Proxy<'py>>,
         shape: (usize, Bound<'py, PyType>),
         timeouts: Option<Seconds>,
+        trailers: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let origin = (host_field, bases, version, proxy);
         let Prepared { runtime, exchange, method, file } =
-            prepare(slf, method, target, body, headers, default_headers, origin, timeouts)?;
+            prepare(slf, method, target, body, headers, default_headers, origin, timeouts, trailers)?;
         let response = block_on(py, &runtime, exchange)?;
         runtime.tell_notes(py)?;
         let response = response.map_err(|error| to_python(py, error))?;
@@ -182,6 +186,7 @@ fn prepare<'py>(
     default_headers: &Bound<'py, PyAny>,
     (host_field, bases, version, proxy): OriginArguments<'_, 'py>,
     timeouts: Option<Seconds>,
+    trailers: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Prepared<'py>> {
     let py = slf.py();
     let pool = slf.get();
@@ -190,16 +195,18 @@ fn prepare<'py>(
     let (method, target) = (text_of("method", method)?, text_of("request_uri", target)?);
     let target = characters("request_uri", target)?;
     let body = Body::new(body)?;
+    let trailers = Trailers::new(trailers)?;
     let name = in_upper_case(characters("method", method)?);
     let name = name.as_ref();
     let origin = origin(host_field, bases, version, proxy.as_ref())?;
     let Head { text, outgoing, closes, expects_continue } =
-        encode(&origin, name, target, default_headers, headers, body.extent())?;
+        encode(&origin, name, target, default_headers, headers, body.extent(), trailers.as_ref())?;
     let (body, file) = body.framed(outgoing);
     let asked = Asked::by(name.as_bytes());
     let idempotent = wire::request::is_idempotent(name.as_bytes());
     let timeouts = timeouts.map(of_seconds).transpose()?.map(Box::new);
-    let request = Request { timeouts, head: text, body, asked, idempotent, expects_continue, closes };
+    let trailers = trailers.map(|trailers| Box::new(trailers) as Box<dyn TrailerSource>);
+    let request = Request { timeouts, head: text, body, asked, idempotent, expects_continue, closes, trailers };
 
     let runtime = Runtime::current(py)?;
     let client = runtime.client(pool.id, |reactor| {
@@ -244,6 +251,8 @@ fn origin<'a>(
 
 /// The head of a request as text: what would be sent. `chunked` overrides what the body says of its framing.
 #[pyfunction]
+#[pyo3(signature = (method, target, body, headers, default_headers, host_field, bases, version, proxy, chunked,
+                    trailers=None))]
 #[expect(clippy::too_many_arguments, reason = "the arguments of _exchange")]
 pub(crate) fn encode_head<'py>(
     method: &Bound<'py, PyString>,
@@ -256,6 +265,7 @@ pub(crate) fn encode_head<'py>(
     version: &Bound<'py, PyString>,
     proxy: Option<Proxy<'py>>,
     chunked: Option<bool>,
+    trailers: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyString>> {
     let py = method.py();
     let origin = origin(host_field, bases, version, proxy.as_ref())?;
@@ -263,6 +273,8 @@ pub(crate) fn encode_head<'py>(
         Some(true) => Extent::Unknown,
         _ => Body::new(body)?.extent(),
     };
-    let head = encode(&origin, method.to_str()?, target.to_str()?, default_headers, headers, extent)?;
+    let trailers = Trailers::new(trailers)?;
+    let (method, target) = (method.to_str()?, target.to_str()?);
+    let head = encode(&origin, method, target, default_headers, headers, extent, trailers.as_ref())?;
     Ok(from_latin1(py, &head.text))
 }

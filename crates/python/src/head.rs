@@ -8,9 +8,20 @@ use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use wire::{request, token};
 
+use crate::trailers::Trailers;
 use crate::types;
 
 const PROXY_AUTHORIZATION: &[u8] = b"Proxy-Authorization";
+const TRAILER: &[u8] = b"Trailer";
+
+/// What errors call a collection of fields, and the name of one of them.
+pub(crate) struct Words {
+    all: &'static str,
+    name: &'static str,
+}
+
+const HEADERS: Words = Words { all: "headers", name: "header name" };
+pub(crate) const TRAILERS: Words = Words { all: "trailers", name: "trailer name" };
 
 /// What the head has to know of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +41,8 @@ pub(crate) enum Outgoing {
     Chunked,
     /// As so many bytes.
     Counted(u64),
+    /// In chunks before trailers: those the engine makes itself, of any body.
+    Trailed,
 }
 
 /// Where a request goes, as its head says it.
@@ -56,7 +69,8 @@ pub(crate) struct Head {
 }
 
 /// Encodes a head: the request line, the default fields with the caller's in place of those he names, the caller's
-/// other fields, Host unless given, and the body's framing unless given.
+/// other fields, Host unless given, and the body's framing unless given. With trailers the body is chunked, and Trailer
+/// has their names unless it is given.
 pub(crate) fn encode(
     origin: &Origin<'_>,
     method: &str,
@@ -64,21 +78,22 @@ pub(crate) fn encode(
     defaults: &Bound<'_, PyAny>,
     fields: Option<&Bound<'_, PyAny>>,
     extent: Extent,
+    trailers: Option<&Trailers>,
 ) -> PyResult<Head> {
     let mut writer = Writer { text: Vec::with_capacity(256), ..Writer::default() };
     writer.request_line(origin, method, target)?;
     match fields {
-        None => each_line(defaults, &mut |name, value| match value {
+        None => each_line(&HEADERS, defaults, &mut |name, value| match value {
             Some(value) => writer.field(name, value),
             None => Ok(()),
         })?,
         Some(fields) => {
             let mut given = Lines::default();
-            each_line(fields, &mut |name, value| {
+            each_line(&HEADERS, fields, &mut |name, value| {
                 given.push(name, value);
                 Ok(())
             })?;
-            each_line(defaults, &mut |name, value| match (given.take(name), value) {
+            each_line(&HEADERS, defaults, &mut |name, value| match (given.take(name), value) {
                 (lines, Some(value)) if lines.is_empty() => writer.field(name, value),
                 (lines, _) => lines.into_iter().try_for_each(|line| given.write(line, &mut writer)),
             })?;
@@ -92,7 +107,10 @@ pub(crate) fn encode(
     if let (Some(credentials), false) = (origin.proxy_authorization, writer.has_proxy_authorization) {
         writer.field(PROXY_AUTHORIZATION, credentials.as_bytes())?;
     }
-    let outgoing = writer.framing(method, origin.version, extent)?;
+    let outgoing = match trailers {
+        None => writer.framing(method, origin.version, extent)?,
+        Some(trailers) => writer.framing_with(trailers, origin.version)?,
+    };
     writer.text.extend_from_slice(b"\r\n");
     let Writer { text, closes, expects_continue, .. } = writer;
     // RFC 9110 section 10.1.1: HTTP/1.0 knows no 100.
@@ -120,6 +138,7 @@ struct Writer {
     text: Vec<u8>,
     has_host: bool,
     has_proxy_authorization: bool,
+    has_trailer: bool,
     closes: bool,
     expects_continue: bool,
     length: Option<u64>,
@@ -165,6 +184,7 @@ impl Writer {
             6 if name.eq_ignore_ascii_case(b"expect") => {
                 self.expects_continue = token::trim(value).eq_ignore_ascii_case(b"100-continue");
             }
+            7 if name.eq_ignore_ascii_case(TRAILER) => self.has_trailer = true,
             10 if name.eq_ignore_ascii_case(b"connection") => {
                 self.closes |= token::list(value).any(|option| option.eq_ignore_ascii_case(b"close"));
             }
@@ -193,6 +213,24 @@ impl Writer {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Says which trailers will come, where that is known (RFC 9110 section 6.6.2). They follow chunks alone, even where
+    /// there is no body (RFC 9112 section 7.1.2).
+    fn framing_with(&mut self, trailers: &Trailers, version: &str) -> PyResult<Outgoing> {
+        if version != "HTTP/1.1" {
+            return Err(PyValueError::new_err("trailers need HTTP/1.1"));
+        }
+        if self.length.is_some() {
+            return Err(PyValueError::new_err("Content-Length and trailers at once: what has trailers is chunked"));
+        }
+        if let (Some(names), false) = (trailers.names(), self.has_trailer) {
+            self.field(TRAILER, &names)?;
+        }
+        if !self.coding {
+            self.text.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        }
+        Ok(Outgoing::Trailed)
     }
 
     /// RFC 9112 section 6: adds what the caller has not said of the body's framing, and holds what he has said against
@@ -313,47 +351,47 @@ impl Lines {
 type Sink<'a> = dyn FnMut(&[u8], Option<&[u8]>) -> PyResult<()> + 'a;
 
 /// Calls `sink` for each line of a Headers, another mapping, or an iterable of pairs. A value of None is no line, nor
-/// one of the defaults of that name, a list
-/// or tuple one for each item.
-fn each_line(fields: &Bound<'_, PyAny>, sink: &mut Sink<'_>) -> PyResult<()> {
+/// one of the defaults of that name, a list or tuple one for each item.
+pub(crate) fn each_line(words: &Words, fields: &Bound<'_, PyAny>, sink: &mut Sink<'_>) -> PyResult<()> {
     let py = fields.py();
     if let Ok(dict) = fields.cast::<PyDict>() {
         if !fields.is_instance(types::headers(py)?)? {
             for (name, value) in dict {
-                lines_of(&name, &value, sink)?;
+                lines_of(words, &name, &value, sink)?;
             }
             return Ok(());
         }
         // A Headers has (name, value) under the lower-case name, or a list of such for several lines.
         for (_, entry) in dict {
             if let Ok(line) = entry.cast::<PyTuple>() {
-                lines_of(&line.get_item(0)?, &line.get_item(1)?, sink)?;
+                lines_of(words, &line.get_item(0)?, &line.get_item(1)?, sink)?;
             } else {
                 for line in entry.try_iter()? {
                     let line = line?;
-                    lines_of(&line.get_item(0)?, &line.get_item(1)?, sink)?;
+                    lines_of(words, &line.get_item(0)?, &line.get_item(1)?, sink)?;
                 }
             }
         }
         return Ok(());
     }
     let pairs = if fields.is_instance(types::mapping(py)?)? { &fields.call_method0("items")? } else { fields };
-    let not_pairs = || PyTypeError::new_err("headers must be a mapping or an iterable of (name, value) pairs");
+    let not_pairs =
+        || PyTypeError::new_err(format!("{} must be a mapping or an iterable of (name, value) pairs", words.all));
     for pair in pairs.try_iter().map_err(|_| not_pairs())? {
         let (name, value) = pair?.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>().map_err(|_| not_pairs())?;
-        lines_of(&name, &value, sink)?;
+        lines_of(words, &name, &value, sink)?;
     }
     Ok(())
 }
 
-fn lines_of(name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, sink: &mut Sink<'_>) -> PyResult<()> {
+fn lines_of(words: &Words, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, sink: &mut Sink<'_>) -> PyResult<()> {
     if value.is_none() {
-        return with_text("header name", name, &mut |name| sink(name, None));
+        return with_text(words.name, name, &mut |name| sink(name, None));
     }
     if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
-        return value.try_iter()?.try_for_each(|item| lines_of(name, &item?, sink));
+        return value.try_iter()?.try_for_each(|item| lines_of(words, name, &item?, sink));
     }
-    with_text("header name", name, &mut |name| {
+    with_text(words.name, name, &mut |name| {
         let label = String::from_utf8_lossy(name);
         if let Ok(text) = value.cast::<PyString>() {
             return sink(name, Some(&latin1(&label, characters(&label, text)?)?));

@@ -22,6 +22,7 @@ mod pysocket;
 mod resolve;
 mod response;
 mod tls;
+mod trailers;
 mod types;
 mod url;
 mod usual_head;
@@ -45,6 +46,8 @@ mod _core {
     use super::parser::Parser;
     #[pymodule_export]
     use super::response::Message;
+    #[pymodule_export]
+    use super::trailers::trailer_lines;
     #[pymodule_export]
     use super::usual_head::usual_head;
 

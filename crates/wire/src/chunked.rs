@@ -11,14 +11,24 @@ use memchr::{memchr, memrchr};
 
 use crate::body::Step;
 use crate::head::parse_trailers;
-use crate::{HeaderMap, Limits, ResponseError};
+use crate::{HeaderMap, Limits, RequestError, ResponseError, request};
 
 /// The end of a chunked body without trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// The line before a chunk's data; the data is followed by CRLF. Never of an empty chunk, which would end the body.
-pub fn size_line(length: usize) -> String {
+pub fn size_line(length: u64) -> String {
     format!("{length:x}\r\n")
+}
+
+/// The end of a chunked body with trailers (section 7.1.2).
+pub fn last_chunk<'a>(trailers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Result<Vec<u8>, RequestError> {
+    let mut text = b"0\r\n".to_vec();
+    for (name, value) in trailers {
+        request::field(&mut text, name, value)?;
+    }
+    text.extend_from_slice(b"\r\n");
+    Ok(text)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,6 +23,9 @@ pub enum RequestError {
     /// RFC 9112 section 3.2: no whitespace and no controls in a request target.
     #[error("Invalid request target {0:?}: white space and control characters must be percent-encoded")]
     Target(String),
+    /// RFC 9110 section 6.5.1: what must be known before the body comes too late behind it.
+    #[error("Invalid trailer {0:?}: such a field must not follow a body")]
+    Trailer(String),
 }
 
 /// The peer sent what is no HTTP/1.x response, or one that cannot be trusted to end where it seems to.

@@ -7,21 +7,24 @@ use memchr::memchr;
 
 use crate::{HeaderMap, Limits, ResponseError};
 
-/// The versions of HTTP that HTTP/1.x messages name.
+/// The versions of HTTP that a response may come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// HTTP/1.0
     Http10,
     /// HTTP/1.1
     Http11,
+    /// HTTP/2
+    Http2,
 }
 
 impl Version {
-    /// As it stands in a status line.
+    /// As it stands in a status line; HTTP/2 has none.
     pub fn as_str(self) -> &'static str {
         match self {
             Version::Http10 => "HTTP/1.0",
             Version::Http11 => "HTTP/1.1",
+            Version::Http2 => "HTTP/2",
         }
     }
 }
@@ -39,6 +42,17 @@ pub struct ResponseHead {
 }
 
 impl ResponseHead {
+    /// Of a message that came as fields and not as text: that of HTTP/2 (RFC 9113 section 8.3.2), which has no reason
+    /// phrase; `reason` stands for it.
+    pub fn of_http2<'a>(
+        status: u16,
+        reason: &'static str,
+        lines: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> ResponseHead {
+        let headers = HeaderMap::from_lines(lines);
+        ResponseHead { status, version: Version::Http2, headers, reason: Bytes::from_static(reason.as_bytes()) }
+    }
+
     /// The reason phrase, which may be empty (RFC 9112 section 4).
     pub fn reason(&self) -> &[u8] {
         &self.reason

@@ -33,6 +33,18 @@ impl HeaderMap {
         HeaderMap { text, fields }
     }
 
+    /// Of names and values that have been told apart already.
+    pub fn from_lines<'a>(lines: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Self {
+        let mut text = Vec::new();
+        let mut put = |part: &[u8]| {
+            let start = text.len() as u32;
+            text.extend_from_slice(part);
+            (start, text.len() as u32)
+        };
+        let fields = lines.map(|(name, value)| Field { name: put(name), value: put(token::trim(value)) }).collect();
+        HeaderMap { text: Bytes::from(text), fields }
+    }
+
     fn part(&self, (start, end): (u32, u32)) -> &[u8] {
         self.text.get(start as usize..end as usize).unwrap_or_default()
     }

@@ -129,7 +129,7 @@ fn random_body(chance: &mut Chance) -> (Vec<u8>, Vec<(String, String)>, Vec<u8>)
             0 => format!("{length:X}"),
             1 => format!("{length:08x}"),
             2 => format!("{length:016X}"),
-            _ => size_line(length).trim_end().to_owned(),
+            _ => size_line(length as u64).trim_end().to_owned(),
         };
         coded.extend_from_slice(size.as_bytes());
         coded.extend_from_slice(extension(chance).as_bytes());

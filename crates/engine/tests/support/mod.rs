@@ -389,6 +389,7 @@ pub fn request(method: &str, lines: &str, body: RequestBody) -> Request {
         expects_continue: lines.contains("100-continue"),
         closes: false,
         timeouts: None,
+        trailers: None,
     }
 }
 

@@ -1,0 +1,158 @@
+//! What comes behind a response's head on its stream: data, perhaps trailers, the end.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::ReadBuf;
+use wire::{Framing, HeaderMap, Limits, ResponseError};
+
+use super::fields;
+use super::stream::Stream;
+use crate::{Error, Kind, Phase, Result};
+
+/// What is taken of a body before anybody asks, if that is all of it: more is left where the peer's window bounds it.
+const AHEAD: usize = 64 * 1024;
+
+/// A body on its way. Dropped before its end, its stream is cancelled.
+pub(crate) struct Body {
+    stream: Stream,
+    /// What of a frame its reader had no room for.
+    rest: Bytes,
+    /// How much is still to come, where the peer has said so.
+    left: Option<u64>,
+    limits: Limits,
+    trailers: Option<HeaderMap>,
+    at_end: bool,
+}
+
+impl Body {
+    pub(super) fn new(stream: Stream, framing: Framing, limits: Limits) -> Self {
+        let left = match framing {
+            Framing::Counted(length) => Some(length),
+            Framing::None => Some(0),
+            Framing::Chunked | Framing::UntilClose => None,
+        };
+        Body { stream, rest: Bytes::new(), left, limits, trailers: None, at_end: false }
+    }
+
+    /// How many bytes are still to come, where the peer has said so.
+    pub(crate) fn remaining(&self) -> Option<u64> {
+        self.left
+    }
+
+    /// What came behind it.
+    pub(crate) fn into_trailers(self) -> Option<HeaderMap> {
+        self.trailers
+    }
+
+    /// Whether all that the peer has announced was taken, but not that this is the end.
+    pub(crate) fn lacks_its_end(&self) -> bool {
+        self.left == Some(0) && self.rest.is_empty() && !self.at_end
+    }
+
+    /// Whether nothing more will come.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.at_end && self.rest.is_empty()
+    }
+
+    #[cold]
+    pub(crate) fn fail(&self, kind: Kind) -> Error {
+        self.stream.fail(kind, Phase::Body)
+    }
+
+    pub(crate) fn stop_waiting(&mut self) {
+        self.stream.stop_waiting();
+    }
+
+    /// Moves what has come already into `ready`, if it is little.
+    pub(crate) fn take_arrived(&mut self, ready: &mut BytesMut) -> Result<()> {
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        while ready.len() < AHEAD && !self.is_at_end() {
+            match self.poll_piece(cx) {
+                Poll::Ready(Ok(piece)) => ready.extend_from_slice(&piece),
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => break,
+            }
+        }
+        self.stop_waiting();
+        Ok(())
+    }
+
+    /// Reads into `out` what there is: nothing only at the end.
+    pub(crate) fn poll_into(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        let before = out.filled().len();
+        while out.remaining() > 0 && !self.is_at_end() {
+            if self.rest.is_empty() {
+                match self.poll_patiently(cx) {
+                    Poll::Ready(Ok(piece)) => self.rest = piece,
+                    // What came before it is delivered before it: the stream tells it again.
+                    _ if out.filled().len() > before => break,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            let length = self.rest.len().min(out.remaining());
+            out.put_slice(self.rest.get(..length).unwrap_or_default());
+            self.rest.advance(length);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Moves what there is into `ready`: `false` at the end.
+    pub(crate) fn poll_more(&mut self, cx: &mut Context<'_>, ready: &mut BytesMut) -> Poll<Result<bool>> {
+        let before = ready.len();
+        while ready.len() == before && !self.is_at_end() {
+            let piece = if self.rest.is_empty() { ready!(self.poll_patiently(cx))? } else { self.rest.split_off(0) };
+            ready.extend_from_slice(&piece);
+        }
+        Poll::Ready(Ok(ready.len() > before))
+    }
+
+    fn poll_patiently(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes>> {
+        self.stream.check_deadline(Phase::Body)?;
+        match self.poll_piece(cx) {
+            Poll::Pending => self.stream.poll_patience(cx, Phase::Body),
+            ready => ready,
+        }
+    }
+
+    /// The next piece; an empty one where there was none in a frame, or at the end.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes>> {
+        if self.at_end {
+            return Poll::Ready(Ok(Bytes::new()));
+        }
+        match ready!(self.stream.poll_data(cx)) {
+            Ok(Some(piece)) => {
+                if let Some(left) = &mut self.left {
+                    *left = left.saturating_sub(piece.len() as u64);
+                }
+                // The last byte ends it, not the read after it.
+                self.at_end = self.stream.is_at_end();
+                Poll::Ready(Ok(piece))
+            }
+            Ok(None) => {
+                if let Some(trailers) = ready!(self.stream.poll_trailers(cx))? {
+                    let trailers = fields::trailers(&trailers, &self.limits);
+                    self.trailers = Some(trailers.map_err(|error| self.fail(Kind::Response(error)))?);
+                }
+                self.at_end = true;
+                self.left = Some(0);
+                Poll::Ready(Ok(Bytes::new()))
+            }
+            Err(error) => Poll::Ready(Err(broken(error))),
+        }
+    }
+}
+
+/// A connection that ends in the middle of a body leaves that incomplete, as for HTTP/1.1.
+#[cold]
+fn broken(error: Error) -> Error {
+    if !matches!(error.kind(), Kind::Closed) {
+        return error;
+    }
+    let kind = Kind::Response(ResponseError::EarlyEnd("the connection was closed before the end of the stream"));
+    match error.peer() {
+        Some(peer) => Error::new(kind, Phase::Body).with_peer(&peer.into()),
+        None => Error::new(kind, Phase::Body),
+    }
+}

@@ -1,0 +1,361 @@
+//! One connection of HTTP/2, and the task that drives it.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::client::{Builder, Connection as Driven, ResponseFuture, SendRequest};
+use h2::{Ping, PingPong, SendStream};
+use wire::framing::CloseReason;
+
+use super::error::{Http2Error, What};
+use super::sessions::Sessions;
+use super::transport::{Transport, Wire};
+use super::{CONNECTION_WINDOW, Options, SMALL_FRAMES, STREAM_WINDOW, STREAMS};
+use crate::ending::Ending;
+use crate::pool::Lease;
+use crate::socket::Descriptor;
+use crate::timers::Patience;
+use crate::tls::Facts;
+use crate::{Connection, Kind, Reactor};
+
+/// RFC 9113 section 7.
+const SETTINGS_TIMEOUT: u32 = 4;
+
+/// Streams that we have ended are remembered for the frames that are still on their way to them.
+const REMEMBERED_RESETS: usize = 1024;
+
+/// One connection. It takes requests as long as [`has_room`](Session::has_room); those on their way come to their ends
+/// after that as well, as far as the peer lets them.
+pub(crate) struct Session {
+    pub(super) reactor: Rc<Reactor>,
+    pub(super) peer: Rc<str>,
+    pub(super) facts: Option<Rc<Facts>>,
+    pub(super) transport: Rc<Transport>,
+    owner: Weak<Sessions>,
+    descriptor: Option<Descriptor>,
+    task: Cell<usize>,
+    /// What begins streams; None once no more may begin.
+    sender: RefCell<Option<SendRequest<Bytes>>>,
+    /// Its place in the pool, as long as it takes requests.
+    place: RefCell<Option<Lease>>,
+    active: Cell<usize>,
+    /// Most streams at a time. 1 until the peer's SETTINGS have come, which may say 1.
+    limit: Cell<usize>,
+    settled: Cell<bool>,
+    idle_since: Cell<Instant>,
+    /// Why it takes no more requests, where that is our doing.
+    retired: Cell<Option<Ending>>,
+    /// Why it is no more.
+    verdict: RefCell<Option<Kind>>,
+    over: Cell<bool>,
+}
+
+impl Session {
+    /// Over a connection that is ready for it. The peer has `patience` to say its SETTINGS.
+    pub(super) async fn begin(
+        owner: &Rc<Sessions>,
+        reactor: &Rc<Reactor>,
+        connection: Box<Connection>,
+        place: Lease,
+        options: Options,
+        patience: Option<Duration>,
+    ) -> Result<Rc<Self>, Kind> {
+        let (peer, facts) = (connection.peer().clone(), connection.facts().cloned());
+        let descriptor = connection.descriptor().cloned();
+        let transport = Transport::new(connection.into_stream());
+        let limits = owner.limits();
+        let begun = Builder::new()
+            .enable_push(false)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+            .initial_max_send_streams(1)
+            .max_concurrent_reset_streams(REMEMBERED_RESETS)
+            .data_frame_budget(SMALL_FRAMES)
+            .handshake::<_, Bytes>(Wire(transport.clone()))
+            .await;
+        let (sender, mut connection) = begun.map_err(|error| Kind::Io(std::io::Error::other(error)))?;
+        let session = Rc::new(Session {
+            reactor: reactor.clone(),
+            peer,
+            facts,
+            transport,
+            owner: Rc::downgrade(owner),
+            descriptor,
+            task: Cell::new(0),
+            sender: RefCell::new(Some(sender)),
+            place: RefCell::new(Some(place)),
+            active: Cell::new(0),
+            limit: Cell::new(1),
+            settled: Cell::new(false),
+            idle_since: Cell::new(reactor.now()),
+            retired: Cell::new(None),
+            verdict: RefCell::default(),
+            over: Cell::new(false),
+        });
+        let pings = options.ping_interval.and_then(|interval| {
+            let pings = connection.ping_pong()?;
+            Some(Pings { pings, patience: Patience::new(reactor, Some(interval)), interval, asked: false })
+        });
+        let settling = Some(Patience::new(reactor, patience));
+        let driver = Driver { connection, session: session.clone(), pings, settling };
+        session.task.set(reactor.tasks.spawn(Box::pin(driver)));
+        Ok(session)
+    }
+
+    /// Whether another request may begin now.
+    pub(super) fn has_room(&self) -> bool {
+        self.takes_requests() && self.active.get() < self.limit.get()
+    }
+
+    /// Whether requests may begin, now or later.
+    pub(super) fn takes_requests(&self) -> bool {
+        self.sender.borrow().is_some()
+    }
+
+    /// Whether it is not known yet how many streams there may be.
+    pub(super) fn is_unsettled(&self) -> bool {
+        !self.settled.get()
+    }
+
+    pub(super) fn active(&self) -> usize {
+        self.active.get()
+    }
+
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        (self.active.get() == 0).then(|| self.idle_since.get())
+    }
+
+    /// Room for one request.
+    pub(super) fn slot(self: &Rc<Self>) -> Slot {
+        self.active.set(self.active.get() + 1);
+        Slot { session: self.clone() }
+    }
+
+    /// Looks at an idle connection, whose peer may have closed it while the loop had no turn.
+    pub(super) fn look(&self) {
+        if let Some(descriptor) = &self.descriptor {
+            descriptor.look_again();
+            self.reactor.tasks.wake(self.task.get());
+            self.reactor.tasks.run();
+        }
+    }
+
+    /// Begins a stream.
+    pub(super) fn request(
+        &self,
+        request: http::Request<()>,
+        ends: bool,
+    ) -> Result<(ResponseFuture, SendStream<Bytes>), Kind> {
+        let sender = self.sender.borrow().clone();
+        let Some(mut sender) = sender else { return Err(self.reason()) };
+        let begun = sender.send_request(request, ends);
+        drop(sender);
+        self.transport.begun.set(self.transport.begun.get() + 1);
+        begun.map_err(|error| {
+            if error.reason().is_none() && !error.is_io() {
+                // There are no numbers left for streams (RFC 9113 section 5.1.1).
+                self.leave();
+            }
+            self.explain(error)
+        })
+    }
+
+    /// Why it takes no more requests.
+    fn reason(&self) -> Kind {
+        self.verdict.borrow().as_ref().and_then(Kind::copy).unwrap_or(Kind::Closed)
+    }
+
+    /// What an error of h2's means here.
+    pub(super) fn explain(&self, error: h2::Error) -> Kind {
+        if let Some(io) = error.get_io() {
+            let known = self.verdict.borrow().as_ref().and_then(Kind::copy);
+            return known.unwrap_or_else(|| Kind::Io(io.kind().into()));
+        }
+        let Some(reason) = error.reason() else { return Kind::Io(std::io::Error::other(error)) };
+        let code = u32::from(reason);
+        Kind::Http2(match (error.is_remote(), error.is_go_away()) {
+            (true, true) => self.transport.go_away(code),
+            (true, false) => Http2Error::of_peer(What::Reset, code, None, b""),
+            (false, _) => Http2Error::violation(code, ""),
+        })
+    }
+
+    /// Takes no more requests, for that reason; closes when those there are have come to their ends.
+    pub(super) fn retire(&self, ending: Ending) {
+        if self.takes_requests() {
+            self.retired.set(Some(ending));
+        }
+        self.leave();
+        self.reactor.tasks.wake(self.task.get());
+        // At once, where nobody but us is concerned.
+        if self.active.get() == 0 {
+            self.reactor.tasks.run();
+        }
+    }
+
+    /// Takes no more requests, and makes room for a connection that does.
+    fn leave(&self) {
+        let sender = self.sender.take();
+        drop(sender);
+        let place = self.place.take();
+        drop(place);
+        if let Some(owner) = self.owner.upgrade() {
+            owner.remove(self);
+        }
+        self.reactor.tasks.deliver();
+    }
+
+    /// The connection is no more.
+    fn finish(&self, verdict: Option<Kind>) {
+        if self.over.replace(true) {
+            return;
+        }
+        let last_stream = self.transport.last_stream();
+        let ending = match &verdict {
+            _ if self.retired.get().is_some() => self.retired.get().unwrap_or(Ending::GivenUp),
+            _ if last_stream.is_some() => Ending::Response(CloseReason::AskedByPeer),
+            Some(Kind::Timeout(_)) => Ending::TimedOut,
+            Some(Kind::Closed) | None if self.active.get() == 0 => Ending::EndedWhileIdle,
+            _ => Ending::Broken,
+        };
+        self.verdict.replace(verdict.or(Some(Kind::Closed)));
+        // The child of a fork has nothing to tell of its parent's connections.
+        if let Some(owner) = self.owner.upgrade().filter(|_| !self.reactor.is_inherited()) {
+            owner.count_closed(&self.peer, ending);
+        }
+        self.leave();
+    }
+}
+
+/// Room for one request on a connection.
+pub(crate) struct Slot {
+    pub(super) session: Rc<Session>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let session = &self.session;
+        session.active.set(session.active.get() - 1);
+        if session.active.get() == 0 {
+            session.idle_since.set(session.reactor.now());
+        }
+        if let Some(owner) = session.owner.upgrade() {
+            owner.room_was_made();
+        }
+    }
+}
+
+struct Pings {
+    pings: PingPong,
+    patience: Patience,
+    interval: Duration,
+    asked: bool,
+}
+
+impl Pings {
+    /// Ready when the peer gives no sign of life.
+    fn poll(&mut self, cx: &mut Context<'_>, heard: bool) -> Poll<Kind> {
+        if heard {
+            self.patience.reset();
+            self.asked = false;
+        }
+        // What it answered with was heard already.
+        let _ = self.pings.poll_pong(cx);
+        while self.patience.poll_exhausted(cx) {
+            if self.asked {
+                return Poll::Ready(Kind::Timeout(self.interval));
+            }
+            self.asked = true;
+            self.patience.reset();
+            // While one is on its way, that one counts.
+            let _ = self.pings.send_ping(Ping::opaque());
+        }
+        Poll::Pending
+    }
+}
+
+/// Moves frames until the connection is over.
+struct Driver {
+    connection: Driven<Wire, Bytes>,
+    session: Rc<Session>,
+    pings: Option<Pings>,
+    /// Until the peer's SETTINGS have come.
+    settling: Option<Patience>,
+}
+
+impl Driver {
+    /// Ready when the connection is over.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Option<Kind>> {
+        let transport = self.session.transport.clone();
+        let heard = loop {
+            let polled = Pin::new(&mut self.connection).poll(cx);
+            let drained = transport.poll_drain(cx);
+            if let Poll::Ready(result) = polled {
+                // What is left to be said, a goodbye, has been said if the socket takes it at once.
+                return Poll::Ready(
+                    transport.failure().or_else(|| result.err().map(|error| self.session.explain(error))),
+                );
+            }
+            if let Poll::Ready(Err(error)) = drained {
+                return Poll::Ready(transport.failure().or(Some(error.into())));
+            }
+            if !transport.has_made_room() {
+                break transport.has_heard();
+            }
+        };
+        if let Some(patience) = &mut self.settling {
+            if transport.has_settings() {
+                self.session.settled.set(true);
+                self.settling = None;
+            } else if patience.poll_exhausted(cx) {
+                let words = "no SETTINGS came";
+                return Poll::Ready(Some(Kind::Http2(Http2Error::violation(SETTINGS_TIMEOUT, words))));
+            }
+        }
+        if let Some(pings) = &mut self.pings
+            && let Poll::Ready(kind) = pings.poll(cx, heard)
+        {
+            return Poll::Ready(Some(kind));
+        }
+        Poll::Pending
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let driver = self.get_mut();
+        let over = driver.poll_over(cx);
+        let session = driver.session.clone();
+        if let Poll::Ready(verdict) = over {
+            session.finish(verdict);
+            return Poll::Ready(());
+        }
+        let limit = driver.connection.max_concurrent_send_streams().min(STREAMS);
+        let before = session.limit.replace(limit);
+        if session.transport.last_stream().is_some() && session.takes_requests() {
+            session.leave();
+        } else if limit > before
+            && let Some(owner) = session.owner.upgrade()
+        {
+            owner.room_was_made();
+        }
+        if session.active.get() == 0 {
+            session.transport.rest();
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.session.finish(Some(Kind::Closed));
+    }
+}

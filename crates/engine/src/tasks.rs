@@ -1,0 +1,204 @@
+//! Futures that belong to no caller, such as what drives an HTTP/2 connection: the reactor polls them when it turns.
+//!
+//! What they are made of (the crate h2) wakes others while it holds a lock, and drops wakers there. A waker of the
+//! engine's owner must not be called, nor dropped, at such a moment: it may run any code of the program's, which may come
+//! back here. So wakers are handed out that only make a note, in [`Shared`]; [`Tasks::deliver`] acts on it afterwards.
+
+use std::cell::{Cell, RefCell};
+use std::mem;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Wake, Waker};
+
+use slab::Slab;
+
+type Future = Pin<Box<dyn std::future::Future<Output = ()>>>;
+
+/// The background tasks of one reactor.
+#[derive(Default)]
+pub(crate) struct Tasks {
+    tasks: RefCell<Slab<Task>>,
+    shared: Arc<Shared>,
+    /// Tasks are being polled.
+    running: Cell<bool>,
+    /// Has the reactor turned soon, where nobody waits for it.
+    nudge: RefCell<Option<Waker>>,
+}
+
+struct Task {
+    /// None while it is polled.
+    future: Option<Future>,
+    note: Arc<TaskNote>,
+    waker: Waker,
+}
+
+/// What was woken and not acted on.
+#[derive(Default)]
+struct Shared {
+    tasks: Mutex<Vec<usize>>,
+    wakers: Mutex<Vec<Waker>>,
+}
+
+/// Never held while anything is woken, polled or dropped.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct TaskNote {
+    key: usize,
+    noted: AtomicBool,
+    shared: Arc<Shared>,
+}
+
+impl Wake for TaskNote {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.noted.swap(true, Ordering::Relaxed) {
+            lock(&self.shared.tasks).push(self.key);
+        }
+    }
+}
+
+impl Tasks {
+    /// Has `waker` woken whenever there is something to do and no turn of the reactor is about to do it.
+    pub(crate) fn set_nudge(&self, waker: Waker) {
+        let replaced = self.nudge.replace(Some(waker));
+        drop(replaced);
+    }
+
+    /// Polls `future` at the next turn, and whenever it is woken, until it is done. Returns its number.
+    pub(crate) fn spawn(&self, future: Future) -> usize {
+        let mut tasks = self.tasks.borrow_mut();
+        let entry = tasks.vacant_entry();
+        let key = entry.key();
+        let note = Arc::new(TaskNote { key, noted: AtomicBool::new(false), shared: self.shared.clone() });
+        let waker = Waker::from(note.clone());
+        waker.wake_by_ref();
+        entry.insert(Task { future: Some(future), note, waker });
+        key
+    }
+
+    /// Notes that a task has something to do.
+    pub(crate) fn wake(&self, key: usize) {
+        if let Some(task) = self.tasks.borrow().get(key) {
+            task.waker.wake_by_ref();
+        }
+    }
+
+    /// Whether a task waits to be polled.
+    pub(crate) fn is_woken(&self) -> bool {
+        !lock(&self.shared.tasks).is_empty()
+    }
+
+    /// Polls those that were woken, once. Within one of them this does nothing: it will be seen to later.
+    pub(crate) fn run(&self) {
+        if self.running.get() {
+            return;
+        }
+        let woken = mem::take(&mut *lock(&self.shared.tasks));
+        if woken.is_empty() {
+            return self.deliver();
+        }
+        self.running.set(true);
+        for key in woken {
+            let taken = self.tasks.borrow_mut().get_mut(key).and_then(|task| {
+                task.note.noted.store(false, Ordering::Relaxed);
+                task.future.take().map(|future| (future, task.note.clone(), task.waker.clone()))
+            });
+            let Some((mut future, note, waker)) = taken else { continue };
+            let done = future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
+            // Not borrowed while anything is dropped, for that may lead back here.
+            let mut tasks = self.tasks.borrow_mut();
+            let over = match tasks.get_mut(key).filter(|task| Arc::ptr_eq(&task.note, &note)) {
+                Some(task) if !done => {
+                    task.future = Some(future);
+                    None
+                }
+                Some(_) => Some((future, Some(tasks.remove(key)))),
+                None => Some((future, None)),
+            };
+            drop(tasks);
+            drop(over);
+            self.wake_noted();
+        }
+        self.running.set(false);
+        self.deliver();
+    }
+
+    /// Acts on what was noted: wakes who is to be woken, and sees to it that tasks are polled.
+    pub(crate) fn deliver(&self) {
+        self.wake_noted();
+        if self.running.get() || !self.is_woken() {
+            return;
+        }
+        let nudge = self.nudge.borrow().clone();
+        if let Some(nudge) = nudge {
+            nudge.wake();
+        }
+    }
+
+    fn wake_noted(&self) {
+        let wakers = mem::take(&mut *lock(&self.shared.wakers));
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Ends all of them, where they are.
+    pub(crate) fn clear(&self) {
+        let tasks = mem::take(&mut *self.tasks.borrow_mut());
+        lock(&self.shared.tasks).clear();
+        drop(tasks);
+    }
+}
+
+/// Stands for the waker of whoever waits in something that wakes, and drops wakers, while it holds a lock.
+pub(crate) struct Relay {
+    note: Arc<RelayNote>,
+    waker: Waker,
+}
+
+struct RelayNote {
+    target: Mutex<Option<Waker>>,
+    shared: Arc<Shared>,
+}
+
+impl Wake for RelayNote {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let target = lock(&self.target).take();
+        if let Some(target) = target {
+            lock(&self.shared.wakers).push(target);
+        }
+    }
+}
+
+impl Relay {
+    pub(crate) fn new(tasks: &Tasks) -> Self {
+        let note = Arc::new(RelayNote { target: Mutex::default(), shared: tasks.shared.clone() });
+        Relay { waker: Waker::from(note.clone()), note }
+    }
+
+    /// Has the task of `cx` woken by the waker that this returns.
+    pub(crate) fn stand_for(&self, cx: &Context<'_>) -> &Waker {
+        let mut target = lock(&self.note.target);
+        let replaced = match &*target {
+            Some(waker) if waker.will_wake(cx.waker()) => None,
+            _ => target.replace(cx.waker().clone()),
+        };
+        drop(target);
+        drop(replaced);
+        &self.waker
+    }
+
+    /// Nobody waits any more.
+    pub(crate) fn forget(&self) {
+        let target = lock(&self.note.target).take();
+        drop(target);
+    }
+}
