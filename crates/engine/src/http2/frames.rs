@@ -12,7 +12,8 @@ const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 
-/// Frames that bring nobody anything, one after the other: then the peer has something else in mind than to answer.
+/// Frames that bring nobody anything, one after the other and soon: then the peer has something else in mind than to
+/// answer.
 const MOST_CHATTER: u32 = 10_000;
 
 /// HEADERS frames that one request may bring: its interim responses, the final one, the trailers.
@@ -50,6 +51,11 @@ impl Frames {
     /// Whether the peer has said its SETTINGS, with which it has to begin.
     pub(super) fn has_settings(&self) -> bool {
         self.has_settings
+    }
+
+    /// What has brought nothing so far was not too much: it was for something that we have sent, or a while ago.
+    pub(super) fn forgive(&mut self) {
+        self.chatter = 0;
     }
 
     /// Looks at the bytes that came next. `begun` are the requests so far.
@@ -177,6 +183,8 @@ mod tests {
         for _ in 0..3 {
             (0..MOST_CHATTER).for_each(|_| frames.pass(&ping, 1).unwrap());
             frames.pass(&data, 1).unwrap();
+            (0..MOST_CHATTER).for_each(|_| frames.pass(&ping, 1).unwrap());
+            frames.forgive();
         }
         (0..MOST_CHATTER).for_each(|_| frames.pass(&ping, 1).unwrap());
         assert_eq!(frames.pass(&ping, 1).map_err(|error| error.code), Err(ENHANCE_YOUR_CALM));

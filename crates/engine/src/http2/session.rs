@@ -26,6 +26,9 @@ use crate::{Connection, Kind, Reactor};
 /// RFC 9113 section 7.
 const SETTINGS_TIMEOUT: u32 = 4;
 
+/// A peer that asks for a sign of life now and then does not talk too much, however long nothing else is to be said.
+const CALM: Duration = Duration::from_secs(10);
+
 /// Streams that we have ended are remembered for the frames that are still on their way to them.
 const REMEMBERED_RESETS: usize = 1024;
 
@@ -103,7 +106,7 @@ impl Session {
             Some(Pings { pings, patience: Patience::new(reactor, Some(interval)), interval, asked: false })
         });
         let settling = Some(Patience::new(reactor, patience));
-        let driver = Driver { connection, session: session.clone(), pings, settling };
+        let driver = Driver { connection, session: session.clone(), pings, settling, counted_since: reactor.now() };
         session.task.set(reactor.tasks.spawn(Box::pin(driver)));
         Ok(session)
     }
@@ -287,12 +290,19 @@ struct Driver {
     pings: Option<Pings>,
     /// Until the peer's SETTINGS have come.
     settling: Option<Patience>,
+    /// Since when frames that bring nothing are counted.
+    counted_since: Instant,
 }
 
 impl Driver {
     /// Ready when the connection is over.
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Option<Kind>> {
         let transport = self.session.transport.clone();
+        let now = self.session.reactor.now();
+        if now.saturating_duration_since(self.counted_since) > CALM {
+            self.counted_since = now;
+            transport.forgive();
+        }
         let heard = loop {
             let polled = Pin::new(&mut self.connection).poll(cx);
             let drained = transport.poll_drain(cx);

@@ -130,6 +130,8 @@ impl Stream {
     /// Sends a piece, for which there is room.
     pub(super) fn send(&mut self, piece: Bytes, ends: bool) -> Result<()> {
         let sent = self.send.as_mut().map_or(Ok(()), |send| send.send_data(piece, ends));
+        // The peer has made room for it, in as small steps as it likes.
+        self.slot.session.transport.forgive();
         self.deliver();
         sent.map_err(|error| self.explain(error, Phase::Send))
     }

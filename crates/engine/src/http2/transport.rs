@@ -67,6 +67,11 @@ impl Transport {
         Http2Error::of_peer(What::GoAway, code, frames.last_stream(), frames.words())
     }
 
+    /// [`Frames::forgive`].
+    pub(super) fn forgive(&self) {
+        self.frames.borrow_mut().forgive();
+    }
+
     /// Whether anything has come since this was last asked.
     pub(super) fn has_heard(&self) -> bool {
         self.heard.replace(false)
