@@ -42,8 +42,11 @@ pub(super) fn request(head: &[u8], scheme: &Scheme, authority: &str) -> Result<h
             continue;
         }
         let name = field_name(name)?;
-        // RFC 9113 section 8.2.2 again: of TE, this value alone.
-        if name == TE && !value.eq_ignore_ascii_case(b"trailers") {
+        if name == TE {
+            // RFC 9113 section 8.2.2 again: this value alone.
+            if token::list(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers")) {
+                append(&mut fields, name, HeaderValue::from_static("trailers"))?;
+            }
             continue;
         }
         if name == COOKIE {
@@ -147,7 +150,9 @@ mod tests {
         let head = "GET / HTTP/1.1\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nProxy-Connection: x\r\n\
                     Transfer-Encoding: chunked\r\nUpgrade: h2c\r\nTE: gzip\r\nHTTP2-Settings: AA\r\nX-Kept: 1\r\n\r\n";
         assert_eq!(lines_of(&of(head)), ["x-kept: 1"]);
-        assert_eq!(lines_of(&of("GET / HTTP/1.1\r\nTE: trailers\r\n\r\n")), ["te: trailers"]);
+        for value in ["trailers", "Trailers", "gzip, trailers"] {
+            assert_eq!(lines_of(&of(&format!("GET / HTTP/1.1\r\nTE: {value}\r\n\r\n"))), ["te: trailers"]);
+        }
     }
 
     #[test]
