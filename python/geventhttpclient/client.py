@@ -9,6 +9,7 @@ from geventhttpclient._checks import check_count, check_host, check_port, check_
 from geventhttpclient._version import __version__
 from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool
 from geventhttpclient.header import Headers
+from geventhttpclient.http2 import PRIOR_KNOWLEDGE, check_http2
 from geventhttpclient.proxy import Proxy, choose_proxy, conceal
 from geventhttpclient.response import HTTPSocketPoolResponse
 from geventhttpclient.url import URL
@@ -118,6 +119,8 @@ class HTTPClient:
         dns_cache: float | None = None,
         transport: MockTransport | None = None,
         idle_timeout: float | None = ConnectionPool.DEFAULT_IDLE_TIMEOUT,
+        http2: bool | str = False,
+        http2_ping_interval: float | None = None,
     ) -> None:
         """For `host` (a name or an address) and `port` (80, with TLS 443).
 
@@ -136,6 +139,14 @@ class HTTPClient:
         - `total_timeout`: for a request from its start to the last byte of the response; None by default.
         - `idle_timeout`: how long a connection is kept that nobody uses; 90 by default. One that the server closes is
           closed at once.
+
+        HTTP/2 takes any number of requests at a time on one connection: up to what its server allows, and another
+        connection is opened beyond that, up to `concurrency`.
+
+        - `http2`: True speaks it over TLS where the server offers it, and else HTTP/1.1; "prior-knowledge" speaks it in
+          any case, in the clear as well. False by default.
+        - `http2_ping_interval`: after so many seconds without a sign of life from the server it is sent a PING, and
+          after as many more its connection is closed; the requests on it raise TimeoutError. None by default.
 
         TLS, which is on with `ssl=True` or any `ssl_options`, is 1.2 or 1.3. Certificates and names are verified, by
         the certificates that SSL_CERT_FILE and SSL_CERT_DIR name, else the system's, else Mozilla's. The names and the
@@ -180,6 +191,9 @@ class HTTPClient:
         check_port("port", port)
         if version not in (self.HTTP_11, self.HTTP_10):
             raise ValueError(f"version must be {self.HTTP_11!r} or {self.HTTP_10!r}, not {version!r}")
+        if version == self.HTTP_10 and http2:
+            raise ValueError("http2 and version='HTTP/1.0' exclude one another")
+        check_http2(http2, http2_ping_interval)
         check_count("block_size", block_size)
         check_count("concurrency", concurrency)
         self.host = host
@@ -229,6 +243,8 @@ class HTTPClient:
                 uds=uds,
                 resolve=resolve,
                 dns_cache=dns_cache,
+                http2=http2 or None,
+                http2_ping_interval=http2_ping_interval,
             ),
         }
         if idle_timeout != ConnectionPool.DEFAULT_IDLE_TIMEOUT:
@@ -267,7 +283,8 @@ class HTTPClient:
         is_default = port == (443 if use_tls else 80)
         self._bases = [f"{scheme}://{name}" for name in names] if is_default else []
         self._bases += [f"{scheme}://{name}:{port}" for name in names]
-        plain_proxy = via is not None and via.is_http and not use_tls
+        # One that knows HTTP/2 is spoken to through a tunnel.
+        plain_proxy = via is not None and via.is_http and not use_tls and http2 != PRIOR_KNOWLEDGE
         self._proxy = (True, self._connection_pool._proxy_authorization()) if plain_proxy else None
 
     @classmethod
@@ -285,8 +302,8 @@ class HTTPClient:
     def statistics(self) -> dict[str, Any]:
         """What there is of connections in this thread, as counts, and what has become of those there were.
 
-        `limit` (`concurrency`), `open`, `idle`, `in_use` (with those that are being opened), `waiting` (greenlets in
-        the queue); and since the beginning `opened`, `reused` (requests that found an open connection), `retries`
+        `limit` (`concurrency`), `open`, `idle`, `in_use` (with those that are being opened), `streams` (requests under
+        way by HTTP/2), `waiting` (greenlets in the queue); and since the beginning `opened`, `reused` (requests that found an open connection), `retries`
         (requests sent again), and `closed`, a dict from the reason to how often: `asked_by_peer`, `asked_by_us`,
         `broken`, `idle_timeout`, `ended_while_idle`, `given_up`, `timed_out`, `body_until_close`, `http_1_0`,
         `client_closed`, `bytes_behind_response`, `ambiguous_framing`, `upgraded`.

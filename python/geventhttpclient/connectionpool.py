@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from geventhttpclient import _core
 from geventhttpclient._checks import check_local_address, check_seconds, check_timeouts, check_uds
+from geventhttpclient.http2 import check_http2
 from geventhttpclient.proxy import Proxy, conceal_key, conceal_password
 from geventhttpclient.resolver import Names, Overrides
 from geventhttpclient.tls import ContextFactory, choose_tls, init_ssl_context, native_tls
@@ -64,6 +65,8 @@ class ConnectionPool(_core.ConnectionPool):
         resolve: Overrides | None = None,
         dns_cache: float | None = None,
         idle_timeout: float | None = DEFAULT_IDLE_TIMEOUT,
+        http2: bool | str = False,
+        http2_ping_interval: float | None = None,
     ) -> None:
         """`connection_*` is what is connected to (a proxy, perhaps), `request_*` who is asked.
 
@@ -90,6 +93,7 @@ class ConnectionPool(_core.ConnectionPool):
         if use_proxy and proxy is None:
             proxy = Proxy("http", self._connection_host, connection_port, proxy_user, proxy_password)
         self._proxy = proxy
+        self._http2 = check_http2(http2, http2_ping_interval)
         self._names = Names(disable_ipv6, resolve, dns_cache)
         # A proxy is told whom it is for; without one, what is to be connected to is all that counts.
         to_proxy = proxy is not None
@@ -101,7 +105,12 @@ class ConnectionPool(_core.ConnectionPool):
             self.idle_timeout,
             self._route(proxy, proxy_ssl_options, local_address, uds),
             self._tls(),
+            self._spoken(),
         )
+
+    def _spoken(self) -> tuple[bool, float | None] | None:
+        """What the engine is told of HTTP/2. Without TLS nobody can agree on it: it has to be known."""
+        return self._http2 if self._http2 is not None and self._http2[0] else None
 
     def _route(
         self,
@@ -186,4 +195,9 @@ class SSLConnectionPool(ConnectionPool):
             self._request_host, self.ssl_options, self.insecure, self._verify, self._cert, self.ssl_context_factory
         )
         self.ssl_context = tls[0] if isinstance(tls[0], ssl.SSLContext) else None
+        if self.ssl_context is not None and self._http2 is not None:
+            self.ssl_context.set_alpn_protocols(["h2"] if self._http2[0] else ["h2", "http/1.1"])
         return tls
+
+    def _spoken(self) -> tuple[bool, float | None] | None:
+        return self._http2

@@ -47,7 +47,6 @@ impl FileBody {
     }
 }
 
-/// A request's body. Its framing stands in the head, which the maker has written to match.
 /// A request's body. Its framing stands in the head, which the maker has written to match. With trailers that is always
 /// the chunked coding, and bytes or a file are one chunk.
 pub enum RequestBody {

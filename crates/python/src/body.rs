@@ -100,7 +100,12 @@ fn in_memory(body: &Bound<'_, PyAny>) -> PyResult<Option<Bytes>> {
 }
 
 fn owned(bytes: &Bound<'_, PyBytes>) -> Bytes {
-    if bytes.as_bytes().is_empty() { Bytes::new() } else { Bytes::from_owner(PyBackedBytes::from(bytes.clone())) }
+    match bytes.as_bytes() {
+        [] => Bytes::new(),
+        // One of a subclass may run code of its own when it goes, at a moment that is not for that.
+        all if !bytes.is_exact_instance_of::<PyBytes>() => Bytes::copy_from_slice(all),
+        _ => Bytes::from_owner(PyBackedBytes::from(bytes.clone())),
+    }
 }
 
 /// From its position to its end, when it is a plain file on disk. A GzipFile or the like has a descriptor too, but
@@ -158,13 +163,10 @@ impl Source {
 }
 
 fn next_of_file(body: &mut FileBody) -> PyResult<Option<Bytes>> {
-    use std::os::unix::fs::FileExt;
-    let mut piece = vec![0; PIECE.min(usize::try_from(body.length).unwrap_or(usize::MAX))];
-    let read = body.file.read_at(&mut piece, body.offset)?;
-    piece.truncate(read);
-    body.offset += read as u64;
-    body.length -= read as u64;
-    Ok(Some(Bytes::from(piece)).filter(|piece| !piece.is_empty()))
+    let piece = body.read_at(body.offset, PIECE.min(usize::try_from(body.length).unwrap_or(usize::MAX)))?;
+    body.offset += piece.len() as u64;
+    body.length -= piece.len() as u64;
+    Ok(Some(piece).filter(|piece| !piece.is_empty()))
 }
 
 fn of_piece(piece: &Bound<'_, PyAny>) -> PyResult<Bytes> {

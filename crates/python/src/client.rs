@@ -15,7 +15,7 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple, PyType};
 use wire::framing::Asked;
 
 use crate::body::Body;
-use crate::config::{PoolConfig, Route, Seconds, of_seconds};
+use crate::config::{Http2, PoolConfig, Route, Seconds, of_seconds};
 use crate::error::to_python;
 use crate::head::{Extent, Head, Origin, characters, encode, from_latin1};
 use crate::hub::{Runtime, block_on, close_everywhere};
@@ -64,7 +64,8 @@ impl Pool {
     }
 
     /// Says whom to ask, by which way, and what makes that private. The timeouts are those of `config::Seconds`, and how
-    /// many seconds a connection may be idle.
+    /// many seconds a connection may be idle. `http2` is whether its peer is known to speak it, and after how many
+    /// seconds of silence it is sent a PING; None is HTTP/1.1 alone.
     #[expect(clippy::too_many_arguments, reason = "all that a pool is told")]
     fn _configure(
         &self,
@@ -75,8 +76,9 @@ impl Pool {
         idle_timeout: Option<f64>,
         route: Option<Route<'_>>,
         tls: Option<TlsArguments<'_>>,
+        http2: Option<Http2>,
     ) -> PyResult<()> {
-        let config = PoolConfig::new(host, port, size, timeouts, idle_timeout, route, tls)?;
+        let config = PoolConfig::new(host, port, size, timeouts, idle_timeout, route, tls, http2)?;
         self.config.set(config).map_err(|_| PyRuntimeError::new_err("ConnectionPool.__init__() was called twice"))
     }
 
@@ -91,17 +93,19 @@ impl Pool {
     /// What this thread's part of the pool holds and has done, as counts:
     ///
     /// - `limit`: the most connections there may be; `open`: those there are, of them `idle`; `in_use`: places taken,
-    ///   those of connections that are being opened among them; `waiting`: greenlets in the queue.
+    ///   those of connections that are being opened among them; `streams`: requests under way on connections of HTTP/2;
+    ///   `waiting`: greenlets in the queue.
     /// - Since the beginning, `opened` and `closed`, a dict from reason to how often; `reused`: requests that found an
     ///   open connection; `retries`: requests that were sent again, since one had broken before it answered.
     fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let size = self.config()?.size;
-        let statistics = Runtime::current(py)?.known_client(self.id).map(|client| client.pool().statistics());
+        let statistics = Runtime::current(py)?.known_client(self.id).map(|client| client.statistics());
         let statistics = statistics.unwrap_or(engine::pool::Statistics { limit: size, ..Default::default() });
         let counts = PyDict::new(py);
         counts.set_item("limit", statistics.limit)?;
         counts.set_item("idle", statistics.idle)?;
         counts.set_item("in_use", statistics.in_use)?;
+        counts.set_item("streams", statistics.streams)?;
         counts.set_item("waiting", statistics.waiting)?;
         counts.set_item("opened", statistics.opened)?;
         counts.set_item("reused", statistics.reused)?;

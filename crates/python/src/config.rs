@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use engine::proxy::{Credentials, Protocol, Proxy};
 use engine::socket::Socket;
-use engine::{Config, Timeouts};
+use engine::{Config, Timeouts, http2};
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
-use crate::tls::{TlsArguments, TlsSource};
+use crate::tls::{Protocols, TlsArguments, TlsSource};
 
 /// `engine::Config`, in a form that any thread may make one from.
 pub(crate) struct PoolConfig {
@@ -22,7 +22,11 @@ pub(crate) struct PoolConfig {
     idle_timeout: Option<Duration>,
     route: RouteConfig,
     tls: Option<TlsSource>,
+    http2: Option<http2::Options>,
 }
+
+/// Whether the peer is known to speak HTTP/2, and the seconds between pings.
+pub(crate) type Http2 = (bool, Option<f64>);
 
 /// Proxy, local address, and the path of a Unix domain socket.
 pub(crate) type Route<'py> = (Option<ProxyArguments<'py>>, Option<(String, u16)>, Option<PathBuf>);
@@ -46,6 +50,7 @@ struct ProxyConfig {
 }
 
 impl PoolConfig {
+    #[expect(clippy::too_many_arguments, reason = "all that a pool is told")]
     pub(crate) fn new(
         host: String,
         port: u16,
@@ -54,14 +59,25 @@ impl PoolConfig {
         idle_timeout: Option<f64>,
         route: Option<Route<'_>>,
         tls: Option<TlsArguments<'_>>,
+        http2: Option<Http2>,
     ) -> PyResult<Self> {
         let size = usize::try_from(size).ok().filter(|&size| size > 0);
         let size = size.ok_or_else(|| PyValueError::new_err("size must be at least 1: the number of connections"))?;
         let timeouts = of_seconds(timeouts)?;
         let idle_timeout = seconds("idle_timeout", idle_timeout)?;
-        let tls = tls.map(TlsSource::new).transpose()?;
+        let http2 = http2.map(|(prior_knowledge, ping_interval)| {
+            let ping_interval = seconds("http2_ping_interval", ping_interval)?;
+            PyResult::Ok(http2::Options { prior_knowledge, ping_interval })
+        });
+        let http2 = http2.transpose()?;
+        let protocols = match http2 {
+            None => Protocols::Http1,
+            Some(http2) if http2.prior_knowledge => Protocols::Http2,
+            Some(_) => Protocols::Both,
+        };
+        let tls = tls.map(|tls| TlsSource::new(tls, protocols)).transpose()?;
         let route = route.map(RouteConfig::new).transpose()?.unwrap_or_default();
-        Ok(PoolConfig { host, port, size, timeouts, idle_timeout, route, tls })
+        Ok(PoolConfig { host, port, size, timeouts, idle_timeout, route, tls, http2 })
     }
 
     pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -71,7 +87,7 @@ impl PoolConfig {
 
     /// For the calling thread.
     pub(crate) fn of_thread(&self, py: Python<'_>) -> Config {
-        let PoolConfig { host, port, timeouts, idle_timeout, route, tls, .. } = self;
+        let PoolConfig { host, port, timeouts, idle_timeout, route, tls, http2, .. } = self;
         let proxy = route.proxy.as_ref().map(|proxy| Proxy {
             protocol: proxy.protocol,
             host: proxy.host.clone(),
@@ -82,7 +98,14 @@ impl PoolConfig {
         let route =
             engine::config::Route { local_address: route.local_address, proxy, unix_socket: route.unix_socket.clone() };
         let tls = tls.as_ref().map(|tls| tls.of_thread(py));
-        Config { timeouts: *timeouts, idle_timeout: *idle_timeout, route, tls, ..Config::new(host, *port) }
+        Config {
+            timeouts: *timeouts,
+            idle_timeout: *idle_timeout,
+            route,
+            tls,
+            http2: *http2,
+            ..Config::new(host, *port)
+        }
     }
 }
 
@@ -99,7 +122,7 @@ impl RouteConfig {
         }
         let proxy = proxy.map(|(protocol, host, port, credentials, tls)| {
             let credentials = credentials.map(|(user, password)| Credentials { user, password });
-            let tls = tls.map(TlsSource::new).transpose()?;
+            let tls = tls.map(|tls| TlsSource::new(tls, Protocols::Http1)).transpose()?;
             Ok::<_, PyErr>(ProxyConfig { protocol: protocol_of(&protocol)?, host, port, credentials, tls })
         });
         Ok(RouteConfig { local_address: local_address.transpose()?, proxy: proxy.transpose()?, unix_socket })

@@ -1,9 +1,10 @@
 //! The one crossing of the engine's errors into Python. Programs catch built-in classes and `HTTPParseError`; the
-//! one new class, `ProxyError`, is of the kinds that they catch for it. What the text does not say is in the attributes `phase`, `peer` and `elapsed` (seconds).
+//! new classes, `ProxyError` and `HTTP2Error`, are of the kinds that they catch for it. What the text does not say is in the attributes `phase`, `peer` and `elapsed` (seconds).
 
 use std::io;
 
 use engine::exchange::Unanswered;
+use engine::http2::Http2Error;
 use engine::tls::TlsError;
 use engine::{Error, Kind};
 use pyo3::exceptions::{PyConnectionAbortedError, PyOSError, PyRuntimeError, PyTimeoutError, PyValueError};
@@ -30,6 +31,7 @@ pub(crate) fn to_python(py: Python<'_>, error: Error) -> PyErr {
             },
         },
         Kind::Closed => of_response(py, Closed::BeforeAnswer, (text,)),
+        Kind::Http2(error) => http2_error(py, &error, text),
         Kind::Io(error) => os_error(error, &context),
         Kind::Misuse(_) => PyValueError::new_err(text),
         Kind::PoolClosed => PyRuntimeError::new_err(text),
@@ -86,6 +88,14 @@ fn proxy_error(py: Python<'_>, status: Option<u16>, text: String) -> PyErr {
         Ok(PyErr::from_value(exception))
     };
     create().unwrap_or_else(|error| error)
+}
+
+/// `HTTP2Error(text, code, last_stream)`.
+fn http2_error(py: Python<'_>, error: &Http2Error, text: String) -> PyErr {
+    match types::http2_error(py) {
+        Ok(class) => PyErr::from_type(class.clone(), (text, error.code, error.last_stream)),
+        Err(error) => error,
+    }
 }
 
 /// `ssl.SSLError` with that text.

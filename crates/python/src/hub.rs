@@ -198,6 +198,17 @@ impl Ready {
     }
 }
 
+/// Has the callback run soon: there is work for the reactor that no event tells of.
+struct Nudge(Arc<GilBound<Ready>>);
+
+impl Wake for Nudge {
+    fn wake(self: Arc<Self>) {
+        // SAFETY: only called by reactors, which run attached.
+        let py = unsafe { Python::assume_attached() };
+        self.0.get(py).schedule(py);
+    }
+}
+
 /// An exception that is on its way while we are called: what is dropped as a frame is left (a response, say, whose
 /// place in the pool somebody waits for) is dropped with it set. Python must not be called then.
 struct PendingError([*mut ffi::PyObject; 3]);
@@ -354,6 +365,7 @@ impl Runtime {
             callback.get().runtime.get(py).replace(Rc::downgrade(&runtime));
         }
         runtime.ready.get(py).callback.replace(Some(on_ready));
+        runtime.reactor.set_nudge(Waker::from(Arc::new(Nudge(runtime.ready.clone()))));
         let mut registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
         registry.retain(|known| known.get(py).strong_count() > 0);
         registry.push(GilBound(Rc::downgrade(&runtime)));
@@ -535,7 +547,10 @@ impl Runtime {
                 self.reactor.expire(Instant::now());
                 Ok(())
             }
-            Event::Ready => Ok(()),
+            Event::Ready => {
+                self.reactor.run_tasks();
+                Ok(())
+            }
         };
         if let Err(error) = result {
             PyErr::from(error).restore(py);
@@ -549,7 +564,13 @@ impl Runtime {
             // What a handler of logging's does must not be done by the hub. One that is gone spawns nothing any more.
             let _ = self.notes.tell_later(py);
         }
-        self.ready.get(py).in_callback.set(false);
+        let ready = self.ready.get(py);
+        // What the woken greenlets have left to be sent leaves in one piece.
+        self.reactor.run_tasks();
+        ready.in_callback.set(false);
+        if self.reactor.has_work() || !ready.queue.borrow().is_empty() {
+            ready.schedule(py);
+        }
         // The loop may be gone by now; then there is nothing to tell it.
         let _ = self.settle(py).and_then(|()| self.arm(py));
         if has_failed {
@@ -704,7 +725,7 @@ pub(crate) fn close_everywhere(py: Python<'_>, id: u64) {
     for runtime in all_runtimes(py) {
         let client = runtime.clients.borrow_mut().remove(&id);
         if let Some(client) = client {
-            client.pool().close();
+            client.close();
         }
     }
 }

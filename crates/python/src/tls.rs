@@ -26,8 +26,28 @@ pub(crate) enum TlsArguments<'py> {
     Context(Bound<'py, PyAny>, Option<String>),
 }
 
+/// What is offered to be spoken above (RFC 7301).
+#[derive(Clone, Copy)]
+pub(crate) enum Protocols {
+    Both,
+    Http1,
+    Http2,
+}
+
+impl Protocols {
+    fn names(self) -> Vec<Vec<u8>> {
+        let names: &[&[u8]] = match self {
+            Protocols::Both => &[b"h2", b"http/1.1"],
+            Protocols::Http1 => &[b"http/1.1"],
+            Protocols::Http2 => &[b"h2"],
+        };
+        names.iter().map(|name| name.to_vec()).collect()
+    }
+}
+
 impl TlsSource {
-    pub(crate) fn new(given: TlsArguments<'_>) -> PyResult<Self> {
+    /// A context has been told by its maker what to offer.
+    pub(crate) fn new(given: TlsArguments<'_>, protocols: Protocols) -> PyResult<Self> {
         match given {
             TlsArguments::Context(context, host) => Ok(TlsSource::Context { context: context.unbind(), host }),
             TlsArguments::Native(host, roots, verify, identity, version) => {
@@ -36,7 +56,7 @@ impl TlsSource {
                     verify: verify_of(&verify)?,
                     identity,
                     versions: versions_of(version.as_deref())?,
-                    alpn: vec![b"http/1.1".to_vec()],
+                    alpn: protocols.names(),
                 };
                 TlsClient::new(&host, &options).map(TlsSource::Native).map_err(setup_error)
             }

@@ -20,6 +20,7 @@ borrowed! {
     blocking_switch_out = "gevent.exceptions"."BlockingSwitchOutError" as PyType;
     concurrent_use = "gevent.exceptions"."ConcurrentObjectUseError" as PyType;
     connection_closed = "geventhttpclient.response"."HTTPConnectionClosed" as PyType;
+    http2_error = "geventhttpclient.http2"."HTTP2Error" as PyType;
     get_hub = "gevent"."get_hub" as PyAny;
     logger = "geventhttpclient._log"."logger" as PyAny;
     spawn = "gevent"."spawn" as PyAny;
