@@ -35,9 +35,9 @@ impl Body {
         Body { stream, rest: Bytes::new(), left, limits, trailers: None, at_end: false }
     }
 
-    /// How many bytes are still to come, where the peer has said so.
+    /// How many bytes are still to be taken, where the peer has said so.
     pub(crate) fn remaining(&self) -> Option<u64> {
-        self.left
+        self.left.map(|left| left + self.rest.len() as u64)
     }
 
     /// What came behind it.
