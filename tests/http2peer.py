@@ -155,7 +155,10 @@ class Talk:
             self._block += frame.data
             self._ends = self._ends or "END_STREAM" in frame.flags
             if "END_HEADERS" in frame.flags:
-                self._take_fields(frame.stream_id, self.decoder.decode(self._block))
+                fields = self.decoder.decode(self._block, raw=True)
+                # Of the kind that they came as: to be indexed or not.
+                text = [type(field)(*(part.decode("latin-1") for part in field)) for field in fields]
+                self._take_fields(frame.stream_id, text)
                 self._block, self._ends = b"", False
         elif isinstance(frame, DataFrame):
             request = self.requests[frame.stream_id]

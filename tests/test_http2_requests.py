@@ -132,15 +132,14 @@ def test_a_list_goes_out_as_several_fields() -> None:
     assert asked("GET", "/", headers={"X-Many": ["a", "b", "a"]}).all("x-many") == ["a", "b", "a"]
 
 
-@pytest.mark.parametrize("value", ["", "ü", "\u20ac", " padded ", "tab\there", "x" * 20_000])
+@pytest.mark.parametrize("value", ["", "ü", " padded ", "tab\there", "x" * 20_000])
 def test_values_are_those_of_http_1_1(value: str) -> None:
     with serving() as (peer, client):
         client.get("/", {"X-Value": value}).read()
         wanted = peer.requests[0].get("X-Value")
     with talking(serve_targets) as (peer, client):
         client.get("/", {"X-Value": value}).read()
-        # The peer of HTTP/1.1 reads latin-1, this one UTF-8.
-        assert peer.requests[0].get("x-value").encode() == wanted.encode("latin-1")
+        assert peer.requests[0].get("x-value") == wanted
 
 
 CONNECTION_SPECIFIC = {
@@ -197,7 +196,7 @@ def test_pieces_of_no_bytes_end_nothing() -> None:
     assert asked("POST", "/", iter([])).body == b""
 
 
-@pytest.mark.parametrize("bad", [{"a b": "c"}, {"A": "b\nc"}, {"A": "b\0"}, {"": "x"}, {":path": "/x"}, {"a:": "b"}])
+@pytest.mark.parametrize("bad", [{"a b": "c"}, {"A": "b\nc"}, {"A": "b\0"}, {"": "x"}, {":path": "/x"}, {"a:": "b"}, {"A": "\u20ac"}])
 def test_bad_fields_are_refused_and_cost_nothing(bad: dict[str, str]) -> None:
     with talking(serve_targets) as (peer, client):
         with pytest.raises(ValueError, match=r".+"):

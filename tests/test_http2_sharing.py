@@ -211,18 +211,21 @@ def test_a_peer_that_is_slow_to_shake_hands_is_not_waited_for_by_all_in_turn(cer
 # ---------------------------------------------------------------- more than one
 
 
-def test_a_further_connection_when_one_is_full() -> None:
-    script = Holding(2)
+@pytest.mark.parametrize("streams", [1, 2, 3])
+def test_a_further_connection_when_one_is_full(streams: int) -> None:
+    script = Holding(streams)
     with talking(script, concurrency=3) as (peer, client):
         calls = [gevent.spawn(lambda n=n: client.get(f"/{n}").read()) for n in range(10)]
-        until(lambda: len(script.held) == 6)
+        room = 3 * streams
+        until(lambda: len(script.held) == room)
         turn()
         numbers = client.statistics()
-        assert (len(peer.conns), len(script.held), numbers["streams"], numbers["waiting"]) == (3, 6, 6, 4)
+        assert (len(peer.conns), len(script.held)) == (3, room)
+        assert (numbers["streams"], numbers["waiting"]) == (room, 10 - room)
         script.let_go()
         gevent.joinall(calls, timeout=10, raise_error=True)
         assert sorted(call.value for call in calls) == [b"/%d" % n for n in range(10)]
-        assert (script.most, len(peer.conns)) == (2, 3)
+        assert (script.most, len(peer.conns)) == (streams, 3)
         check_whole(client)
 
 

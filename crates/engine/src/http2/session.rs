@@ -342,6 +342,7 @@ impl Future for Driver {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let driver = self.get_mut();
+        let was_settled = driver.session.settled.get();
         let over = driver.poll_over(cx);
         let session = driver.session.clone();
         if let Poll::Ready(verdict) = over {
@@ -352,7 +353,7 @@ impl Future for Driver {
         let before = session.limit.replace(limit);
         if session.transport.last_stream().is_some() && session.takes_requests() {
             session.leave();
-        } else if limit > before
+        } else if (limit > before || session.settled.get() != was_settled)
             && let Some(owner) = session.owner.upgrade()
         {
             owner.room_was_made();
