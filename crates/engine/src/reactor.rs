@@ -99,6 +99,8 @@ pub struct Reactor {
     keepers: RefCell<Slab<Weak<dyn Keeper>>>,
     next_expiry: Cell<Option<Instant>>,
     passive: Cell<usize>,
+    /// Peers whose word is waited for by those who wait for other tasks otherwise.
+    awaited: Cell<usize>,
     /// [`forks`] when it was made, or last told of one.
     process: Cell<u32>,
     closed: Cell<bool>,
@@ -123,6 +125,7 @@ impl Reactor {
             keepers: RefCell::default(),
             next_expiry: Cell::new(None),
             passive: Cell::new(0),
+            awaited: Cell::new(0),
             process: Cell::new(forks()),
             closed: Cell::new(false),
         }))
@@ -250,16 +253,16 @@ impl Reactor {
         self.now.get()
     }
 
-    /// How many tasks wait for another task and not for the kernel: for a place in a pool. A loop that nothing but
-    /// these keep alive would never end.
+    /// How many tasks wait for another task and not for the kernel: for a place in a pool, or for room on a connection
+    /// whose peer has nothing to say to that. A loop that nothing but these keep alive would never end.
     pub fn passive_waits(&self) -> usize {
-        self.passive.get()
+        if self.awaited.get() > 0 { 0 } else { self.passive.get() }
     }
 
     /// Closes every socket, whoever holds on to it. All further use of them, and of this reactor, fails.
     pub fn close(&self) {
         self.close_quietly();
-        self.tasks.deliver();
+        self.tasks.unmute();
         let sources: Vec<Rc<Source>> = self.sources.borrow().iter().map(|(_, source)| source.clone()).collect();
         for source in sources {
             let wakers = (source.reader.take(), source.writer.take());
@@ -300,8 +303,10 @@ impl Reactor {
         // The parent's tasks have copies here, which nobody will wake: they do not count, now or when they are dropped.
         self.timers.forget();
         self.passive.set(0);
+        self.awaited.set(0);
         self.drop_sockets();
         self.tasks.clear();
+        self.tasks.forget_noted();
         self.process.set(forks());
     }
 
@@ -391,22 +396,36 @@ impl Reactor {
     }
 
     /// Counts one more passive wait until dropped.
-    pub(crate) fn passive_wait(self: &Rc<Self>) -> PassiveWait {
-        self.passive.set(self.passive.get() + 1);
-        PassiveWait { reactor: self.clone(), process: forks() }
+    pub(crate) fn passive_wait(self: &Rc<Self>) -> Counted {
+        Counted::new(self, |reactor| &reactor.passive)
+    }
+
+    /// Counts one more peer whose word passive waits wait for until dropped: then they are none.
+    pub(crate) fn await_peer(self: &Rc<Self>) -> Counted {
+        Counted::new(self, |reactor| &reactor.awaited)
     }
 }
 
-pub(crate) struct PassiveWait {
+/// One more in one of the reactor's counts, until dropped.
+pub(crate) struct Counted {
     reactor: Rc<Reactor>,
+    count: fn(&Reactor) -> &Cell<usize>,
     process: u32,
 }
 
-impl Drop for PassiveWait {
+impl Counted {
+    fn new(reactor: &Rc<Reactor>, count: fn(&Reactor) -> &Cell<usize>) -> Self {
+        count(reactor).set(count(reactor).get() + 1);
+        Counted { reactor: reactor.clone(), count, process: forks() }
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
         // The child of a fork counts anew.
         if self.process == forks() {
-            self.reactor.passive.set(self.reactor.passive.get() - 1);
+            let count = (self.count)(&self.reactor);
+            count.set(count.get() - 1);
         }
     }
 }

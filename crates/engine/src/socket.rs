@@ -286,11 +286,21 @@ impl Descriptor {
         }
     }
 
-    /// [`Socket::look_again`].
-    pub(crate) fn look_again(&self) {
-        if let Some(source) = self.0.upgrade() {
+    /// Whether there is something to be read, or an end, which the loop may not have had a turn to tell of. If so, the
+    /// next read asks the kernel.
+    pub(crate) fn has_more(&self) -> bool {
+        let Some(source) = self.0.upgrade() else { return false };
+        let has_more = match source.socket.borrow().as_ref() {
+            Some(socket) if !source.is_inherited() => {
+                let peeked = socket.peek(&mut [0; 1]);
+                source.closing.get() || !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            }
+            _ => false,
+        };
+        if has_more {
             source.readable.set(true);
         }
+        has_more
     }
 
     /// Ends the connection for whoever waits on it: what he reads is at its end, and nothing more can be written.

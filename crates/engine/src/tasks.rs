@@ -22,6 +22,8 @@ pub(crate) struct Tasks {
     shared: Arc<Shared>,
     /// Tasks are being polled.
     running: Cell<bool>,
+    /// Nobody is to be woken: the tasks have been ended, and whoever waited in them will not run any more.
+    muted: Cell<bool>,
     /// Has the reactor turned soon, where nobody waits for it.
     nudge: RefCell<Option<Waker>>,
 }
@@ -100,39 +102,53 @@ impl Tasks {
             return;
         }
         let woken = mem::take(&mut *lock(&self.shared.tasks));
-        if woken.is_empty() {
-            return self.deliver();
+        self.poll_all(woken);
+    }
+
+    /// Polls that one, if it was woken. Within a task this does nothing either.
+    pub(crate) fn run_one(&self, key: usize) {
+        if self.running.get() {
+            return;
         }
-        self.running.set(true);
-        for key in woken {
-            let taken = self.tasks.borrow_mut().get_mut(key).and_then(|task| {
-                task.note.noted.store(false, Ordering::Relaxed);
-                task.future.take().map(|future| (future, task.note.clone(), task.waker.clone()))
-            });
-            let Some((mut future, note, waker)) = taken else { continue };
-            let done = future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
-            // Not borrowed while anything is dropped, for that may lead back here.
-            let mut tasks = self.tasks.borrow_mut();
-            let over = match tasks.get_mut(key).filter(|task| Arc::ptr_eq(&task.note, &note)) {
-                Some(task) if !done => {
-                    task.future = Some(future);
-                    None
-                }
-                Some(_) => Some((future, Some(tasks.remove(key)))),
-                None => Some((future, None)),
-            };
-            drop(tasks);
-            drop(over);
-            self.wake_noted();
+        let position = lock(&self.shared.tasks).iter().position(|&woken| woken == key);
+        let woken = position.map(|position| lock(&self.shared.tasks).remove(position));
+        self.poll_all(woken);
+    }
+
+    fn poll_all(&self, woken: impl IntoIterator<Item = usize>) {
+        {
+            let _running = Running::new(&self.running);
+            woken.into_iter().for_each(|key| self.poll(key));
         }
-        self.running.set(false);
         self.deliver();
+    }
+
+    fn poll(&self, key: usize) {
+        let taken = self.tasks.borrow_mut().get_mut(key).and_then(|task| {
+            task.note.noted.store(false, Ordering::Relaxed);
+            task.future.take().map(|future| (future, task.note.clone(), task.waker.clone()))
+        });
+        let Some((mut future, note, waker)) = taken else { return };
+        let done = future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
+        // Not borrowed while anything is dropped, for that may lead back here.
+        let mut tasks = self.tasks.borrow_mut();
+        let over = match tasks.get_mut(key).filter(|task| Arc::ptr_eq(&task.note, &note)) {
+            Some(task) if !done => {
+                task.future = Some(future);
+                None
+            }
+            Some(_) => Some((future, Some(tasks.remove(key)))),
+            None => Some((future, None)),
+        };
+        drop(tasks);
+        drop(over);
+        self.wake_noted();
     }
 
     /// Acts on what was noted: wakes who is to be woken, and sees to it that tasks are polled.
     pub(crate) fn deliver(&self) {
         self.wake_noted();
-        if self.running.get() || !self.is_woken() {
+        if self.running.get() || self.muted.get() || !self.is_woken() {
             return;
         }
         let nudge = self.nudge.borrow().clone();
@@ -142,15 +158,49 @@ impl Tasks {
     }
 
     fn wake_noted(&self) {
+        if self.muted.get() {
+            return;
+        }
         let wakers = mem::take(&mut *lock(&self.shared.wakers));
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Ends all of them, where they are.
+    /// Ends all of them, where they are, and wakes nobody from now on.
     pub(crate) fn clear(&self) {
+        self.muted.set(true);
         let tasks = mem::take(&mut *self.tasks.borrow_mut());
         lock(&self.shared.tasks).clear();
         drop(tasks);
+    }
+
+    /// Wakes again, beginning with those who were not woken meanwhile.
+    pub(crate) fn unmute(&self) {
+        self.muted.set(false);
+        self.deliver();
+    }
+
+    /// Wakes again, and never those who are to be woken now. Their wakers are not dropped either: that might end the
+    /// tasks that they belong to.
+    pub(crate) fn forget_noted(&self) {
+        let wakers = mem::take(&mut *lock(&self.shared.wakers));
+        wakers.into_iter().for_each(mem::forget);
+        self.muted.set(false);
+    }
+}
+
+/// Says so as long as it lives, should a task panic as well.
+struct Running<'a>(&'a Cell<bool>);
+
+impl<'a> Running<'a> {
+    fn new(running: &'a Cell<bool>) -> Self {
+        running.set(true);
+        Running(running)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
     }
 }
 

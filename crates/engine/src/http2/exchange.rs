@@ -57,11 +57,10 @@ pub(crate) async fn exchange(
     let message = message.map_err(|kind| Failed { error: fail(kind), unseen: false })?;
     let ends = request.body.is_empty() && request.trailers.is_none();
     let facts = slot.session.facts.clone();
-    let is_draining = !slot.session.takes_requests();
     let peer = slot.session.peer.clone();
     let stream = Stream::begin(slot, message, ends).map_err(|kind| {
         // Not begun on a connection that has ended meanwhile; or else one that cannot be sent.
-        let unseen = is_draining || !matches!(kind, Kind::Misuse(_));
+        let unseen = !matches!(kind, Kind::Misuse(_));
         Failed { error: Error::new(kind, Phase::Send).with_peer(&peer), unseen }
     })?;
     let mut trip = Trip { reactor, config, stream, early: None, interim: 0, touched: false };
@@ -129,7 +128,9 @@ impl Trip<'_> {
     fn is_unseen(&self, error: &Error) -> bool {
         match error.kind() {
             Kind::Http2(error) if error.what == What::Reset => error.code == REFUSED_STREAM,
-            _ => self.stream.is_beyond_last(),
+            Kind::Closed | Kind::Http2(_) | Kind::Io(_) => self.stream.is_beyond_last(),
+            // Not for the peer's sake.
+            _ => false,
         }
     }
 

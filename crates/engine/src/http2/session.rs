@@ -18,6 +18,7 @@ use super::transport::{Transport, Wire};
 use super::{CONNECTION_WINDOW, Options, SMALL_FRAMES, STREAM_WINDOW, STREAMS};
 use crate::ending::Ending;
 use crate::pool::Lease;
+use crate::reactor::Counted;
 use crate::socket::Descriptor;
 use crate::timers::Patience;
 use crate::tls::Facts;
@@ -30,7 +31,13 @@ const SETTINGS_TIMEOUT: u32 = 4;
 const CALM: Duration = Duration::from_secs(10);
 
 /// Streams that we have ended are remembered for the frames that are still on their way to them.
-const REMEMBERED_RESETS: usize = 1024;
+const REMEMBERED_RESETS: usize = 16 * 1024;
+
+/// And that long. h2 takes a frame of one that it has forgotten for an offence, and a thousand of these for the end.
+const REMEMBERED_FOR: Duration = Duration::from_secs(10);
+
+/// Requests that there are numbers for on one connection (RFC 9113 section 5.1.1).
+const NUMBERS: u64 = 1 << 30;
 
 /// One connection. It takes requests as long as [`has_room`](Session::has_room); those on their way come to their ends
 /// after that as well, as far as the peer lets them.
@@ -50,6 +57,10 @@ pub(crate) struct Session {
     /// Most streams at a time. 1 until the peer's SETTINGS have come, which may say 1.
     limit: Cell<usize>,
     settled: Cell<bool>,
+    /// Bytes have come that nobody has looked at: it may have ended.
+    doubtful: Cell<bool>,
+    /// Whether room will be made by the peer, if at all.
+    awaits_peer: RefCell<Option<Counted>>,
     idle_since: Cell<Instant>,
     /// Why it takes no more requests, where that is our doing.
     retired: Cell<Option<Ending>>,
@@ -79,6 +90,7 @@ impl Session {
             .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
             .initial_max_send_streams(1)
             .max_concurrent_reset_streams(REMEMBERED_RESETS)
+            .reset_stream_duration(REMEMBERED_FOR)
             .data_frame_budget(SMALL_FRAMES)
             .handshake::<_, Bytes>(Wire(transport.clone()))
             .await;
@@ -96,6 +108,8 @@ impl Session {
             active: Cell::new(0),
             limit: Cell::new(1),
             settled: Cell::new(false),
+            doubtful: Cell::new(false),
+            awaits_peer: RefCell::new(Some(reactor.await_peer())),
             idle_since: Cell::new(reactor.now()),
             retired: Cell::new(None),
             verdict: RefCell::default(),
@@ -113,7 +127,7 @@ impl Session {
 
     /// Whether another request may begin now.
     pub(super) fn has_room(&self) -> bool {
-        self.takes_requests() && self.active.get() < self.limit.get()
+        self.takes_requests() && self.active.get() < self.limit.get() && !self.doubtful.get()
     }
 
     /// Whether requests may begin, now or later.
@@ -121,9 +135,9 @@ impl Session {
         self.sender.borrow().is_some()
     }
 
-    /// Whether it is not known yet how many streams there may be.
+    /// Whether it is not known yet how many streams there may be, or whether there may be any more.
     pub(super) fn is_unsettled(&self) -> bool {
-        !self.settled.get()
+        !self.settled.get() || self.doubtful.get()
     }
 
     pub(super) fn active(&self) -> usize {
@@ -140,12 +154,14 @@ impl Session {
         Slot { session: self.clone() }
     }
 
-    /// Looks at an idle connection, whose peer may have closed it while the loop had no turn.
+    /// Looks at an idle connection, whose peer may have closed it while the loop had no turn. If it has something to
+    /// say, there is no room until the task has listened: not here, since what is below may be code of the program's,
+    /// which may come back.
     pub(super) fn look(&self) {
-        if let Some(descriptor) = &self.descriptor {
-            descriptor.look_again();
+        if self.descriptor.as_ref().is_some_and(Descriptor::has_more) {
+            self.doubtful.set(true);
             self.reactor.tasks.wake(self.task.get());
-            self.reactor.tasks.run();
+            self.reactor.tasks.deliver();
         }
     }
 
@@ -160,12 +176,12 @@ impl Session {
         let begun = sender.send_request(request, ends);
         drop(sender);
         self.transport.begun.set(self.transport.begun.get() + 1);
-        begun.map_err(|error| {
-            if error.reason().is_none() && !error.is_io() {
-                // There are no numbers left for streams (RFC 9113 section 5.1.1).
-                self.leave();
-            }
-            self.explain(error)
+        if self.transport.begun.get() >= NUMBERS {
+            self.leave();
+        }
+        begun.map_err(|error| match (error.reason(), error.is_io()) {
+            (None, false) => Kind::Misuse("the request is none that HTTP/2 knows"),
+            _ => self.explain(error),
         })
     }
 
@@ -178,6 +194,8 @@ impl Session {
     pub(super) fn explain(&self, error: h2::Error) -> Kind {
         if let Some(io) = error.get_io() {
             let known = self.verdict.borrow().as_ref().and_then(Kind::copy);
+            // What is one object goes to who asks first: it may be an exception that must not be lost.
+            let known = known.or_else(|| self.verdict.replace(Some(Kind::Io(io.kind().into()))));
             return known.unwrap_or_else(|| Kind::Io(io.kind().into()));
         }
         let Some(reason) = error.reason() else { return Kind::Io(std::io::Error::other(error)) };
@@ -198,7 +216,7 @@ impl Session {
         self.reactor.tasks.wake(self.task.get());
         // At once, where nobody but us is concerned.
         if self.active.get() == 0 {
-            self.reactor.tasks.run();
+            self.reactor.tasks.run_one(self.task.get());
         }
     }
 
@@ -208,6 +226,8 @@ impl Session {
         drop(sender);
         let place = self.place.take();
         drop(place);
+        let awaits_peer = self.awaits_peer.take();
+        drop(awaits_peer);
         if let Some(owner) = self.owner.upgrade() {
             owner.remove(self);
         }
@@ -297,43 +317,67 @@ struct Driver {
 impl Driver {
     /// Ready when the connection is over.
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Option<Kind>> {
+        let mut has_looked = false;
+        loop {
+            let heard = match self.poll_frames(cx) {
+                Ok(heard) => heard,
+                Err(verdict) => return Poll::Ready(verdict),
+            };
+            match self.poll_patience(cx, heard) {
+                Poll::Ready(kind) if has_looked => return Poll::Ready(Some(kind)),
+                // What was waited for may be there, and the loop have had no turn to tell.
+                Poll::Ready(_) => {
+                    has_looked = true;
+                    self.session.transport.look_again();
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Moves what can be moved now: whether anything was heard, or why there is no more to come.
+    fn poll_frames(&mut self, cx: &mut Context<'_>) -> std::result::Result<bool, Option<Kind>> {
         let transport = self.session.transport.clone();
         let now = self.session.reactor.now();
         if now.saturating_duration_since(self.counted_since) > CALM {
             self.counted_since = now;
             transport.forgive();
         }
-        let heard = loop {
+        loop {
             let polled = Pin::new(&mut self.connection).poll(cx);
             let drained = transport.poll_drain(cx);
             if let Poll::Ready(result) = polled {
                 // What is left to be said, a goodbye, has been said if the socket takes it at once.
-                return Poll::Ready(
-                    transport.failure().or_else(|| result.err().map(|error| self.session.explain(error))),
-                );
+                return Err(transport.failure().or_else(|| result.err().map(|error| self.session.explain(error))));
             }
             if let Poll::Ready(Err(error)) = drained {
-                return Poll::Ready(transport.failure().or(Some(error.into())));
+                self.read_out(cx);
+                return Err(transport.failure().or(Some(error.into())));
             }
             if !transport.has_made_room() {
-                break transport.has_heard();
+                return Ok(transport.has_heard());
             }
-        };
+        }
+    }
+
+    /// Reads what is left of a connection on which nothing can be said any more: answers, or a goodbye with reasons.
+    fn read_out(&mut self, cx: &mut Context<'_>) {
+        let transport = self.session.transport.clone();
+        transport.look_again();
+        while Pin::new(&mut self.connection).poll(cx).is_pending() && transport.has_heard() {}
+    }
+
+    /// Ready when the peer has been silent for too long.
+    fn poll_patience(&mut self, cx: &mut Context<'_>, heard: bool) -> Poll<Kind> {
         if let Some(patience) = &mut self.settling {
-            if transport.has_settings() {
+            if self.session.transport.has_settings() {
                 self.session.settled.set(true);
                 self.settling = None;
             } else if patience.poll_exhausted(cx) {
-                let words = "no SETTINGS came";
-                return Poll::Ready(Some(Kind::Http2(Http2Error::violation(SETTINGS_TIMEOUT, words))));
+                return Poll::Ready(Kind::Http2(Http2Error::violation(SETTINGS_TIMEOUT, "no SETTINGS came")));
             }
         }
-        if let Some(pings) = &mut self.pings
-            && let Poll::Ready(kind) = pings.poll(cx, heard)
-        {
-            return Poll::Ready(Some(kind));
-        }
-        Poll::Pending
+        self.pings.as_mut().map_or(Poll::Pending, |pings| pings.poll(cx, heard))
     }
 }
 
@@ -351,9 +395,15 @@ impl Future for Driver {
         }
         let limit = driver.connection.max_concurrent_send_streams().min(STREAMS);
         let before = session.limit.replace(limit);
+        let was_doubtful = session.doubtful.replace(false);
+        let awaits_peer = !session.settled.get() || limit == 0;
+        if session.takes_requests() && awaits_peer != session.awaits_peer.borrow().is_some() {
+            let replaced = session.awaits_peer.replace(awaits_peer.then(|| session.reactor.await_peer()));
+            drop(replaced);
+        }
         if session.transport.last_stream().is_some() && session.takes_requests() {
             session.leave();
-        } else if (limit > before || session.settled.get() != was_settled)
+        } else if (limit > before || session.settled.get() != was_settled || was_doubtful)
             && let Some(owner) = session.owner.upgrade()
         {
             owner.room_was_made();

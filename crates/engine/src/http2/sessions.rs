@@ -140,8 +140,8 @@ impl Sessions {
             return None;
         }
         // One that nobody uses may have ended unnoticed.
-        let idle = self.open.borrow().iter().find(|session| session.active() == 0).cloned();
-        if let Some(idle) = idle.filter(|_| self.open.borrow().iter().all(|session| session.active() == 0)) {
+        let next = self.open.borrow().iter().find(|session| session.has_room()).cloned();
+        if let Some(idle) = next.filter(|session| session.active() == 0) {
             idle.look();
         }
         self.grant()
@@ -169,6 +169,8 @@ impl Sessions {
         let ticket = Rc::new(Ticket { granted, waker, dial_limit: timeouts.connection });
         let place = Place { sessions: self, ticket };
         self.queue.borrow_mut().push_back(place.ticket.clone());
+        // As in the pool's queue: whoever waits with a deadline waits for the clock at least.
+        let _passive = (timeout.is_none() && until.is_none()).then(|| self.reactor.passive_wait());
         let mut patience = Patience::new(&self.reactor, timeout);
         patience.set(timeout, until);
         poll_fn(|cx| match place.poll(cx) {

@@ -89,6 +89,11 @@ impl Transport {
         self.failure.take().or_else(|| self.ended.get().then_some(Kind::Closed))
     }
 
+    /// Asks the kernel at the next read, whatever it has or has not told so far.
+    pub(super) fn look_again(&self) {
+        self.stream.borrow().look_again();
+    }
+
     /// Whether h2 waits for room that there is now.
     pub(super) fn has_made_room(&self) -> bool {
         self.is_full.get() && self.aside.borrow().len() < ASIDE
