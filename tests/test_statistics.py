@@ -27,6 +27,7 @@ def test_the_numbers_of_a_client_that_has_done_nothing() -> None:
         "open": 0,
         "idle": 0,
         "in_use": 0,
+        "streams": 0,
         "waiting": 0,
         "opened": 0,
         "reused": 0,

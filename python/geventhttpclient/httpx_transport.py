@@ -17,6 +17,7 @@ import gevent
 from geventhttpclient._checks import check_number
 from geventhttpclient._clients import UNBOUNDED, Origin, Origins
 from geventhttpclient._parser import HTTPParseError
+from geventhttpclient.http2 import HTTP2Error
 from geventhttpclient.client import HTTPClient
 from geventhttpclient.proxy import Proxy, ProxyError
 
@@ -209,6 +210,8 @@ def _as_httpx(error: Exception, request: httpx.Request | None, http_proxy: bool 
     elif isinstance(error, ProxyError):
         # One that does not answer by HTTP is taken for a server that does not.
         kind = httpx.RemoteProtocolError if http_proxy and error.status is None else httpx.ProxyError
+    elif isinstance(error, HTTP2Error):
+        kind = httpx.RemoteProtocolError
     elif isinstance(error, OSError):
         kind = _NETWORK.get(phase, httpx.ConnectError)
     elif isinstance(error, HTTPParseError):

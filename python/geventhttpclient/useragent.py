@@ -35,6 +35,7 @@ from geventhttpclient.compat_response import CompatResponse
 from geventhttpclient.cookies import add_cookies, extract
 from geventhttpclient.header import Headers
 from geventhttpclient.multipart import _encode_multipart_formdata as _encode_multipart_formdata  # by its old name
+from geventhttpclient.http2 import HTTP2Error
 from geventhttpclient.response import HTTPConnectionClosed
 from geventhttpclient.url import URL
 
@@ -188,7 +189,7 @@ class UserAgent:
 
     def _handle_error(self, e: BaseException, url: str | URL | None = None) -> BaseException:
         """Returns an error after which another attempt may do better; raises any other."""
-        if isinstance(e, (TimeoutError, EmptyResponse, HTTPConnectionClosed)):
+        if isinstance(e, (TimeoutError, EmptyResponse, HTTPConnectionClosed, HTTP2Error)):
             return e
         if isinstance(e, OSError) and isinstance(e, (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)):
             return e
@@ -275,7 +276,7 @@ class UserAgent:
                     raise
                 last_error, response = e, getattr(e, "response", None)
             except Exception as e:
-                if isinstance(e, ConnectionError) and not isinstance(e, EmptyResponse):
+                if isinstance(e, ConnectionError) and not isinstance(e, (EmptyResponse, HTTP2Error)):
                     raise
                 if not hasattr(e, "request"):
                     e.request = request  # type: ignore[attr-defined]

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from geventhttpclient import proxy
 from geventhttpclient._parser import HTTPParseError
+from geventhttpclient.http2 import HTTP2Error
 
 if TYPE_CHECKING:
     from geventhttpclient.httpx.messages import Response
@@ -204,7 +205,7 @@ def _class_for(error: Exception) -> type[RequestError] | None:
     """None for an error that is not the network's, but the caller's own."""
     if isinstance(error, zlib.error):
         return DecodingError
-    if isinstance(error, HTTPParseError):
+    if isinstance(error, (HTTPParseError, HTTP2Error)):
         return RemoteProtocolError
     if isinstance(error, proxy.ProxyError):
         return ProxyError

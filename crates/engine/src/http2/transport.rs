@@ -18,6 +18,10 @@ use crate::stream::Stream;
 /// Bytes that are put aside before h2 has to wait. It has a buffer of its own in front of this one.
 const ASIDE: usize = 64 * 1024;
 
+/// Bytes that are read in one go. Readers get at them while they are still in the processor's cache, and the peer can
+/// send on meanwhile: with a megabyte at a time a large download took half as long again.
+const READ_AT_ONCE: usize = 256 * 1024;
+
 /// What an idle connection keeps of that.
 const KEPT: usize = 4 * 1024;
 
@@ -35,6 +39,8 @@ pub(super) struct Transport {
     /// Why nothing more can be read, in more detail than h2 passes on.
     failure: RefCell<Option<Kind>>,
     ended: Cell<bool>,
+    /// Bytes read since others had a turn.
+    read: Cell<usize>,
 }
 
 impl Transport {
@@ -48,6 +54,7 @@ impl Transport {
             heard: Cell::new(false),
             failure: RefCell::default(),
             ended: Cell::new(false),
+            read: Cell::new(0),
         })
     }
 
@@ -127,11 +134,20 @@ pub(super) struct Wire(pub(super) Rc<Transport>);
 impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let transport = &self.0;
+        if transport.read.get() >= READ_AT_ONCE {
+            transport.read.set(0);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
-        let received = ready!(transport.stream.borrow_mut().poll_receive(cx, buf, usize::MAX));
-        match received {
+        let polled = transport.stream.borrow_mut().poll_receive(cx, buf, usize::MAX);
+        if polled.is_pending() {
+            transport.read.set(0);
+        }
+        match ready!(polled) {
             Ok(0) => transport.ended.set(true),
-            Ok(_) => {
+            Ok(received) => {
+                transport.read.set(transport.read.get() + received);
                 transport.heard.set(true);
                 let new = buf.filled().get(before..).unwrap_or_default();
                 let passed = transport.frames.borrow_mut().pass(new, transport.begun.get());
