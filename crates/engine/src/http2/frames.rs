@@ -33,6 +33,8 @@ pub(super) struct Frames {
     headers: u64,
     has_settings: bool,
     last_stream: Option<u32>,
+    /// Why the peer has said GOAWAY.
+    code: u32,
     /// What the peer has to say about its GOAWAY.
     words: Vec<u8>,
 }
@@ -43,7 +45,12 @@ impl Frames {
         self.last_stream
     }
 
-    /// What the peer has to say about that, as it stands there.
+    /// The error code of that.
+    pub(super) fn code(&self) -> u32 {
+        self.code
+    }
+
+    /// What the peer has to say about it, as it stands there.
     pub(super) fn words(&self) -> &[u8] {
         &self.words
     }
@@ -132,9 +139,10 @@ impl Frames {
         const ACK: u8 = 1;
         self.has_settings |= self.start[3] == SETTINGS && self.start[4] & ACK == 0;
         if self.start[3] == GOAWAY && self.known == HEADER + LOOK {
-            let [.., a, b, c, d, _, _, _, _] = self.start;
+            let [.., a, b, c, d, e, f, g, h] = self.start;
             // The first bit is reserved.
             let last = u32::from_be_bytes([a, b, c, d]) & 0x7fff_ffff;
+            self.code = u32::from_be_bytes([e, f, g, h]);
             // A second GOAWAY may lower it, and must not raise it.
             self.last_stream = Some(self.last_stream.map_or(last, |before| before.min(last)));
         }
@@ -154,13 +162,14 @@ mod tests {
 
     #[test]
     fn finds_the_last_stream_wherever_the_bytes_are_cut() {
-        let goaway = frame(GOAWAY, 0, b"\x80\0\0\x05\0\0\0\0debug data");
+        let goaway = frame(GOAWAY, 0, b"\x80\0\0\x05\0\0\0\x0bdebug data");
         let bytes = [frame(4, 0, b"sixxxx"), frame(DATA, 1, &[7; 300]), frame(4, 0, b""), goaway, frame(DATA, 1, b"")];
         let bytes = bytes.concat();
         for piece in 1..bytes.len() {
             let mut frames = Frames::default();
             bytes.chunks(piece).for_each(|piece| frames.pass(piece, 1).unwrap());
             assert_eq!(frames.last_stream(), Some(5), "in pieces of {piece}");
+            assert_eq!(frames.code(), ENHANCE_YOUR_CALM, "in pieces of {piece}");
             assert_eq!(frames.words(), b"debug data", "in pieces of {piece}");
             assert_eq!(frames.known, 0, "in pieces of {piece}");
         }

@@ -227,6 +227,11 @@ impl Session {
             Some(Kind::Closed) | None if self.active.get() == 0 => Ending::EndedWhileIdle,
             _ => Ending::Broken,
         };
+        // Whoever still waits is told what the peer has said, rather than that it has gone since.
+        let verdict = match verdict {
+            Some(Kind::Closed | Kind::Io(_)) | None => self.transport.goodbye().map(Kind::Http2).or(verdict),
+            verdict => verdict,
+        };
         self.verdict.replace(verdict.or(Some(Kind::Closed)));
         // The child of a fork has nothing to tell of its parent's connections.
         if let Some(owner) = self.owner.upgrade().filter(|_| !self.reactor.is_inherited()) {

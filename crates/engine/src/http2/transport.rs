@@ -79,6 +79,12 @@ impl Transport {
         self.frames.borrow_mut().forgive();
     }
 
+    /// The peer's GOAWAY, if it has said that.
+    pub(super) fn goodbye(&self) -> Option<Http2Error> {
+        let code = self.frames.borrow().code();
+        self.last_stream().map(|_| self.go_away(code))
+    }
+
     /// Whether anything has come since this was last asked.
     pub(super) fn has_heard(&self) -> bool {
         self.heard.replace(false)
