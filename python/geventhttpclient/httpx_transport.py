@@ -17,8 +17,8 @@ import gevent
 from geventhttpclient._checks import check_number
 from geventhttpclient._clients import UNBOUNDED, Origin, Origins
 from geventhttpclient._parser import HTTPParseError
-from geventhttpclient.http2 import PRIOR_KNOWLEDGE, HTTP2Error
 from geventhttpclient.client import HTTPClient
+from geventhttpclient.http2 import PRIOR_KNOWLEDGE, HTTP2Error
 from geventhttpclient.proxy import Proxy, ProxyError
 
 try:

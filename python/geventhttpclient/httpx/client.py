@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import gevent
 
 from geventhttpclient._parser import HTTPParseError
-from geventhttpclient.http2 import PRIOR_KNOWLEDGE
 from geventhttpclient.client import HTTPClient
 from geventhttpclient.cookies import Cookies, add_cookies, extract, merged
 from geventhttpclient.header import Headers
+from geventhttpclient.http2 import PRIOR_KNOWLEDGE
 from geventhttpclient.httpx.authentication import Flow, check_auth, flow_of
 from geventhttpclient.httpx.errors import (
     RemoteProtocolError,
