@@ -12,6 +12,9 @@ const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 
+/// The flag of a SETTINGS frame that says no more than that ours have come.
+const ACK: u8 = 1;
+
 /// Frames that bring nobody anything, one after the other and soon: then the peer has something else in mind than to
 /// answer.
 const MOST_CHATTER: u32 = 10_000;
@@ -19,6 +22,8 @@ const MOST_CHATTER: u32 = 10_000;
 /// HEADERS frames that one request may bring: its interim responses, the final one, the trailers.
 const HEADERS_PER_STREAM: u64 = 34;
 
+/// RFC 9113 section 7.
+const PROTOCOL_ERROR: u32 = 1;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// Follows the bytes of one connection.
@@ -114,6 +119,10 @@ impl Frames {
 
     fn count(&mut self, begun: u64) -> Result<(), Http2Error> {
         let kind = self.start[3];
+        if !self.has_settings && (kind != SETTINGS || self.start[4] & ACK != 0) {
+            // RFC 9113 section 3.4. It may well be something else that the peer speaks.
+            return Err(Http2Error::violation(PROTOCOL_ERROR, "its first words are no SETTINGS"));
+        }
         match kind {
             DATA if self.left > 0 => self.chatter = 0,
             HEADERS => {
@@ -136,9 +145,9 @@ impl Frames {
     }
 
     fn end(&mut self) {
-        const ACK: u8 = 1;
         self.has_settings |= self.start[3] == SETTINGS && self.start[4] & ACK == 0;
-        if self.start[3] == GOAWAY && self.known == HEADER + LOOK {
+        // One that is said of a stream is an error that h2 finds.
+        if self.start[3] == GOAWAY && self.start[5..9] == [0; 4] && self.known == HEADER + LOOK {
             let [.., a, b, c, d, e, f, g, h] = self.start;
             // The first bit is reserved.
             let last = u32::from_be_bytes([a, b, c, d]) & 0x7fff_ffff;
@@ -160,13 +169,29 @@ mod tests {
         [&length[1..], &[kind, 0], &stream.to_be_bytes(), payload].concat()
     }
 
+    /// Of a connection whose peer has said its SETTINGS.
+    fn begun() -> Frames {
+        let mut frames = Frames::default();
+        frames.pass(&frame(SETTINGS, 0, b""), 0).unwrap();
+        frames.forgive();
+        frames
+    }
+
+    #[test]
+    fn the_first_words_are_settings() {
+        for (kind, passes) in [(SETTINGS, true), (DATA, false), (GOAWAY, false), (b'P', false)] {
+            let passed = Frames::default().pass(&frame(kind, 0, &[0; 6]), 1);
+            assert_eq!(passed.map_err(|error| error.code), if passes { Ok(()) } else { Err(PROTOCOL_ERROR) });
+        }
+    }
+
     #[test]
     fn finds_the_last_stream_wherever_the_bytes_are_cut() {
         let goaway = frame(GOAWAY, 0, b"\x80\0\0\x05\0\0\0\x0bdebug data");
         let bytes = [frame(4, 0, b"sixxxx"), frame(DATA, 1, &[7; 300]), frame(4, 0, b""), goaway, frame(DATA, 1, b"")];
         let bytes = bytes.concat();
         for piece in 1..bytes.len() {
-            let mut frames = Frames::default();
+            let mut frames = begun();
             bytes.chunks(piece).for_each(|piece| frames.pass(piece, 1).unwrap());
             assert_eq!(frames.last_stream(), Some(5), "in pieces of {piece}");
             assert_eq!(frames.code(), ENHANCE_YOUR_CALM, "in pieces of {piece}");
@@ -177,7 +202,7 @@ mod tests {
 
     #[test]
     fn the_last_stream_only_falls() {
-        let mut frames = Frames::default();
+        let mut frames = begun();
         for (last, kept) in [(9u32, 9), (3, 3), (7, 3)] {
             let payload = [last.to_be_bytes(), [0; 4]].concat();
             frames.pass(&frame(GOAWAY, 0, &payload), 1).unwrap();
@@ -188,7 +213,7 @@ mod tests {
     #[test]
     fn chatter_is_bounded_and_forgiven() {
         let (ping, data) = (frame(6, 0, &[0; 8]), frame(DATA, 1, b"x"));
-        let mut frames = Frames::default();
+        let mut frames = begun();
         for _ in 0..3 {
             (0..MOST_CHATTER).for_each(|_| frames.pass(&ping, 1).unwrap());
             frames.pass(&data, 1).unwrap();
@@ -202,7 +227,7 @@ mod tests {
     #[test]
     fn heads_are_counted_by_the_requests_there_were() {
         let head = frame(HEADERS, 1, b"x");
-        let mut frames = Frames::default();
+        let mut frames = begun();
         (0..HEADERS_PER_STREAM).for_each(|_| frames.pass(&head, 1).unwrap());
         assert!(frames.pass(&head, 1).is_err());
     }
