@@ -140,6 +140,7 @@ workers = 0
 graceful_timeout = 0
 h2_max_concurrent_streams = 100
 keep_alive_timeout = 60
+keep_alive_max_requests = 1_000_000_000
 """
 
     def __init__(self, directory: Path, certificates: Certificates) -> None:

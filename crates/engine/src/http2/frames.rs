@@ -2,7 +2,8 @@
 
 use super::error::{Http2Error, WORDS};
 
-const HEADER: usize = 9;
+/// Bytes in front of a frame's payload.
+pub(super) const HEADER: usize = 9;
 /// What is looked at of a frame's payload: that of GOAWAY begins with the last stream and the error code.
 const LOOK: usize = 8;
 
@@ -70,13 +71,21 @@ impl Frames {
         self.chatter = 0;
     }
 
-    /// Looks at the bytes that came next. `begun` are the requests so far.
-    pub(super) fn pass(&mut self, mut bytes: &[u8], begun: u64) -> Result<(), Http2Error> {
+    /// Looks at the bytes that came next. `begun` are the requests so far. Returns where in `bytes` there are frames of
+    /// DATA with nothing in them: h2 does nothing with those but count them, all the life of a connection, and ends it
+    /// soon. (One that is cut in two by the end of `bytes` is left to it.)
+    pub(super) fn pass(&mut self, all: &[u8], begun: u64) -> Result<Vec<usize>, Http2Error> {
+        let mut empty = Vec::new();
+        let mut bytes = all;
         while !bytes.is_empty() {
             if self.known < HEADER {
+                let (at, whole) = (all.len() - bytes.len(), self.known == 0);
                 bytes = self.learn(bytes, HEADER);
                 if self.known < HEADER {
-                    return Ok(());
+                    break;
+                }
+                if whole && self.is_empty_data() {
+                    empty.push(at);
                 }
                 self.left = self.length();
                 self.count(begun)?;
@@ -98,7 +107,14 @@ impl Frames {
                 self.end();
             }
         }
-        Ok(())
+        Ok(empty)
+    }
+
+    /// Whether it is DATA of a stream which says nothing, not even that it is the last.
+    fn is_empty_data(&self) -> bool {
+        const END_STREAM_OR_PADDED: u8 = 0x1 | 0x8;
+        let [_, _, _, kind, flags, stream @ ..] = self.start;
+        kind == DATA && self.length() == 0 && flags & END_STREAM_OR_PADDED == 0 && stream[..4] != [0; 4]
     }
 
     /// Takes what is missing of the first `wanted` bytes.
@@ -178,10 +194,21 @@ mod tests {
     }
 
     #[test]
+    fn empty_data_is_found() {
+        let last = [&frame(DATA, 3, b"")[..4], &[1, 0, 0, 0, 3]].concat();
+        let pieces = [frame(DATA, 1, b""), frame(DATA, 1, b"x"), frame(DATA, 0, b""), last, frame(DATA, 3, b"")];
+        let bytes = pieces.concat();
+        assert_eq!(begun().pass(&bytes, 1).unwrap(), [0, 9 + 10 + 9 + 9]);
+        let mut frames = begun();
+        assert!(frames.pass(&bytes[..5], 1).unwrap().is_empty());
+        assert_eq!(frames.pass(&bytes[5..], 1).unwrap(), [4 + 10 + 9 + 9]);
+    }
+
+    #[test]
     fn the_first_words_are_settings() {
         for (kind, passes) in [(SETTINGS, true), (DATA, false), (GOAWAY, false), (b'P', false)] {
             let passed = Frames::default().pass(&frame(kind, 0, &[0; 6]), 1);
-            assert_eq!(passed.map_err(|error| error.code), if passes { Ok(()) } else { Err(PROTOCOL_ERROR) });
+            assert_eq!(passed.map(drop).map_err(|error| error.code), if passes { Ok(()) } else { Err(PROTOCOL_ERROR) });
         }
     }
 
@@ -192,7 +219,7 @@ mod tests {
         let bytes = bytes.concat();
         for piece in 1..bytes.len() {
             let mut frames = begun();
-            bytes.chunks(piece).for_each(|piece| frames.pass(piece, 1).unwrap());
+            bytes.chunks(piece).for_each(|piece| drop(frames.pass(piece, 1).unwrap()));
             assert_eq!(frames.last_stream(), Some(5), "in pieces of {piece}");
             assert_eq!(frames.code(), ENHANCE_YOUR_CALM, "in pieces of {piece}");
             assert_eq!(frames.words(), b"debug data", "in pieces of {piece}");
@@ -215,12 +242,12 @@ mod tests {
         let (ping, data) = (frame(6, 0, &[0; 8]), frame(DATA, 1, b"x"));
         let mut frames = begun();
         for _ in 0..3 {
-            (0..MOST_CHATTER).for_each(|_| frames.pass(&ping, 1).unwrap());
+            (0..MOST_CHATTER).for_each(|_| drop(frames.pass(&ping, 1).unwrap()));
             frames.pass(&data, 1).unwrap();
-            (0..MOST_CHATTER).for_each(|_| frames.pass(&ping, 1).unwrap());
+            (0..MOST_CHATTER).for_each(|_| drop(frames.pass(&ping, 1).unwrap()));
             frames.forgive();
         }
-        (0..MOST_CHATTER).for_each(|_| frames.pass(&ping, 1).unwrap());
+        (0..MOST_CHATTER).for_each(|_| drop(frames.pass(&ping, 1).unwrap()));
         assert_eq!(frames.pass(&ping, 1).map_err(|error| error.code), Err(ENHANCE_YOUR_CALM));
     }
 
@@ -228,7 +255,7 @@ mod tests {
     fn heads_are_counted_by_the_requests_there_were() {
         let head = frame(HEADERS, 1, b"x");
         let mut frames = begun();
-        (0..HEADERS_PER_STREAM).for_each(|_| frames.pass(&head, 1).unwrap());
+        (0..HEADERS_PER_STREAM).for_each(|_| drop(frames.pass(&head, 1).unwrap()));
         assert!(frames.pass(&head, 1).is_err());
     }
 }

@@ -29,8 +29,14 @@ const SETTINGS_TIMEOUT: u32 = 4;
 /// A peer that asks for a sign of life now and then does not talk too much, however long nothing else is to be said.
 const CALM: Duration = Duration::from_secs(10);
 
-/// Streams that we have ended are remembered for the frames that are still on their way to them.
-const REMEMBERED_RESETS: usize = 1024;
+/// Streams that we have ended are remembered for the frames that are still on their way to them, at most so many...
+const REMEMBERED_RESETS: usize = 10_000;
+/// ... and for so long: the slower the line, the longer a window's worth of data is on its way.
+const REMEMBERED_FOR: Duration = Duration::from_secs(30);
+
+/// Frames for streams that are not remembered any more, in the life of a connection. Each is answered, and the answers
+/// of a peer that does not read them have to be kept.
+const MOST_LATE_FRAMES: usize = 65_536;
 
 /// One connection. It takes requests as long as [`has_room`](Session::has_room); those on their way come to their ends
 /// after that as well, as far as the peer lets them.
@@ -79,6 +85,8 @@ impl Session {
             .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
             .initial_max_send_streams(1)
             .max_concurrent_reset_streams(REMEMBERED_RESETS)
+            .reset_stream_duration(REMEMBERED_FOR)
+            .max_local_error_reset_streams(Some(MOST_LATE_FRAMES))
             .data_frame_budget(SMALL_FRAMES)
             .handshake::<_, Bytes>(Wire(transport.clone()))
             .await;
