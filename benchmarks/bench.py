@@ -353,15 +353,21 @@ def finish(command: list[str], **options: Any) -> str:
     return str(done.stdout)
 
 
+def environment_of(interpreter: str) -> dict[str, str]:
+    """What it is run with. PYTHONPATH is for the interpreter that runs this: in another environment it could put our
+    package before the reference, and ours would be measured twice."""
+    return {name: value for name, value in os.environ.items() if interpreter == sys.executable or name != "PYTHONPATH"}
+
+
 def run_worker(interpreter: str, workload: str, row: Row, server: Server, seconds: float) -> Sample:
     command = [interpreter, str(WORKER), workload, base_of(row, server), str(seconds), str(row.greenlets)]
     command += [server.ca_file, "http2"] if row.http2 else [server.ca_file]
-    return Sample(**json.loads(finish(command)))
+    return Sample(**json.loads(finish(command, env=environment_of(interpreter))))
 
 
 def run_peer(interpreter: str, peer: str, row: Row, server: Server, seconds: float) -> Sample:
     command = [interpreter, str(PEERS_WORKER), peer, base_of(row, server), str(seconds), str(row.greenlets)]
-    return Sample(**json.loads(finish([*command, server.ca_file])))
+    return Sample(**json.loads(finish([*command, server.ca_file], env=environment_of(interpreter))))
 
 
 def run_rider(
