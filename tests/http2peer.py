@@ -99,7 +99,8 @@ class Talk:
 
     def __init__(self, conn: Conn) -> None:
         # Frames leave as they are said.
-        conn.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if conn.sock.family != socket.AF_UNIX:
+            conn.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.conn = conn
         self.peer = conn.peer
         self.credit = True
