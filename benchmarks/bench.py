@@ -1,4 +1,5 @@
-"""This package beside geventhttpclient 2.6.1, other clients, and wrk where it is installed, against one nginx here.
+"""This package beside geventhttpclient 2.6.1, other clients, and wrk and h2load where they are installed, against one
+nginx here.
 
     python benchmarks/bench.py [--quick] [--rounds N] [--seconds S] [--only ROW,ROW] [--save NAME]
 
@@ -22,18 +23,21 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from measure import PAGE_BYTES
-from nginx import Server, nginx, nginx_version
-from peers import PEERS
+from nginx import STREAMS, Server, nginx, nginx_version
+from peers import HTTP2_PEERS, PEERS
 from report import (
     AS_IT_IS,
     FLOOR,
+    FLOOR_HTTP1,
     OURS,
+    OURS_HTTP1,
     REFERENCE,
     Results,
     Row,
@@ -46,12 +50,14 @@ from report import (
     memory_of,
     memory_of_each,
     peak_growth,
+    rate_of,
     rate_of_library,
     rate_of_reference,
     time_of,
+    time_of_http1,
 )
 from riders import ALONE, RIDERS
-from worker import CLIENTS, allow_many_files
+from worker import CLIENTS, MIB, allow_many_files
 
 import geventhttpclient
 
@@ -238,6 +244,54 @@ ROWS = [
         grows=True,
         targets=(time_of(CLIENTS, "clients", 0.2), memory_of(CLIENTS, "clients", 25)),
     ),
+    Row(
+        "http2",
+        "`tls-get` with 100 greenlets on one connection by HTTP/2, beside 100 connections by HTTP/1.1; the others have"
+        " 100 requests in flight on one connection",
+        "get",
+        greenlets=100,
+        tls=True,
+        http2=True,
+        peers=True,
+        reference=False,
+        floor="h2load /page",
+        http1_floor="wrk GET /page",
+        targets=(rate_of(OURS_HTTP1, 0.8), *(rate_of(peer, 20) for peer in HTTP2_PEERS)),
+    ),
+    Row(
+        "http2-c1",
+        "`http2` with one greenlet, beside one connection by HTTP/1.1",
+        "get",
+        greenlets=1,
+        tls=True,
+        http2=True,
+        reference=False,
+        floor="h2load /page",
+        http1_floor="wrk GET /page",
+    ),
+    Row(
+        "http2-1000",
+        f"`http2` with 1,000 greenlets, of which nginx takes {STREAMS} on a connection, beside 1,000 connections",
+        "get",
+        greenlets=1000,
+        tls=True,
+        http2=True,
+        reference=False,
+        floor="h2load /page",
+    ),
+    Row(
+        "http2-download",
+        "`tls-read-all` by HTTP/2, beside HTTP/1.1",
+        "download_whole",
+        unit="MiB",
+        greenlets=1,
+        tls=True,
+        http2=True,
+        reference=False,
+        floor="h2load /big",
+        http1_floor="download_floor",
+        targets=(time_of_http1(1.3),),
+    ),
 ]
 
 
@@ -299,14 +353,21 @@ def finish(command: list[str], **options: Any) -> str:
     return str(done.stdout)
 
 
+def environment_of(interpreter: str) -> dict[str, str]:
+    """What it is run with. PYTHONPATH is for the interpreter that runs this: in another environment it could put our
+    package before the reference, and ours would be measured twice."""
+    return {name: value for name, value in os.environ.items() if interpreter == sys.executable or name != "PYTHONPATH"}
+
+
 def run_worker(interpreter: str, workload: str, row: Row, server: Server, seconds: float) -> Sample:
     command = [interpreter, str(WORKER), workload, base_of(row, server), str(seconds), str(row.greenlets)]
-    return Sample(**json.loads(finish([*command, server.ca_file])))
+    command += [server.ca_file, "http2"] if row.http2 else [server.ca_file]
+    return Sample(**json.loads(finish(command, env=environment_of(interpreter))))
 
 
 def run_peer(interpreter: str, peer: str, row: Row, server: Server, seconds: float) -> Sample:
     command = [interpreter, str(PEERS_WORKER), peer, base_of(row, server), str(seconds), str(row.greenlets)]
-    return Sample(**json.loads(finish(command)))
+    return Sample(**json.loads(finish([*command, server.ca_file], env=environment_of(interpreter))))
 
 
 def run_rider(
@@ -331,20 +392,18 @@ def run_locust(interpreter: str, search: str, version: str, row: Row, server: Se
     return Sample(found["count"], found["seconds"], found["cpu_seconds"])
 
 
-def run_floor(row: Row, server: Server, seconds: float) -> Sample | None:
+def run_floor(floor: str, row: Row, server: Server, seconds: float) -> Sample | None:
     """What the same work costs without a client library; None where there is no such thing."""
-    if not row.floor.startswith("wrk "):
-        return run_worker(sys.executable, row.floor, row, server, seconds) if row.floor else None
-    if shutil.which("wrk") is None:
+    program, *rest = floor.split()
+    if program not in FLOORS:
+        return run_worker(sys.executable, floor, row, server, seconds)
+    if shutil.which(program) is None:
         return None
-    _, method, target = row.floor.split()
-    return run_wrk(method, base_of(row, server) + target, row, seconds)
+    return FLOORS[program](*rest[:-1], base_of(row, server) + rest[-1], row, seconds)
 
 
-def run_wrk(method: str, url: str, row: Row, seconds: float) -> Sample:
-    """wrk with one thread and as many connections as we have greenlets, for whole seconds, as it wants them."""
-    command = ["wrk", "-t1", f"-c{row.greenlets}", f"-d{max(1, round(seconds))}s", "-s", str(WRK_SCRIPT)]
-    command += [url, "--", method]
+def finish_and_weigh(command: list[str]) -> tuple[str, float]:
+    """Runs it to its end; what it printed, and the seconds of CPU that it took."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         output = process.stdout.read()
@@ -352,10 +411,34 @@ def run_wrk(method: str, url: str, row: Row, seconds: float) -> Sample:
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{shlex.join(command)} failed:\n{output}")
+    return output, usage.ru_utime + usage.ru_stime
+
+
+def run_wrk(method: str, url: str, row: Row, seconds: float) -> Sample:
+    """wrk with one thread and as many connections as we have greenlets, for whole seconds, as it wants them."""
+    command = ["wrk", "-t1", f"-c{row.greenlets}", f"-d{max(1, round(seconds))}s", "-s", str(WRK_SCRIPT)]
+    command += [url, "--", method]
+    output, cpu_seconds = finish_and_weigh(command)
     found = json.loads(output.splitlines()[-1])
     if found["failed"] or not found["requests"]:
         raise SystemExit(f"{shlex.join(command)} had errors:\n{output}")
-    return Sample(found["requests"], found["microseconds"] / 1e6, usage.ru_utime + usage.ru_stime)
+    return Sample(found["requests"], found["microseconds"] / 1e6, cpu_seconds)
+
+
+def run_h2load(url: str, row: Row, seconds: float) -> Sample:
+    """h2load with one thread and as many requests in flight as we have greenlets, on as few connections. It counts the
+    bytes of the bodies, and so what there is of one that it has not got to the end of."""
+    connections = -(-row.greenlets // STREAMS)
+    command = ["h2load", "-t1", f"-c{connections}", f"-m{-(-row.greenlets // connections)}"]
+    command += ["-D", f"{round(seconds * 1000)}ms", url]
+    output, cpu_seconds = finish_and_weigh(command)
+    data = re.search(r" 0 failed, 0 errored, 0 timeout$.*\((\d+)\) data$", output, re.MULTILINE | re.DOTALL)
+    if data is None or "Application protocol: h2\n" not in output:
+        raise SystemExit(f"{shlex.join(command)} had errors:\n{output}")
+    return Sample(int(data[1]) // (MIB if row.unit == "MiB" else PAGE_BYTES), seconds, cpu_seconds)
+
+
+FLOORS: dict[str, Callable[..., Sample]] = {"wrk": run_wrk, "h2load": run_h2load}
 
 
 class Clients:
@@ -365,6 +448,7 @@ class Clients:
         self.shadow = shadow  # an empty directory
         self.missing: dict[str, str] = {}
         self.found: dict[str, str] = {}  # the versions that took part
+        self.peers: dict[str, str] = {}  # the interpreters of those that did
 
     def leave_out(self, name: str, why: NotInstalled) -> None:
         self.missing[name] = str(why)
@@ -421,23 +505,38 @@ class Clients:
                 runs[REFERENCE] = partial(run_rider, interpreter, "", version, way, row, server, seconds)
         return runs
 
-    @cached_property
-    def peers(self) -> dict[str, str]:
-        """The interpreter of each of the other clients, those left out that cannot be installed."""
-        interpreters = {}
-        for name, peer in PEERS.items():
-            versions = same_greenlets()
-            wanted = {package: versions.get(package, "") for package in peer.packages}
-            if "gevent" in wanted:
-                wanted |= versions
-            try:
-                interpreters[name] = environment(peer.packages[0], wanted)
-            except NotInstalled as e:
-                self.leave_out(name, e)
-            else:
-                found = versions_of(interpreters[name], *peer.packages)
-                self.found[name] = ", ".join(f"{package} {found[package]}" for package in peer.packages)
-        return interpreters
+    def prepare_peer(self, name: str) -> None:
+        """Puts its interpreter among the `peers`, unless it cannot be installed. What is known of one client in several
+        manners shares one environment."""
+        everyone = PEERS | HTTP2_PEERS
+        packages = everyone[name].packages
+        versions = same_greenlets()
+        wanted = {
+            package: versions.get(package, "")
+            for peer in everyone.values()
+            if peer.packages[0] == packages[0]
+            for package in peer.packages
+        }
+        if "gevent" in wanted:
+            wanted |= versions
+        try:
+            self.peers[name] = environment(packages[0], wanted)
+        except NotInstalled as e:
+            self.leave_out(name, e)
+        else:
+            found = versions_of(self.peers[name], *packages)
+            self.found[name] = ", ".join(f"{package} {found[package]}" for package in packages)
+
+    def of_peers(self, row: Row, server: Server, seconds: float) -> dict[str, Callable[[], Sample | None]]:
+        names = HTTP2_PEERS if row.http2 else PEERS
+        for name in names:
+            if name not in self.peers and name not in self.missing:
+                self.prepare_peer(name)
+        return {
+            name: partial(run_peer, self.peers[name], name, row, server, seconds)
+            for name in names
+            if name in self.peers
+        }
 
     def of(self, row: Row, server: Server, seconds: float) -> dict[str, Callable[[], Sample | None]]:
         """How each client runs that row, in the order in which they take turns."""
@@ -457,13 +556,17 @@ class Clients:
         runs: dict[str, Callable[[], Sample | None]] = {
             OURS: partial(run_worker, sys.executable, row.workload, row, server, seconds),
         }
+        http1 = replace(row, http2=False)
+        if row.http2:
+            runs[OURS_HTTP1] = partial(run_worker, sys.executable, row.workload, http1, server, seconds)
         if row.reference:
             runs[REFERENCE] = partial(run_worker, self.reference, row.workload, row, server, seconds)
         if row.peers:
-            for name, interpreter in self.peers.items():
-                runs[name] = partial(run_peer, interpreter, name, row, server, seconds)
+            runs |= self.of_peers(row, server, seconds)
         if row.floor:
-            runs[FLOOR] = partial(run_floor, row, server, seconds)
+            runs[FLOOR] = partial(run_floor, row.floor, row, server, seconds)
+        if row.http1_floor:
+            runs[FLOOR_HTTP1] = partial(run_floor, row.http1_floor, http1, server, seconds)
         return runs
 
 
@@ -522,6 +625,7 @@ def describe(clients: Clients, load: str, rounds: int, seconds: float) -> dict[s
         "server": f"{nginx_version()}, one worker, on a CPU of its own where there are two",
         "CAs trusted by default": ssl.get_default_verify_paths().cafile or "those on board",
         "wrk": (output_of("wrk", "-v").splitlines() or ["not installed"])[0],
+        "h2load": output_of("h2load", "--version") or "not installed",
         "commit": commit + changed,
         "command": f"`python {shlex.join(sys.argv)}`",
         "rounds": f"{rounds}, of {seconds:g} s for each client and workload",
@@ -529,7 +633,7 @@ def describe(clients: Clients, load: str, rounds: int, seconds: float) -> dict[s
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Benchmarks ours beside the reference and wrk.")
+    parser = argparse.ArgumentParser(description="Benchmarks ours beside the reference and the floor.")
     parser.add_argument("--quick", action="store_true", help="3 rounds of 0.4 seconds")
     parser.add_argument("--rounds", type=int, help="how often each client runs each workload (5)")
     parser.add_argument("--seconds", type=float, help="how long each of these runs takes (2)")

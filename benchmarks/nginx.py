@@ -1,4 +1,4 @@
-"""A private nginx for the benchmarks: one worker, no log, on two free loopback ports, the second with TLS."""
+"""A private nginx for the benchmarks: one worker, no log, on two free ports of loopback, one with TLS and HTTP/2."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ http {{
   default_type application/octet-stream;
   server {{
     listen 127.0.0.1:{port} backlog=4096; root {dir}/root;
-    listen 127.0.0.1:{tls_port} ssl backlog=4096; ssl_protocols TLSv1.2 TLSv1.3; ssl_session_tickets on;
+    listen 127.0.0.1:{tls_port} ssl http2 backlog=4096; ssl_protocols TLSv1.2 TLSv1.3; ssl_session_tickets on;
     ssl_certificate {dir}/server.pem; ssl_certificate_key {dir}/server.pem;
     location = /page {{ return 200 "{page}"; }}
     location = /sink {{ mirror /nowhere; error_page 405 =200 /taken; }}
@@ -45,6 +45,7 @@ http {{
 """
 
 START_SECONDS = 30
+STREAMS = 128  # the requests at a time that nginx takes on a connection of HTTP/2, by default
 
 
 @dataclass(frozen=True)

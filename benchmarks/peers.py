@@ -1,9 +1,10 @@
 """GET of the small page by other clients, each in the manner in which it is quickest: prints one JSON object.
 
-    python benchmarks/peers.py PEER BASE_URL SECONDS IN_FLIGHT
+    python benchmarks/peers.py PEER BASE_URL SECONDS IN_FLIGHT [CA_FILE]
 
 The interpreter must have the packages that PEERS names, and needs no geventhttpclient. Each client reads the whole body
-as bytes, over as many kept-alive connections as there are requests in flight; every body's length is checked.
+as bytes, over as many kept-alive connections as there are requests in flight, or all on one by HTTP/2; every body's
+length is checked.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import ssl
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -22,10 +24,11 @@ from measure import PAGE_BYTES, Run, check, measure
 
 @dataclass(frozen=True)
 class Peer:
-    """A client: what has to be installed for it, and what makes its Run of a URL and a number in flight."""
+    """A client: what has to be installed for it, and what makes its Run of a URL and a number in flight, and of the CA
+    to trust where it is for HTTP/2."""
 
     packages: tuple[str, ...]
-    run: Callable[[str, int], Run]
+    run: Callable[..., Run]
 
 
 def pycurl_multi(url: str, in_flight: int) -> Run:
@@ -234,6 +237,71 @@ def urllib3_on_gevent(url: str, in_flight: int) -> Run:
     return on_gevent(get, in_flight)
 
 
+def httpx_http2_on_uvloop(url: str, in_flight: int, ca_file: str) -> Run:
+    import httpx
+    import uvloop
+
+    context = ssl.create_default_context(cafile=ca_file)
+    one = httpx.Limits(max_connections=1)
+    client = httpx.AsyncClient(http1=False, http2=True, verify=context, limits=one, timeout=None, trust_env=False)
+
+    async def get() -> None:
+        response = await client.get(url)
+        check(response.status_code, 200)
+        check(len(response.content), PAGE_BYTES)
+
+    return on_loop(uvloop.new_event_loop(), get, in_flight)
+
+
+def httpx_http2_on_gevent(url: str, in_flight: int, ca_file: str) -> Run:
+    """The client that is not asynchronous: twice as quick as the one that is."""
+    import httpx
+
+    context = ssl.create_default_context(cafile=ca_file)
+    one = httpx.Limits(max_connections=1)
+    client = httpx.Client(http1=False, http2=True, verify=context, limits=one, timeout=None, trust_env=False)
+
+    def get() -> None:
+        response = client.get(url)
+        check(response.status_code, 200)
+        check(len(response.content), PAGE_BYTES)
+
+    return on_gevent(get, in_flight)
+
+
+def niquests_http2_on_asyncio(url: str, in_flight: int, ca_file: str) -> Run:
+    """So many requests are sent, and then all of them gathered, which is what its `multiplexed` is for. By a task for
+    each, on uvloop, on gevent, in threads, or with the session that is not asynchronous it takes longer."""
+    import asyncio
+
+    import niquests
+
+    loop = asyncio.new_event_loop()
+
+    async def make() -> Any:
+        session = niquests.AsyncSession(multiplexed=True, disable_http1=True, pool_maxsize=1, verify=ca_file)
+        session.trust_env = False
+        return session
+
+    session = loop.run_until_complete(make())
+
+    async def batches(seconds: float) -> int:
+        end, count = perf_counter() + seconds, 0
+        while not count or perf_counter() < end:
+            responses = [await session.get(url) for _ in range(in_flight)]
+            await session.gather()
+            for response in responses:
+                check(response.status_code, 200)
+                check(len(response.content), PAGE_BYTES)
+            count += in_flight
+        return count
+
+    def run(seconds: float) -> int:
+        return loop.run_until_complete(batches(seconds))
+
+    return run
+
+
 PEERS = {
     "pycurl multi": Peer(("pycurl",), pycurl_multi),
     "pyreqwest on uvloop": Peer(("pyreqwest", "uvloop"), pyreqwest_on_uvloop),
@@ -244,13 +312,23 @@ PEERS = {
 }
 
 
-def main(name: str, base: str, seconds: str, in_flight: str) -> None:
-    peer = PEERS[name]
+# By HTTP/2 over TLS, on one connection.
+HTTP2_PEERS = {
+    "httpx on uvloop, HTTP/2": Peer(("httpx", "h2", "uvloop"), httpx_http2_on_uvloop),
+    "httpx on gevent, HTTP/2": Peer(("httpx", "h2", "gevent"), httpx_http2_on_gevent),
+    "niquests on asyncio, HTTP/2": Peer(("niquests",), niquests_http2_on_asyncio),
+}
+
+
+def main(name: str, base: str, seconds: str, in_flight: str, ca_file: str = "") -> None:
+    peer = (PEERS | HTTP2_PEERS)[name]
     if "gevent" in peer.packages:
         from gevent import monkey
 
         monkey.patch_all()
-    print(json.dumps(measure(peer.run(f"{base}/page", int(in_flight)), float(seconds))), flush=True)
+    url = f"{base}/page"
+    run = peer.run(url, int(in_flight), ca_file) if name in HTTP2_PEERS else peer.run(url, int(in_flight))
+    print(json.dumps(measure(run, float(seconds))), flush=True)
     os._exit(0)  # pyreqwest's threads now and then abort an interpreter that ends in its own way
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 OURS, REFERENCE, FLOOR, AS_IT_IS = "ours", "reference", "floor", "as it is"
+OURS_HTTP1, FLOOR_HTTP1 = "ours, HTTP/1.1", "floor, HTTP/1.1"
 MIB = 1024 * 1024
 KB = 1000
 
@@ -109,6 +110,16 @@ def rate_of_library(bound: float) -> Target:
     )
 
 
+def rate_of(client: str, bound: float) -> Target:
+    return Target(
+        f"rate, beside {client}", bound, lambda r, row: ratio(r.rate(row, OURS), r.rate(row, client)), at_least=True
+    )
+
+
+def time_of_http1(bound: float) -> Target:
+    return Target("time of HTTP/1.1's", bound, lambda r, row: ratio(r.rate(row, OURS_HTTP1), r.rate(row, OURS)))
+
+
 def cpu_of_floor(bound: float) -> Target:
     return Target("CPU of the floor's", bound, lambda r, row: ratio(r.cpu(row, OURS), r.cpu(row, FLOOR)))
 
@@ -168,8 +179,10 @@ class Row:
     workload: str = ""
     unit: str = "requests"
     greenlets: int = 10
-    floor: str = ""  # "wrk", a method and a target; or a workload of worker.py; or nothing that compares
+    floor: str = ""  # "wrk", a method and a target; "h2load" and a target; a workload of worker.py; or nothing
     tls: bool = False
+    http2: bool = False  # over TLS, and ours without it takes part as well
+    http1_floor: str = ""  # as `floor`, for ours without HTTP/2
     grows: bool = False  # with every unit: how far is told
     locust: bool = False  # run by locust with our locustfile, and no workload of worker.py
     peers: bool = False  # other people's clients take part
@@ -240,7 +253,7 @@ def targets_table(rows: list[Row], results: Results) -> str:
 def peers_table(rows: list[Row], results: Results) -> str:
     lines = []
     for row in rows:
-        if not (row.peers or row.rider):
+        if not (row.peers or row.rider or row.http2):
             continue
         ours_rate, ours_cpu = results.rate(row.key, OURS), results.cpu(row.key, OURS)
         clients = sorted([OURS, *results.others(row.key)], key=lambda client: -(results.rate(row.key, client) or 0))
@@ -282,6 +295,9 @@ says less about the clients than `CPU`.
 The floor is what the same work costs without a client library: wrk for requests, and for downloads a blocking socket
 that reads 256 KiB at a time, with Python's ssl where it is TLS. No client can be faster than the server: the last
 column of the targets is as near to its limit as the floor came.
+
+By HTTP/2 the floor is h2load. What ours does by HTTP/1.1 over TLS with a connection for each greenlet, and the floor of
+that, are among the other clients.
 
 Where a library rides on ours, "as it is" is the same without, on monkey-patched gevent; the reference is the library
 with the reference's patch() before it; and the floor is the library over connections that do nothing: what it costs by

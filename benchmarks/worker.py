@@ -1,6 +1,6 @@
 """One workload, in one process, for whichever geventhttpclient the interpreter has: prints one JSON object.
 
-    python benchmarks/worker.py WORKLOAD BASE_URL SECONDS [GREENLETS [CA_FILE]]
+    python benchmarks/worker.py WORKLOAD BASE_URL SECONDS [GREENLETS [CA_FILE [http2]]]
 
 The same code runs both packages, with their defaults and the garbage collector's. Every body's length is checked.
 """
@@ -41,15 +41,20 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Setup:
-    """What a workload works with: the server's base URL, how many greenlets, and the CA to trust if it is https."""
+    """What a workload works with: the server's base URL, how many greenlets, the CA to trust if it is https, and
+    whether to speak HTTP/2, which ours alone does."""
 
     base: str
     greenlets: int
     ca_file: str
+    http2: bool = False
 
     def client(self, **given: Any) -> HTTPClient:
-        """A client with a connection for each greenlet; both packages drop the options of TLS for http."""
+        """A client with a connection for each greenlet, or as many as HTTP/2 needs for them; both packages drop the
+        options of TLS for http."""
         options = {"ca_certs": self.ca_file}
+        if self.http2:
+            given["http2"] = True
         return HTTPClient.from_url(self.base, concurrency=self.greenlets, ssl_options=options, **given)
 
 
@@ -70,6 +75,15 @@ def loop(once: Callable[[], None], greenlets: int) -> Run:
         return sum(greenlet.get() for greenlet in started)
 
     return run
+
+
+def check_http2(setup: Setup) -> None:
+    """That the server speaks it: the client would put up with HTTP/1.1."""
+    with setup.client() as http:
+        response = http.get("/page")
+        check(len(response.read()), PAGE_BYTES)
+        if response.version != "HTTP/2":
+            raise RuntimeError(f"{response.version} instead of HTTP/2")
 
 
 def get_page(http: HTTPClient, headers: dict[str, str] | None = None) -> None:
@@ -345,9 +359,12 @@ def allow_many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def main(workload: str, base: str, seconds: str, greenlets: str = "10", ca_file: str = "") -> None:
+def main(workload: str, base: str, seconds: str, greenlets: str = "10", ca_file: str = "", protocol: str = "") -> None:
     allow_many_files()
-    run = WORKLOADS[workload](Setup(base, int(greenlets), ca_file))
+    setup = Setup(base, int(greenlets), ca_file, protocol == "http2")
+    if setup.http2:
+        check_http2(setup)
+    run = WORKLOADS[workload](setup)
     print(json.dumps(measure(run, float(seconds), cold=workload in COLD)))
 
 

@@ -6,7 +6,6 @@
 - `/trailers`: a body and fields behind it.
 - `/hints`: 103 Early Hints before the response.
 - `/held/NAME`: answered once `/let-go/NAME` has been asked for.
-- `/early`: answered without a look at the body.
 - `/status/N`: that status, and an empty body.
 - `/crumbs`: the Cookie fields as they came, and two Set-Cookie.
 """
@@ -83,8 +82,6 @@ async def application(scope: dict[str, Any], receive: Receive, send: Send) -> No
     elif first == "let-go":
         held.pop(rest[0], asyncio.Event()).set()
         await respond(send)
-    elif first == "early":
-        await respond(send, b"no need", 401)
     elif first == "status":
         await respond(send, status=int(rest[0]))
     elif first == "crumbs":

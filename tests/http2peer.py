@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import hpack
+from gevent import socket
 from hyperframe.frame import (
     ContinuationFrame,
     DataFrame,
@@ -97,6 +98,9 @@ class Talk:
     """
 
     def __init__(self, conn: Conn) -> None:
+        # Frames leave as they are said.
+        if conn.sock.family != socket.AF_UNIX:
+            conn.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.conn = conn
         self.peer = conn.peer
         self.credit = True
@@ -339,10 +343,25 @@ def played(peer: Peer) -> None:
 
 
 @contextmanager
+def blaming(peer: Peer) -> Iterator[None]:
+    """Where a script has failed, that is why the test has."""
+    try:
+        yield
+    except Exception as error:
+        if peer.errors:
+            raise peer.errors[0] from error
+        raise
+
+
+@contextmanager
 def talking(*scripts: Script, **options: Any) -> Iterator[tuple[Peer, HTTPClient]]:
     """A peer that plays `scripts` in the clear, and a client that knows what it speaks."""
     options.setdefault("http2", "prior-knowledge")
-    with Peer(*map(scripted, scripts)) as peer, closing(HTTPClient(peer.host, peer.port, **options)) as client:
+    with (
+        Peer(*map(scripted, scripts)) as peer,
+        closing(HTTPClient(peer.host, peer.port, **options)) as client,
+        blaming(peer),
+    ):
         yield peer, client
 
 
@@ -355,5 +374,9 @@ def talking_securely(
     context = certificates.valid.server()
     if alpn:
         context.set_alpn_protocols(list(alpn))
-    with Peer(*map(scripted, scripts), tls=context) as peer, client_of(peer.port, way, **options) as client:
+    with (
+        Peer(*map(scripted, scripts), tls=context) as peer,
+        client_of(peer.port, way, **options) as client,
+        blaming(peer),
+    ):
         yield peer, client

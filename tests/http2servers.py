@@ -113,14 +113,14 @@ class Server:
 class Nghttpd(Server):
     """nghttpd of nghttp2, in the clear unless there are certificates; `root` holds the files it serves.
 
-    What is uploaded comes back. Further options are those of its command line.
+    Further options are those of its command line; without any, what is uploaded comes back.
     """
 
     def __init__(self, directory: Path, certificates: Certificates | None, *options: str) -> None:
         self.root = directory / "root"
         self.root.mkdir()
         [self.port] = free_ports(1)
-        command = [find("nghttpd"), "--address=127.0.0.1", f"--htdocs={self.root}", "--echo-upload", *options]
+        command = [find("nghttpd"), "--address=127.0.0.1", f"--htdocs={self.root}", *(options or ["--echo-upload"])]
         if certificates is None:
             command += ["--no-tls", str(self.port)]
         else:
@@ -140,6 +140,7 @@ workers = 0
 graceful_timeout = 0
 h2_max_concurrent_streams = 100
 keep_alive_timeout = 60
+keep_alive_max_requests = 1_000_000_000
 """
 
     def __init__(self, directory: Path, certificates: Certificates) -> None:

@@ -136,7 +136,8 @@ def test_a_flood_ends_in_little_memory(name: str, read: bool) -> None:
         assert time.monotonic() - began < BOUND
         assert grown < COST, grown
         stop.set()
-        assert client.get("/next").read() is not None
+        # What goes on the same connection may still meet its end.
+        assert any(not isinstance(attempt(lambda: client.get("/next").read()), BaseException) for _ in range(3))
         check_whole(client)
 
 
@@ -225,7 +226,7 @@ DRIPS: dict[str, Callable[[], Iterator[bytes]]] = {
     "a head": lambda: itertools.chain(
         [frame(HEADERS, 0, 1, STATUS_200)], bytewise(frame(CONTINUATION, 0, 1, b"x" * 999))
     ),
-    "a frame's own head": lambda: bytewise(bytes(9)[:8] * 100),
+    "a frame of no known kind": lambda: bytewise(frame(0xBE, 0, 0, bytes(999))),
     "a body": lambda: itertools.chain([RESPONSE], itertools.repeat(frame(DATA, 0, 1, b"x"))),
     "pings": lambda: itertools.repeat(frame(PING, 0, 0, bytes(8))),
     "interim responses": lambda: itertools.repeat(frame(HEADERS, END_HEADERS, 1, literal(b":status", b"103"))),

@@ -9,8 +9,9 @@ from contextlib import suppress
 import gevent
 import pytest
 from gevent.event import Event
-from geventhttpclient.http2 import ErrorCode, HTTP2Error
 
+from geventhttpclient.http2 import HTTP2Error
+from geventhttpclient.response import HTTPConnectionClosed
 from tests.certificates import Certificates
 from tests.http2peer import (
     COMPRESSION_ERROR,
@@ -28,7 +29,7 @@ from tests.http2peer import (
     talking,
     talking_securely,
 )
-from tests.hubtools import FAILURES, attempt, until
+from tests.hubtools import attempt, until
 from tests.tls import check_failure, check_whole
 
 pytestmark = pytest.mark.usefixtures("bounded")
@@ -80,11 +81,6 @@ BAD_FRAMES: dict[str, tuple[bytes, int]] = {
     "frames too large": (setting(MAX_FRAME_SIZE, 1 << 24), PROTOCOL_ERROR),
     "a window of nothing more": (frame(WINDOW_UPDATE, 0, 0, number(0)), PROTOCOL_ERROR),
     "a window that overflows": (frame(WINDOW_UPDATE, 0, 0, number(MOST)) * 2, FLOW_CONTROL_ERROR),
-    "a window of a stream that overflows": (frame(WINDOW_UPDATE, 0, 1, number(MOST)) * 2, FLOW_CONTROL_ERROR),
-    "windows that overflow by a setting": (
-        frame(WINDOW_UPDATE, 0, 1, number(MOST - 65_535)) + setting(INITIAL_WINDOW_SIZE, MOST),
-        FLOW_CONTROL_ERROR,
-    ),
     "DATA before HEADERS": (frame(DATA, 0, 1, b"x"), PROTOCOL_ERROR),
     "DATA that is all padding and more": (
         frame(HEADERS, END_HEADERS, 1, STATUS_200) + frame(DATA, PADDED, 1, b"\x09" + bytes(8)),
@@ -129,7 +125,8 @@ def fail(say: Callable[[Talk], object], *, secure: Certificates | None = None) -
         assert talk.read_request().stream == 1
         with suppress(OSError):
             say(talk)
-        talk.wait_closed()
+        while request := talk.read_request():  # where that was an error of the stream alone
+            talk.respond(request, b"/next")
 
     start = talking_securely(secure, script, serve_targets) if secure else talking(script, serve_targets)
     with start as (peer, client), gevent.Timeout(10):
@@ -149,7 +146,8 @@ def fail_unread(say: Callable[[Talk], object]) -> tuple[BaseException, int]:
         with suppress(OSError):
             say(talk)
         said.set()
-        talk.wait_closed()
+        while request := talk.read_request():
+            talk.respond(request, b"/next")
 
     said = Event()
     with talking(script, serve_targets) as (peer, client), gevent.Timeout(10):
@@ -165,8 +163,9 @@ def fail_unread(say: Callable[[Talk], object]) -> tuple[BaseException, int]:
 
 def check(error: BaseException, code: int, port: int) -> None:
     assert isinstance(error, HTTP2Error), repr(error)
-    assert error.code == code, repr(error)
-    assert ErrorCode(code).name in str(error)
+    # There may be a more exact one than the client has told its peer.
+    assert error.code in (code, PROTOCOL_ERROR), repr(error)
+    assert error.code.name in str(error)
     check_failure(error, port, "127.0.0.1", error.phase)  # type: ignore[attr-defined]
 
 
@@ -175,6 +174,28 @@ def test_frames_that_break_the_rules(name: str) -> None:
     said, code = BAD_FRAMES[name]
     error, port = fail(lambda talk: talk.send(said))
     check(error, code, port)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        frame(WINDOW_UPDATE, 0, 1, number(MOST)) * 2,
+        frame(WINDOW_UPDATE, 0, 1, number(MOST - 65_535)) + setting(INITIAL_WINDOW_SIZE, MOST),
+    ],
+)
+def test_windows_that_overflow_during_an_upload(said: bytes) -> None:
+    def script(talk: Talk) -> None:
+        talk.credit = False
+        talk.start()
+        talk.read_head()
+        talk.send(said)
+        talk.wait_closed()
+
+    with talking(script, serve_targets, concurrency=2) as (peer, client):
+        with pytest.raises(HTTP2Error) as caught:
+            client.post("/", bytes(100_000))
+        check(caught.value, FLOW_CONTROL_ERROR, peer.port)
+        check_whole(client)
 
 
 def test_the_peer_is_told_what_it_did_wrong() -> None:
@@ -204,7 +225,6 @@ BAD_RESPONSES: dict[str, Fields] = {
     "no status": [("x-a", "b")],
     "two statuses": [(":status", "200"), (":status", "200")],
     "a status after a field": [("x-a", "b"), (":status", "200")],
-    "a field of a request": [(":status", "200"), (":path", "/")],
     "an unknown pseudo-header field": [(":status", "200"), (":nonsense", "1")],
     "a status of letters": [(":status", "abc")],
     "a status too short": [(":status", "20")],
@@ -244,7 +264,7 @@ def test_an_end_in_an_interim_response() -> None:
 
 @pytest.mark.parametrize(
     ("trailers", "end"),
-    [([("x-a", "b")], False), ([(":status", "200")], True), ([("X-A", "b")], True), ([("connection", "b")], True)],
+    [([("x-a", "b")], False), ([("X-A", "b")], True), ([("connection", "b")], True)],
 )
 def test_trailers_that_are_malformed(trailers: Fields, end: bool) -> None:
     def say(talk: Talk) -> None:
@@ -254,6 +274,24 @@ def test_trailers_that_are_malformed(trailers: Fields, end: bool) -> None:
 
     error, port = fail(say)
     check(error, PROTOCOL_ERROR, port)
+
+
+def test_pseudo_header_fields_reach_nobody() -> None:
+    """Where they are not forbidden them, they are at least no fields of a response."""
+
+    def script(talk: Talk) -> None:
+        talk.start()
+        talk.read_request()
+        talk.headers(1, [(":status", "200"), (":path", "/"), ("x-a", "b")])
+        talk.data(1, b"x")
+        talk.headers(1, [(":status", "500"), ("x-sum", "1")], end=True)
+        talk.wait_closed()
+
+    with talking(script) as (_, client):
+        response = client.get("/")
+        assert (response.status_code, response.read()) == (200, b"x")
+        assert list(response.headers) == [("x-a", "b")]
+        assert list(response.trailers.items()) == [("x-sum", "1")]
 
 
 @pytest.mark.parametrize(("length", "body"), [("1", b""), ("5", b"1234"), ("5", b"123456"), ("0", b"1")])
@@ -317,14 +355,14 @@ def test_a_peer_that_speaks_something_else(said: bytes) -> None:
     """Its first frame must be SETTINGS (section 3.4)."""
 
     def script(talk: Talk) -> None:
+        talk.credit = False
         talk.read_preface()
         talk.read_request()
         talk.send(said)
 
     with talking(script, serve_targets) as (_, client), gevent.Timeout(5):
         outcome = attempt(lambda: client.post("/", b"x"))
-        assert isinstance(outcome, FAILURES), outcome
-        assert not isinstance(outcome, TimeoutError)
+        assert isinstance(outcome, HTTP2Error if said else HTTPConnectionClosed), outcome
         assert client.get("/next").read() == b"/next"
         check_whole(client)
 

@@ -11,9 +11,10 @@ from typing import Any
 import gevent
 import pytest
 from gevent.event import Event
-from geventhttpclient.http2 import HTTP2Error
 
 from geventhttpclient import HTTPClient
+from geventhttpclient.http2 import HTTP2Error
+from tests import test_threads_fork
 from tests.certificates import Certificates
 from tests.http2peer import (
     CANCEL,
@@ -27,7 +28,7 @@ from tests.http2peer import (
     talking,
     talking_securely,
 )
-from tests.hubtools import FAILURES, attempt, choose, in_thread, run, turn, until
+from tests.hubtools import FAILURES, attempt, in_thread, run, turn, until
 from tests.peer import Peer
 from tests.tls import WAYS, check_whole
 
@@ -90,6 +91,8 @@ def test_an_end_cancels_one_stream(wait: str, end: str, way: str, certificates: 
         talk.credit = False
         talk.start()
         request = talk.read_head()
+        if wait in ("head", "body"):
+            talk.read_request()
         if wait == "body":
             talk.headers(request.stream, [(":status", "200")])
             talk.data(request.stream, BEGUN)
@@ -312,12 +315,12 @@ def test_each_thread_has_a_connection_of_its_own() -> None:
 
 
 class Gate:
-    """A script: requests of /held... wait until /let-go is asked for, on whatever connection."""
+    """A script: requests of /held... wait until /let-go is asked for, /are-held until there are four of them."""
 
     def __init__(self) -> None:
         self.held: list[tuple[Talk, Request]] = []
+        self.asking: list[tuple[Talk, Request]] = []
         self.connections: dict[str, Talk] = {}
-        self.changed = Event()
 
     def __call__(self, talk: Talk) -> None:
         talk.start()
@@ -325,22 +328,28 @@ class Gate:
             self.connections[request.target] = talk
             if request.target.startswith("/held"):
                 self.held.append((talk, request))
-                self.changed.set()
-                continue
-            if request.target == "/are-held":
-                until(lambda: len(self.held) == 4)
-            if request.target == "/let-go":
-                for other, waiting in self.held:
-                    other.respond(waiting, waiting.target.encode())
+            elif request.target == "/are-held":
+                self.asking.append((talk, request))
+            else:
+                if request.target == "/let-go":
+                    self.answer(self.held)
+                talk.respond(request, request.target.encode())
+            if len(self.held) == 4:
+                self.answer(self.asking)
+
+    def answer(self, waiting: list[tuple[Talk, Request]]) -> None:
+        while waiting:
+            talk, request = waiting.pop(0)
             talk.respond(request, request.target.encode())
 
 
-@pytest.mark.parametrize("loop", ["libev-cext", "libuv-cffi"])
+@pytest.mark.parametrize(("way", "loop"), test_threads_fork.WAYS)
 @pytest.mark.parametrize("name", ["idle", "in_flight"])
-def test_a_child_opens_its_own(name: str, loop: str) -> None:
+def test_a_child_opens_its_own(name: str, way: str, loop: str) -> None:
     gate = Gate()
     with Peer(scripted(gate)) as peer:
-        assert run(f"http2.{name}", peer.port, **choose(loop)).clean() == "ok\n"
+        environment = test_threads_fork.fork_environment(way, loop)
+        assert run(f"http2.{name}", peer.port, way, **environment).clean() == "ok\n"
     at = gate.connections
     assert at["/parent-before"] is at["/parent-after"]
     assert at["/child"] is not at["/parent-before"]

@@ -196,7 +196,9 @@ def test_pieces_of_no_bytes_end_nothing() -> None:
     assert asked("POST", "/", iter([])).body == b""
 
 
-@pytest.mark.parametrize("bad", [{"a b": "c"}, {"A": "b\nc"}, {"A": "b\0"}, {"": "x"}, {":path": "/x"}, {"a:": "b"}, {"A": "\u20ac"}])
+@pytest.mark.parametrize(
+    "bad", [{"a b": "c"}, {"A": "b\nc"}, {"A": "b\0"}, {"": "x"}, {":path": "/x"}, {"a:": "b"}, {"A": "\u20ac"}]
+)
 def test_bad_fields_are_refused_and_cost_nothing(bad: dict[str, str]) -> None:
     with talking(serve_targets) as (peer, client):
         with pytest.raises(ValueError, match=r".+"):

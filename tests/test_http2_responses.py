@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from gevent.event import Event
+from gevent.pool import Pool
 
 from geventhttpclient import HTTPClient
 from tests.http2peer import (
@@ -219,5 +220,47 @@ def test_a_reset_behind_a_whole_response_is_none_of_our_business() -> None:
         turn()
         assert first.read() == b"whole"
         assert client.get("/").read() == b"whole"
+        assert client.get("/").read() == b"next"
+        assert len(peer.conns) == 1
+
+
+def test_frames_that_say_nothing_are_no_offence() -> None:
+    """Some servers send one whenever they have nothing to send: in an hour, there are many."""
+
+    def script(talk: Talk) -> None:
+        talk.start()
+        while request := talk.read_request():
+            talk.headers(request.stream, OK)
+            for n in range(50):
+                talk.data(request.stream, b"x" if n % 10 == 9 else b"")
+                talk.send(frame(0, 0, request.stream) * 2)
+            talk.data(request.stream, b"end", end=True)
+
+    with talking(script) as (peer, client):
+        assert [client.get("/").read() for _ in range(20)] == [b"xxxxxend"] * 20
+        assert len(peer.conns) == 1
+
+
+def test_many_bodies_that_are_given_up_are_no_offence_either() -> None:
+    """What was on its way when they were comes late, and means nothing."""
+
+    def script(talk: Talk) -> None:
+        talk.start()
+        for _ in range(30):
+            requests = talk.read_requests(100)
+            for request in requests:
+                talk.headers(request.stream, OK)
+            for request in requests:
+                talk.expect_reset(request, CANCEL)
+        for stream in list(talk.requests):
+            talk.data(stream, b"late")
+            talk.data(stream, b"later", end=True)
+        talk.respond(talk.read_request(), b"next")
+        talk.wait_closed()
+
+    with talking(script) as (peer, client):
+        for _ in range(30):
+            for response in Pool(100).map(lambda _: client.get("/"), range(100)):
+                response.release()
         assert client.get("/").read() == b"next"
         assert len(peer.conns) == 1

@@ -460,7 +460,6 @@ def test_another_name_for_tls(tls_nginx: TlsNginx, certificates: Certificates) -
 @pytest.mark.parametrize(
     "options",
     [
-        {"http2": True},
         {"http1": False},
         {"retries": -1},
         {"verify": "/none"},

@@ -303,10 +303,11 @@ class HTTPClient:
         """What there is of connections in this thread, as counts, and what has become of those there were.
 
         `limit` (`concurrency`), `open`, `idle`, `in_use` (with those that are being opened), `streams` (requests under
-        way by HTTP/2), `waiting` (greenlets in the queue); and since the beginning `opened`, `reused` (requests that found an open connection), `retries`
-        (requests sent again), and `closed`, a dict from the reason to how often: `asked_by_peer`, `asked_by_us`,
-        `broken`, `idle_timeout`, `ended_while_idle`, `given_up`, `timed_out`, `body_until_close`, `http_1_0`,
-        `client_closed`, `bytes_behind_response`, `ambiguous_framing`, `upgraded`.
+        way by HTTP/2), `waiting` (greenlets in the queue); and since the beginning `opened`, `reused` (requests that
+        found an open connection), `retries` (requests sent again), and `closed`, a dict from the reason to how often:
+        `asked_by_peer` (GOAWAY as well), `asked_by_us`, `broken`, `idle_timeout`, `ended_while_idle`, `given_up`,
+        `timed_out`, `body_until_close`, `http_1_0`, `client_closed`, `bytes_behind_response`, `ambiguous_framing`,
+        `upgraded`.
         """
         return self._connection_pool.statistics()
 

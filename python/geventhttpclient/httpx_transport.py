@@ -17,8 +17,8 @@ import gevent
 from geventhttpclient._checks import check_number
 from geventhttpclient._clients import UNBOUNDED, Origin, Origins
 from geventhttpclient._parser import HTTPParseError
-from geventhttpclient.http2 import HTTP2Error
 from geventhttpclient.client import HTTPClient
+from geventhttpclient.http2 import PRIOR_KNOWLEDGE, HTTP2Error
 from geventhttpclient.proxy import Proxy, ProxyError
 
 try:
@@ -86,16 +86,19 @@ class Transport(httpx.BaseTransport):
         - `uds`: the path of a Unix domain socket, connected to whatever the host.
         - `local_address`: the IP address that connections come from.
         - `retries`: how often a connection that could not be made is tried again.
+        - `http2`: whether HTTP/2 is spoken over TLS where the server offers it; in any case, in the clear as well, with
+          `http1=False`.
 
-        Raises ValueError for HTTP/2, which is not there yet, and ValueError or TypeError for other arguments of no use;
-        OSError for a file that cannot be read, ssl.SSLError for one that holds no certificate, or no key that fits.
+        Raises ValueError or TypeError for arguments of no use, OSError for a file that cannot be read, ssl.SSLError for
+        one that holds no certificate, or no key that fits.
         """
-        if http2 or not http1:
-            raise ValueError("http2: this transport speaks HTTP/1.1, and no HTTP/2 yet")
+        if not http1 and not http2:
+            raise ValueError("http1 and http2: one of them has to be spoken")
         limits = limits or httpx.Limits(max_connections=100, max_keepalive_connections=20)
         self._retries = check_number("retries", retries)
         self._arguments: dict[str, Any] = {"concurrency": max(1, limits.max_connections or UNBOUNDED)}
-        for name, value in (("uds", uds), ("local_address", local_address)):
+        spoken = (PRIOR_KNOWLEDGE if not http1 else True) if http2 else None
+        for name, value in (("uds", uds), ("local_address", local_address), ("http2", spoken)):
             if value is not None:
                 self._arguments[name] = value
         self._tls = _tls(verify, cert, trust_env)

@@ -34,8 +34,8 @@ from geventhttpclient.compat_request import CompatRequest, FilesInput, Payload, 
 from geventhttpclient.compat_response import CompatResponse
 from geventhttpclient.cookies import add_cookies, extract
 from geventhttpclient.header import Headers
-from geventhttpclient.multipart import _encode_multipart_formdata as _encode_multipart_formdata  # by its old name
 from geventhttpclient.http2 import HTTP2Error
+from geventhttpclient.multipart import _encode_multipart_formdata as _encode_multipart_formdata  # by its old name
 from geventhttpclient.response import HTTPConnectionClosed
 from geventhttpclient.url import URL
 

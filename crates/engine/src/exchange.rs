@@ -247,7 +247,9 @@ impl Repeats {
     /// RFC 9113 section 8.7, and for connections that break without a word what holds for those of HTTP/1.1.
     fn allow(&mut self, failed: &http2::Failed, reused: bool, request: &Request) -> bool {
         let (count, most) = match failed.error.kind() {
-            Kind::Http2(error) if failed.unseen && error.what == What::Reset => (&mut self.refused, MOST_REFUSALS),
+            Kind::Http2(error) if failed.unseen && (error.what == What::Reset || error.last_stream == Some(0)) => {
+                (&mut self.refused, MOST_REFUSALS)
+            }
             _ if failed.unseen => (&mut self.left_out, MOST_TIMES_LEFT_OUT),
             Kind::Http2(error) if error.what != What::GoAway => return false,
             Kind::Http2(_) if reused && request.can_be_repeated() => (&mut self.broken, 1),

@@ -94,7 +94,9 @@ impl Incoming {
 
     /// On a stream: takes what has already arrived; if that is all, the stream is at its end here.
     pub(crate) fn of_stream(stream: http2::Body) -> Self {
-        let mut body = Incoming { source: Source::Stream(Box::new(stream)), ..Incoming::none(None) };
+        // Only the stream knows where its end is: one that has failed has nothing to say about that.
+        let framing = Body::new(Framing::UntilClose, &Limits::default());
+        let mut body = Incoming { source: Source::Stream(Box::new(stream)), framing, ..Incoming::none(None) };
         if let Source::Stream(stream) = &mut body.source
             && let Err(error) = stream.take_arrived(&mut body.ready)
         {

@@ -15,6 +15,7 @@ from geventhttpclient._parser import HTTPParseError
 from geventhttpclient.client import HTTPClient
 from geventhttpclient.cookies import Cookies, add_cookies, extract, merged
 from geventhttpclient.header import Headers
+from geventhttpclient.http2 import PRIOR_KNOWLEDGE
 from geventhttpclient.httpx.authentication import Flow, check_auth, flow_of
 from geventhttpclient.httpx.errors import (
     RemoteProtocolError,
@@ -101,6 +102,8 @@ class Client(UserAgent):
         max_redirects: int = 20,
         event_hooks: Hooks | None = None,
         default_encoding: str = "utf-8",
+        http1: bool = True,
+        http2: bool | str = False,
         **kw: Any,
     ) -> None:
         """What goes for every request of this client.
@@ -113,6 +116,8 @@ class Client(UserAgent):
         - `event_hooks`: lists of functions: "request" for those that are called with each request before it is sent,
           "response" for those that are called with each response before its body is read.
         - `default_encoding`: what a text is decoded by that does not say it.
+        - `http2`: whether HTTP/2 is spoken over TLS where the server offers it; in any case, in the clear as well, with
+          `http1=False`.
 
         Further arguments are those of HTTPClient: `verify`, `cert`, `proxy`, `transport`, `trust_env` ...;
         `concurrency`, the connections to one origin, is 100 by default. TypeError for any other.
@@ -120,6 +125,8 @@ class Client(UserAgent):
         unknown = kw.keys() - _OF_HTTPCLIENT - _OF_USERAGENT
         if unknown:
             raise TypeError(f"unexpected arguments: {', '.join(sorted(unknown))}")
+        if not http1 and not http2:
+            raise ValueError("http1 and http2: one of them has to be spoken")
         if timeout is USE_CLIENT_DEFAULT:
             network = kw.pop("network_timeout", _DEFAULT_TIMEOUT)
             connection = kw.pop("connection_timeout", _DEFAULT_TIMEOUT)
@@ -134,6 +141,7 @@ class Client(UserAgent):
             max_redirects=max_redirects,
             cookiejar=jar,
             headers=_DEFAULT_HEADERS,
+            http2=http2 if http1 else PRIOR_KNOWLEDGE,
             **{"concurrency": _DEFAULT_CONNECTIONS, **kw, **self._known_timeouts},
         )
         self.default_headers.update(headers or {})

@@ -30,11 +30,14 @@ const SETTINGS_TIMEOUT: u32 = 4;
 /// A peer that asks for a sign of life now and then does not talk too much, however long nothing else is to be said.
 const CALM: Duration = Duration::from_secs(10);
 
-/// Streams that we have ended are remembered for the frames that are still on their way to them.
-const REMEMBERED_RESETS: usize = 16 * 1024;
+/// Streams that we have ended are remembered for the frames that are still on their way to them, at most so many...
+const REMEMBERED_RESETS: usize = 10_000;
+/// ... and for so long: the slower the line, the longer a window's worth of data is on its way.
+const REMEMBERED_FOR: Duration = Duration::from_secs(30);
 
-/// And that long. h2 takes a frame of one that it has forgotten for an offence, and a thousand of these for the end.
-const REMEMBERED_FOR: Duration = Duration::from_secs(10);
+/// Frames for streams that are not remembered any more, in the life of a connection. Each is answered, and the answers
+/// of a peer that does not read them have to be kept.
+const MOST_LATE_FRAMES: usize = 65_536;
 
 /// Requests that there are numbers for on one connection (RFC 9113 section 5.1.1).
 const NUMBERS: u64 = 1 << 30;
@@ -91,6 +94,7 @@ impl Session {
             .initial_max_send_streams(1)
             .max_concurrent_reset_streams(REMEMBERED_RESETS)
             .reset_stream_duration(REMEMBERED_FOR)
+            .max_local_error_reset_streams(Some(MOST_LATE_FRAMES))
             .data_frame_budget(SMALL_FRAMES)
             .handshake::<_, Bytes>(Wire(transport.clone()))
             .await;
@@ -246,6 +250,11 @@ impl Session {
             Some(Kind::Timeout(_)) => Ending::TimedOut,
             Some(Kind::Closed) | None if self.active.get() == 0 => Ending::EndedWhileIdle,
             _ => Ending::Broken,
+        };
+        // Whoever still waits is told what the peer has said, rather than that it has gone since.
+        let verdict = match verdict {
+            Some(Kind::Closed | Kind::Io(_)) | None => self.transport.goodbye().map(Kind::Http2).or(verdict),
+            verdict => verdict,
         };
         self.verdict.replace(verdict.or(Some(Kind::Closed)));
         // The child of a fork has nothing to tell of its parent's connections.

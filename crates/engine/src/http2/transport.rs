@@ -11,7 +11,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::error::{Http2Error, What};
-use super::frames::Frames;
+use super::frames::{self, Frames};
 use crate::Kind;
 use crate::stream::Stream;
 
@@ -79,6 +79,12 @@ impl Transport {
         self.frames.borrow_mut().forgive();
     }
 
+    /// The peer's GOAWAY, if it has said that.
+    pub(super) fn goodbye(&self) -> Option<Http2Error> {
+        let code = self.frames.borrow().code();
+        self.last_stream().map(|_| self.go_away(code))
+    }
+
     /// Whether anything has come since this was last asked.
     pub(super) fn has_heard(&self) -> bool {
         self.heard.replace(false)
@@ -139,33 +145,52 @@ pub(super) struct Wire(pub(super) Rc<Transport>);
 impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let transport = &self.0;
-        if transport.read.get() >= READ_AT_ONCE {
-            transport.read.set(0);
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
         let before = buf.filled().len();
-        let polled = transport.stream.borrow_mut().poll_receive(cx, buf, usize::MAX);
-        if polled.is_pending() {
-            transport.read.set(0);
-        }
-        match ready!(polled) {
-            Ok(0) => transport.ended.set(true),
-            Ok(received) => {
-                transport.read.set(transport.read.get() + received);
-                transport.heard.set(true);
-                let new = buf.filled().get(before..).unwrap_or_default();
-                let passed = transport.frames.borrow_mut().pass(new, transport.begun.get());
-                if let Err(error) = passed {
-                    return Poll::Ready(Err(transport.fail(Kind::Http2(error))));
-                }
+        // What is left out altogether is not the end.
+        loop {
+            if transport.read.get() >= READ_AT_ONCE {
+                transport.read.set(0);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
-            // A TLS stream that ends without a goodbye has ended all the same: no message of HTTP/2 ends that way.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => transport.ended.set(true),
-            Err(error) => return Poll::Ready(Err(transport.fail(error.into()))),
+            let polled = transport.stream.borrow_mut().poll_receive(cx, buf, usize::MAX);
+            if polled.is_pending() {
+                transport.read.set(0);
+            }
+            match ready!(polled) {
+                Ok(0) => transport.ended.set(true),
+                Ok(received) => {
+                    transport.read.set(transport.read.get() + received);
+                    transport.heard.set(true);
+                    let new = buf.filled().get(before..).unwrap_or_default();
+                    let passed = transport.frames.borrow_mut().pass(new, transport.begun.get());
+                    match passed {
+                        Ok(empty) => leave_out(buf, before, &empty),
+                        Err(error) => return Poll::Ready(Err(transport.fail(Kind::Http2(error)))),
+                    }
+                    if buf.filled().len() == before {
+                        continue;
+                    }
+                }
+                // A TLS stream that ends without a goodbye has ended all the same: no message of HTTP/2 ends that way.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => transport.ended.set(true),
+                Err(error) => return Poll::Ready(Err(transport.fail(error.into()))),
+            }
+            return Poll::Ready(Ok(()));
         }
-        Poll::Ready(Ok(()))
     }
+}
+
+/// Closes the gaps where there are frames without a payload, `empty` bytes behind `before`.
+fn leave_out(buf: &mut ReadBuf<'_>, before: usize, empty: &[usize]) {
+    let end = buf.filled().len();
+    let mut kept = before + empty.first().copied().unwrap_or(end - before);
+    let ends = empty.iter().skip(1).map(|at| before + at).chain([end]);
+    for (start, end) in empty.iter().map(|at| before + at + frames::HEADER).zip(ends) {
+        buf.filled_mut().copy_within(start..end, kept);
+        kept += end - start;
+    }
+    buf.set_filled(kept);
 }
 
 impl AsyncWrite for Wire {
