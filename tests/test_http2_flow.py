@@ -1,4 +1,4 @@
-"""What comes by HTTP/2 and its windows (RFC 9113 section 5.2): nobody stalls the others, nothing grows without bound."""
+"""What comes by HTTP/2, in windows (RFC 9113 section 5.2): nobody stalls the others, nothing grows without bound."""
 
 from __future__ import annotations
 

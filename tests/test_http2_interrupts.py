@@ -1,4 +1,4 @@
-"""How requests of HTTP/2 end at our own hand, by a kill or a timeout: that cancels one stream, and no more than that."""
+"""How requests of HTTP/2 end at our own hand, by a kill or a timeout: that cancels one stream and no more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Responses of HTTP/2 that are malformed (RFC 9113 section 8.1.1): errors of their requests, perhaps of all there are."""
+"""Responses of HTTP/2 that are malformed (RFC 9113 section 8.1.1): errors of their requests, perhaps of all."""
 
 from __future__ import annotations
 
