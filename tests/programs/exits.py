@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from typing import Any
 
 import gevent
 from gevent.event import Event
@@ -17,18 +18,25 @@ from tests.hubtools import attempt, get
 
 kept: list[object] = []
 
+# HTTP/1.1, or what the test says.
+VERSION: dict[str, str] = {"http2": "prior-knowledge"} if "SPEAK_HTTP2" in os.environ else {}
+
+
+def client_of(port: str, **options: Any) -> HTTPClient:
+    return HTTPClient("127.0.0.1", int(port), **VERSION, **options)
+
 
 def park(port: str) -> list[gevent.Greenlet]:
     """Six greenlets that wait: for heads, for a body, in the queue of a pool; and an idle connection."""
-    idle = HTTPClient("127.0.0.1", int(port))
+    idle = client_of(port)
     assert get(idle, "/idle") == b"/idle"
-    client = HTTPClient("127.0.0.1", int(port), concurrency=4)
+    client = client_of(port, concurrency=4)
     calls = [gevent.spawn(attempt, lambda: client.get("/held").read()) for _ in range(3)]
     calls.append(gevent.spawn(attempt, lambda: client.get("/held-body").read()))
     calls += [gevent.spawn(attempt, lambda: client.get("/queued").read()) for _ in range(2)]
     kept.extend([idle, client, calls])
     # When the peer holds the four, it answers this one.
-    assert get(HTTPClient("127.0.0.1", int(port)), "/are-held", 30) == b"/are-held"
+    assert get(client_of(port), "/are-held", 30) == b"/are-held"
     assert not any(call.dead for call in calls)
     return calls
 
@@ -68,15 +76,15 @@ def references_dropped(port: str) -> None:
 def atexit_request(port: str) -> None:
     """Requests in an exit handler still work."""
     park(port)
-    client = HTTPClient("127.0.0.1", int(port))
+    client = client_of(port)
     atexit.register(lambda: print(get(client, "/at-exit").decode()))
 
 
 class Closer:
     """As programs have it: an object that closes its client when it goes."""
 
-    def __init__(self, port: int) -> None:
-        self.client = HTTPClient("127.0.0.1", port)
+    def __init__(self, port: str) -> None:
+        self.client = client_of(port)
 
     def __del__(self) -> None:
         self.client.close()
@@ -85,7 +93,7 @@ class Closer:
 
 def closed_by_del(port: str) -> None:
     """A client closed by somebody's __del__ when modules are torn down."""
-    closer = Closer(int(port))
+    closer = Closer(port)
     assert get(closer.client, "/before") == b"/before"
     kept.append(closer)
     kept.append(closer.client.get("/held-body"))
@@ -101,7 +109,7 @@ class LateRequest(Closer):
 
 def request_by_del(port: str) -> None:
     """A request in a __del__ at the interpreter's end: an ordinary exception, or an answer."""
-    late = LateRequest(int(port))
+    late = LateRequest(port)
     assert get(late.client, "/before") == b"/before"
     kept.append(late)
     sys.modules["late"] = late  # type: ignore[assignment]
@@ -113,7 +121,7 @@ def daemon_thread(port: str) -> None:
     enough = threading.Event()
 
     def work() -> None:
-        client = HTTPClient("127.0.0.1", int(port), concurrency=4)
+        client = client_of(port, concurrency=4)
 
         def loop() -> None:
             count = 0
@@ -157,7 +165,7 @@ def thread_ends_with_parked_greenlets(port: str) -> None:
     print("threads ended", flush=True)
     sys.stdin.readline()
     # The main thread does not mind.
-    client = HTTPClient("127.0.0.1", int(port))
+    client = client_of(port)
     assert get(client, "/after") == b"/after"
     print("ok", flush=True)
 
@@ -173,7 +181,7 @@ def hub_destroyed(port: str) -> None:
 def closed_without_a_hub(port: str) -> None:
     """Clients and responses of a hub that is gone, closed one by one."""
     park(port)
-    client = HTTPClient("127.0.0.1", int(port))
+    client = client_of(port)
     response = client.get("/held-body")
     gevent.get_hub().destroy(destroy_loop=True)
     assert isinstance(attempt(response.read), RuntimeError)
@@ -181,20 +189,20 @@ def closed_without_a_hub(port: str) -> None:
     client.close()
     client.close()
     kept.append(response)
-    fresh = HTTPClient("127.0.0.1", int(port))
+    fresh = client_of(port)
     assert get(fresh, "/fresh") == b"/fresh"
     kept.append(fresh)
 
 
 def reinitialised(port: str) -> None:
     """gevent.reinit() where there was no fork: what waits goes on, and what is idle is used."""
-    client = HTTPClient("127.0.0.1", int(port))
+    client = client_of(port)
     assert get(client, "/before") == b"/before"
     park(port)
     gevent.reinit()
     assert get(client, "/after") == b"/after"
     assert client._connection_pool.statistics()["opened"] == 1
-    assert get(HTTPClient("127.0.0.1", int(port)), "/let-go") == b"/let-go"
+    assert get(client_of(port), "/let-go") == b"/let-go"
     gevent.joinall(kept[-1], timeout=20)  # type: ignore[call-overload]
     assert [call.value for call in kept[-1]] == [*[b"/held"] * 3, b"/held-body", *[b"/queued"] * 2]  # type: ignore[attr-defined]
 
@@ -218,7 +226,7 @@ def terminated_in_order(port: str) -> None:
 def terminated_while_busy(port: str) -> None:
     """The same in the middle of requests."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(8))
-    client = HTTPClient("127.0.0.1", int(port), concurrency=4)
+    client = client_of(port, concurrency=4)
 
     def loop() -> None:
         while True:
@@ -235,7 +243,7 @@ def thread_with_a_response(port: str) -> None:
     held = threading.Event()
 
     def work() -> None:
-        client = HTTPClient("127.0.0.1", int(port))
+        client = client_of(port)
         cycle: list[object] = [client, client.get("/held-body")]
         cycle.append(cycle)
         del cycle, client
@@ -245,7 +253,7 @@ def thread_with_a_response(port: str) -> None:
     threading.Thread(target=work, daemon=True).start()
     assert held.wait(30)
     gc.collect()  # in this thread
-    assert get(HTTPClient("127.0.0.1", int(port)), "/after") == b"/after"
+    assert get(client_of(port), "/after") == b"/after"
 
 
 def plain_daemon_thread(port: str) -> None:
@@ -254,7 +262,7 @@ def plain_daemon_thread(port: str) -> None:
 
     def work() -> None:
         local = threading.local()
-        local.client = HTTPClient("127.0.0.1", int(port))
+        local.client = client_of(port)
         local.response = local.client.get("/held-body")
         used.set()
         while True:

@@ -1,12 +1,20 @@
-"""Programs that fork while connections of HTTP/2 are open. Each is given the port of a peer and the way to fork."""
+"""Programs with connections of HTTP/2: that fork, that do nothing, whose hub goes. Each is given the port of a peer."""
 
 from __future__ import annotations
 
-import gevent
+import gc
+import ssl
+import threading
+import time
 
+import gevent
+from gevent.exceptions import LoopExit
+
+from geventhttpclient._core import _runtime_statistics
 from geventhttpclient.client import HTTPClient
-from tests.hubtools import attempt, get
+from tests.hubtools import attempt, descriptors, get, until
 from tests.programs.forks import fork
+from tests.programs.hub import deadlock_is_seen, loop_ends
 
 
 def client_of(port: str) -> HTTPClient:
@@ -42,4 +50,143 @@ def in_flight(port: str, way: str) -> None:
     gevent.joinall(calls, timeout=20)
     assert [call.value for call in calls] == [f"/held{n}".encode() for n in range(4)], [call.value for call in calls]
     assert get(client, "/parent-after") == b"/parent-after"
+    print("ok")
+
+
+def quiet(port: str) -> None:
+    """The loop runs on while a request waits, and no longer."""
+    client = HTTPClient(
+        "127.0.0.1",
+        int(port),
+        http2="prior-knowledge",
+        http2_ping_interval=60,
+        network_timeout=600,
+        connection_timeout=600,
+    )
+    assert client.get("/alone").read() == b"/alone"
+    assert loop_ends()
+    assert deadlock_is_seen()
+    print("an idle connection: ok")
+
+    response = client.get("/held-body")
+    assert loop_ends()
+    assert deadlock_is_seen()
+    print("a response in hand, its body to come: ok")
+
+    assert isinstance(attempt(lambda: client.get("/queued")), LoopExit)
+    queued = gevent.spawn(attempt, lambda: client.get("/queued"))
+    assert loop_ends()
+    assert client.statistics()["waiting"] == 1
+    queued.kill()
+    assert client.statistics()["waiting"] == 0
+    response.release()
+    assert client.get("/after").read() == b"/after"
+    print("a queue that only this greenlet could serve: ok")
+
+    held = gevent.spawn(attempt, lambda: client.get("/held"))
+    gevent.wait(timeout=0.1)
+    assert not held.dead
+    held.kill()
+    assert deadlock_is_seen()
+    assert client.get("/after").read() == b"/after"
+    assert client.statistics()["opened"] == 1
+    print("a request that was killed: ok")
+
+
+def idling(port: str) -> None:
+    """Nothing happens, and nothing is done: on an idle connection, beside an unread response and a blocked upload."""
+
+    def rest() -> None:
+        gevent.sleep(0.1)
+        begun = time.process_time()
+        gevent.sleep(0.4)
+        assert time.process_time() - begun < 0.1
+
+    client = HTTPClient("127.0.0.1", int(port), http2="prior-knowledge", http2_ping_interval=0.1, network_timeout=30)
+    assert client.get("/first").read() == b"/first"
+    rest()
+    # Its pings were answered, and that was heard although nobody waited.
+    assert client.statistics()["closed"] == {}
+    print("an idle connection: ok")
+    response = client.get("/large")
+    rest()
+    upload = gevent.spawn(attempt, lambda: client.post("/upload", bytes(1_000_000)))
+    rest()
+    assert not upload.dead
+    upload.kill()
+    response.release()
+    assert client.get("/last").read() == b"/last"
+    assert client.statistics()["opened"] == 1
+    print("an unread response, a blocked upload: ok")
+
+
+def destroyed(port: str) -> None:
+    """The hub goes while streams are open, and another takes its place."""
+    client = client_of(port)
+    assert get(client, "/before") == b"/before"
+    open_before = len(descriptors())
+    ended: list[object] = []
+    response = client.get("/held-body")
+    calls = [gevent.spawn(lambda: ended.append(attempt(lambda: client.get("/held")))) for _ in range(3)]
+    until(lambda: client.statistics()["streams"] == 4)
+    gevent.get_hub().destroy()
+    assert _runtime_statistics() == (0, 0)
+    until(lambda: len(descriptors()) < open_before)
+    assert get(client, "/after") == b"/after"
+    assert isinstance(attempt(response.read), Exception)
+    for call in calls:
+        call.parent = gevent.get_hub()
+        call.parent.loop.run_callback(call.throw, gevent.GreenletExit)
+    until(lambda: len(ended) == 3)
+    assert all(isinstance(end, gevent.GreenletExit) for end in ended)
+    assert client.statistics()["streams"] == 0
+    assert get(client, "/last") == b"/last"
+    print("ok")
+
+
+def dropped(port: str, authority: str) -> None:
+    """A client goes while an exception is on its way: the goodbye of its connection is said by Python all the same."""
+
+    def used() -> HTTPClient:
+        client = HTTPClient(
+            "localhost",
+            int(port),
+            ssl=True,
+            http2=True,
+            ssl_context_factory=lambda: ssl.create_default_context(cafile=authority),
+        )
+        response = client.get("/used")
+        assert response.version == "HTTP/2"
+        assert response.read() == b"/used"
+        return client
+
+    for _ in range(3):
+        error = attempt(lambda: (used(), 1 / 0))
+        assert isinstance(error, ZeroDivisionError), error
+        assert error.__context__ is None
+        print("ok")
+
+
+def threads_that_end(port: str) -> None:
+    """Greenlets of threads wait on streams for ever, and their threads go."""
+    client = client_of(port)
+    assert get(client, "/before") == b"/before"
+    before = len(descriptors())
+
+    def work() -> None:
+        calls = [gevent.spawn(attempt, lambda: client.get("/held")) for _ in range(3)]
+        calls.append(gevent.spawn(attempt, lambda: client.get("/held-body").read()))
+        gevent.sleep(0)
+        until(lambda: client.statistics()["streams"] == 4)
+        assert not any(call.dead for call in calls)
+        gevent.get_hub().loop.destroy()
+
+    for _ in range(5):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(30)
+        gc.collect()
+        # A thread closes its sockets; the next one clears up behind it.
+        assert len(descriptors()) <= before + 1
+    assert get(client, "/after") == b"/after"
     print("ok")

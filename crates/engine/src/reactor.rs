@@ -268,6 +268,11 @@ impl Reactor {
             let wakers = (source.reader.take(), source.writer.take());
             wakers.0.into_iter().chain(wakers.1).for_each(Waker::wake);
         }
+        self.close_poll();
+    }
+
+    /// Closes the polling instance: for a reactor that was closed, and that nobody watches any more.
+    pub fn close_poll(&self) {
         let poll = self.poll.borrow_mut().take();
         drop(poll);
     }
