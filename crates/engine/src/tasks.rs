@@ -252,3 +252,231 @@ impl Relay {
         drop(target);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::future::poll_fn;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::rc::Rc;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Poll;
+
+    use super::*;
+
+    /// Counts how often it was woken; how often it is held tells the count of references.
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Count {
+        fn get(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    fn counting() -> (Arc<Count>, Waker) {
+        let count = Arc::new(Count::default());
+        (count.clone(), Waker::from(count))
+    }
+
+    /// A task that counts its polls, does that, and ends when told so.
+    fn task(polls: &Rc<Cell<usize>>, mut doing: impl FnMut(&Context<'_>) -> bool + 'static) -> Future {
+        let polls = polls.clone();
+        Box::pin(poll_fn(move |cx| {
+            polls.set(polls.get() + 1);
+            if doing(cx) { Poll::Ready(()) } else { Poll::Pending }
+        }))
+    }
+
+    #[test]
+    fn a_task_is_polled_once_for_all_that_woke_it() {
+        let (tasks, polls) = (Tasks::default(), Rc::default());
+        let key = tasks.spawn(task(&polls, |_| false));
+        assert!(tasks.is_woken());
+        for expected in 1..4 {
+            tasks.run();
+            assert_eq!((polls.get(), tasks.is_woken()), (expected, false));
+            tasks.run();
+            assert_eq!(polls.get(), expected);
+            tasks.wake(key);
+            tasks.wake(key);
+        }
+    }
+
+    #[test]
+    fn a_task_that_wakes_itself_leaves_the_others_their_turn() {
+        let (tasks, busy, other) = (Tasks::default(), Rc::default(), Rc::default());
+        tasks.spawn(task(&busy, |cx| {
+            cx.waker().wake_by_ref();
+            false
+        }));
+        tasks.spawn(task(&other, |_| true));
+        tasks.run();
+        assert_eq!((busy.get(), other.get(), tasks.is_woken()), (1, 1, true));
+        tasks.run();
+        assert_eq!((busy.get(), other.get()), (2, 1));
+    }
+
+    #[test]
+    fn one_task_is_polled_alone() {
+        let (tasks, first, second) = (Tasks::default(), Rc::default(), Rc::default());
+        tasks.spawn(task(&first, |_| false));
+        let key = tasks.spawn(task(&second, |_| false));
+        tasks.run_one(key);
+        assert_eq!((first.get(), second.get(), tasks.is_woken()), (0, 1, true));
+        tasks.run_one(key);
+        assert_eq!(second.get(), 1);
+        tasks.run();
+        assert_eq!((first.get(), second.get(), tasks.is_woken()), (1, 1, false));
+    }
+
+    #[test]
+    fn whoever_comes_back_from_a_task_polls_none() {
+        let (tasks, polls, other) = (Rc::new(Tasks::default()), Rc::default(), Rc::default());
+        let (nudges, nudge) = counting();
+        tasks.set_nudge(nudge);
+        let inner = tasks.clone();
+        let counted: Rc<Cell<usize>> = Rc::clone(&other);
+        tasks.spawn(task(&polls, move |_| {
+            inner.spawn(task(&counted, |_| true));
+            inner.run();
+            inner.run_one(1);
+            inner.deliver();
+            assert_eq!(counted.get(), 0);
+            true
+        }));
+        tasks.run();
+        // It was woken too late for this turn: somebody has to see to the next.
+        assert_eq!((polls.get(), other.get(), nudges.get()), (1, 0, 1));
+        tasks.run();
+        assert_eq!((polls.get(), other.get(), tasks.is_woken()), (1, 1, false));
+    }
+
+    #[test]
+    fn a_task_may_end_them_all() {
+        struct Last(Rc<Cell<bool>>);
+        impl Drop for Last {
+            fn drop(&mut self) {
+                self.0.set(true);
+            }
+        }
+        let (tasks, polls, dropped) = (Rc::new(Tasks::default()), Rc::default(), Rc::default());
+        let (inner, last) = (tasks.clone(), Last(Rc::clone(&dropped)));
+        tasks.spawn(task(&polls, move |_| {
+            let _kept = &last;
+            inner.clear();
+            false
+        }));
+        let other = Rc::default();
+        tasks.spawn(task(&other, |_| false));
+        tasks.run();
+        assert_eq!((polls.get(), other.get(), dropped.get()), (1, 0, true));
+        assert!(!tasks.is_woken());
+    }
+
+    #[test]
+    fn a_task_that_panics_does_not_hold_up_the_others() {
+        let (tasks, polls, other) = (Tasks::default(), Rc::default(), Rc::default());
+        tasks.spawn(task(&polls, |_| panic!("on purpose")));
+        assert!(catch_unwind(AssertUnwindSafe(|| tasks.run())).is_err());
+        tasks.spawn(task(&other, |_| true));
+        tasks.run();
+        assert_eq!((polls.get(), other.get()), (1, 1));
+    }
+
+    #[test]
+    fn a_relay_wakes_when_that_is_delivered_and_once() {
+        let tasks = Tasks::default();
+        let relay = Relay::new(&tasks);
+        let (count, waker) = counting();
+        let cx = Context::from_waker(&waker);
+        let stand_in = relay.stand_for(&cx).clone();
+        stand_in.wake_by_ref();
+        stand_in.wake_by_ref();
+        assert_eq!(count.get(), 0);
+        tasks.deliver();
+        tasks.deliver();
+        assert_eq!(count.get(), 1);
+        // Whoever waits again is woken again, by the same stand-in.
+        let _ = relay.stand_for(&cx);
+        stand_in.wake();
+        tasks.deliver();
+        assert_eq!(count.get(), 2);
+    }
+
+    #[test]
+    fn a_relay_holds_one_waker_and_forgets_it() {
+        let tasks = Tasks::default();
+        let relay = Relay::new(&tasks);
+        let ((first, waker), (second, other)) = (counting(), counting());
+        let stand_in = relay.stand_for(&Context::from_waker(&waker)).clone();
+        assert_eq!(Arc::strong_count(&first), 3);
+        let _ = relay.stand_for(&Context::from_waker(&other));
+        assert_eq!((Arc::strong_count(&first), Arc::strong_count(&second)), (2, 3));
+        relay.forget();
+        assert_eq!(Arc::strong_count(&second), 2);
+        stand_in.wake();
+        tasks.deliver();
+        assert_eq!((first.get(), second.get()), (0, 0));
+    }
+
+    /// What a lock is held for may wake, and drop wakers: only the stand-in's own memory goes.
+    #[test]
+    fn a_stand_in_that_outlives_its_relay_wakes_nobody() {
+        let tasks = Tasks::default();
+        let (count, waker) = counting();
+        let relay = Relay::new(&tasks);
+        let stand_in = relay.stand_for(&Context::from_waker(&waker)).clone();
+        relay.forget();
+        drop(relay);
+        assert_eq!(Arc::strong_count(&count), 2);
+        stand_in.wake();
+        tasks.deliver();
+        assert_eq!(count.get(), 0);
+    }
+
+    #[test]
+    fn nobody_is_woken_by_tasks_that_were_ended_until_that_is_wanted() {
+        let tasks = Tasks::default();
+        let ((count, waker), (nudges, nudge)) = (counting(), counting());
+        tasks.set_nudge(nudge);
+        let relay = Relay::new(&tasks);
+        let stand_in = relay.stand_for(&Context::from_waker(&waker)).clone();
+        tasks.clear();
+        stand_in.wake_by_ref();
+        tasks.deliver();
+        tasks.run();
+        assert_eq!((count.get(), nudges.get()), (0, 0));
+        tasks.unmute();
+        assert_eq!(count.get(), 1);
+        let _ = relay.stand_for(&Context::from_waker(&waker));
+        tasks.clear();
+        stand_in.wake();
+        tasks.forget_noted();
+        tasks.deliver();
+        // Not woken, and not dropped.
+        assert_eq!((count.get(), Arc::strong_count(&count)), (1, 3));
+    }
+
+    #[test]
+    fn a_nudge_is_given_where_nobody_runs() {
+        let (tasks, polls) = (Tasks::default(), Rc::default());
+        let (nudges, nudge) = counting();
+        tasks.set_nudge(nudge);
+        let key = tasks.spawn(task(&polls, |_| false));
+        tasks.deliver();
+        assert_eq!(nudges.get(), 1);
+        tasks.run();
+        tasks.deliver();
+        assert_eq!(nudges.get(), 1);
+        tasks.wake(key);
+        tasks.deliver();
+        assert_eq!(nudges.get(), 2);
+    }
+}

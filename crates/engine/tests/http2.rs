@@ -4,21 +4,27 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::cell::Cell;
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::task::{Context, Poll};
 use std::thread::{JoinHandle, spawn};
 use std::time::{Duration, Instant};
 
 use engine::http2::Options;
 use engine::pool::Statistics;
+use engine::stream::{Layer, Stream};
+use engine::tls::{Facts, Handshake, Secured, Tls};
 use engine::{
     Client, Config, Ending, Kind, Phase, Reactor, Request, RequestBody, Response, Result, SystemResolver, Timeouts,
 };
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use support::{BOUND, Pieces, answer, client_with, get, join_all, poll_once, post, read_all, request, run, run_until};
 
@@ -696,8 +702,8 @@ fn a_reactor_that_is_closed_ends_streams_and_leaves_nothing() {
 /// Where nobody turns: the end has to be there already.
 fn run_closed<F: Future>(mut future: Pin<Box<F>>) -> F::Output {
     match poll_once(future.as_mut()) {
-        std::task::Poll::Ready(output) => output,
-        std::task::Poll::Pending => panic!("it waits for a reactor that was closed"),
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("it waits for a reactor that was closed"),
     }
 }
 
@@ -747,4 +753,78 @@ fn nobody_is_busy_while_nothing_happens() {
         reactor.turn(Some(Duration::ZERO)).expect("a turn");
     }
     drop(unread);
+}
+
+// ------------------------------------------------------------------------------------------------- code of the owner's
+
+/// Below is code of the program's, in which anything may be raised at any time.
+struct Failing {
+    stream: Stream,
+    fails: Rc<Cell<bool>>,
+}
+
+impl AsyncRead for Failing {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.fails.get() {
+            return Poll::Ready(Err(io::Error::other("raised in the program's code")));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Failing {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl Layer for Failing {}
+
+struct ByTheProgram(Rc<Cell<bool>>);
+
+impl Tls for ByTheProgram {
+    fn handshake(&self, stream: Stream) -> Handshake {
+        let stream = Stream::Layer(Box::new(Failing { stream, fails: self.0.clone() }));
+        Box::pin(async { Ok(Secured { stream, facts: Rc::new(Facts::default()) }) })
+    }
+}
+
+/// It may be what ends the program, and is one object: one of those who wait has to get it. The others are told that
+/// their connection is gone.
+#[test]
+fn what_is_raised_below_is_not_lost() {
+    let (go_on, wait) = signal();
+    let peer = Peer::new([script(|mut talk| {
+        talk.start(&[]);
+        let heads: Vec<u32> = (0..4).map(|_| talk.head()).collect();
+        talk.respond(heads[0], "all are there");
+        wait();
+        talk.respond(heads[1], "never read");
+        talk.wait_closed();
+    })]);
+    let fails = Rc::new(Cell::new(false));
+    let (reactor, client) = peer.client_with(1, |config| config.tls = Some(Rc::new(ByTheProgram(fails.clone()))));
+    let mut first = Box::pin(answer(&client, post("body")));
+    run_until(&reactor, first.as_mut(), || client.statistics().streams == 1);
+    let mut calls = Box::pin(join_all((0..3).map(|_| answer(&client, post("body")))));
+    let both = std::future::poll_fn(|cx| {
+        assert!(calls.as_mut().poll(cx).is_pending());
+        first.as_mut().poll(cx)
+    });
+    assert_eq!(run(&reactor, both).expect("an answer").1, "all are there");
+    fails.set(true);
+    go_on.send(()).expect("a script that listens");
+    let errors: Vec<_> = run(&reactor, calls).into_iter().map(|answer| answer.expect_err("a failure")).collect();
+    let raised = errors.iter().filter(|error| error.to_string().starts_with("raised in the program's code"));
+    assert_eq!(raised.count(), 1, "{errors:?}");
+    assert_eq!(errors.iter().filter(|error| error.is_disconnect()).count(), 2, "{errors:?}");
+    peer.finish();
 }
