@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+from contextlib import suppress
+from typing import Any
 
 import gevent
 import pytest
@@ -20,7 +22,7 @@ from tests.http2peer import (
     talking,
     talking_securely,
 )
-from tests.hubtools import choose, in_thread, run, until
+from tests.hubtools import attempt, choose, in_thread, run, turn, until
 from tests.peer import Peer
 from tests.test_threads_fork import LOOPS, check_end
 
@@ -168,6 +170,44 @@ def test_a_response_is_dropped_in_another_thread() -> None:
         assert client.statistics()["streams"] == 0
         assert client.get("/").read() == b"next"
         assert len(peer.conns) == 1
+
+
+# Kills.
+
+
+@pytest.mark.parametrize("way", ["clear", "native", "context"])
+def test_killed_at_any_turn_of_the_hub(way: str, certificates: Certificates) -> None:
+    """Wherever it waits at that moment, for a connection, for room on one or for an answer, others do not notice."""
+
+    def script(talk: Talk) -> None:
+        talk.start({MAX_CONCURRENT_STREAMS: 2})
+        with suppress(ConnectionError):
+            while request := talk.read_request():
+                talk.respond(request, b"x" * 100)
+
+    def call() -> bytes:
+        return client.get("/").read()
+
+    options: dict[str, Any] = {"concurrency": 2, "network_timeout": 20}
+    scripts = [script] * 200
+    start = (
+        talking(*scripts, **options) if way == "clear" else talking_securely(certificates, *scripts, way=way, **options)
+    )
+    with start as (_, client):
+        for n in range(100):
+            calls = [gevent.spawn(attempt, call) for _ in range(6)]
+            if n % 2:
+                turn(n % 5)
+            else:
+                for _ in range(n % 9):
+                    gevent.sleep(0)
+            victims = [calls[n % 6], calls[(n + 1 + n % 4) % 6]]
+            gevent.killall(victims)
+            gevent.joinall(calls, timeout=20)
+            assert [call.value for call in calls if call not in victims] == [b"x" * 100] * (6 - len(set(victims)))
+            statistics = client.statistics()
+            assert (statistics["streams"], statistics["waiting"], statistics["in_use"]) == (0, 0, 0)
+            assert statistics["idle"] == statistics["open"] <= 2
 
 
 # Hubs and interpreters that end.
