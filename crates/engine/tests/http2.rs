@@ -360,6 +360,7 @@ fn thousands_of_streams_are_cancelled() {
                 HEADERS if frame.stream <= 2 * MANY => talk.say(HEADERS, END_HEADERS, frame.stream, OK),
                 HEADERS => talk.respond(frame.stream, "ok"),
                 RST_STREAM => talk.say(DATA, 0, frame.stream, b"late"),
+                GOAWAY => return,
                 kind => panic!("a frame of kind {kind}"),
             }
         }
