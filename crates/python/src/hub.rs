@@ -720,14 +720,16 @@ fn all_runtimes(py: Python<'_>) -> Vec<Rc<Runtime>> {
     registry.iter().filter_map(|known| known.get(py).upgrade()).collect()
 }
 
-/// Closes the pools that a client has in any thread.
+/// Closes the pools that a client has in any thread. A goodbye of HTTP/2 is said by Python, where that does the TLS.
 pub(crate) fn close_everywhere(py: Python<'_>, id: u64) {
+    let pending = PendingError::set_aside(py);
     for runtime in all_runtimes(py) {
         let client = runtime.clients.borrow_mut().remove(&id);
         if let Some(client) = client {
             client.close();
         }
     }
+    pending.put_back(py);
 }
 
 /// For `os.register_at_fork(after_in_child=...)`: this process shares no socket and no registration with its parent any
