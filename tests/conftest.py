@@ -222,12 +222,17 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
+def write_files(root: Path) -> None:
+    """A page, many lines, and what is large."""
+    (root / "page").write_bytes(PAGE)
+    (root / "lines").write_bytes(b"".join(b"line %d\n" % i for i in range(20_000)))
+    (root / "big").write_bytes(random.Random(1).randbytes(20 << 20))
+
+
 @pytest.fixture(scope="session")
 def tls_nginx(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[TlsNginx]:
     server = TlsNginx(tmp_path_factory.mktemp("tls-nginx"), certificates)
-    (server.root / "page").write_bytes(PAGE)
-    (server.root / "lines").write_bytes(b"".join(b"line %d\n" % i for i in range(20_000)))
-    (server.root / "big").write_bytes(random.Random(1).randbytes(20 << 20))
+    write_files(server.root)
     yield server
     server.stop()
 
@@ -240,9 +245,7 @@ def http2_nginx(tmp_path_factory: pytest.TempPathFactory, certificates: Certific
     from tests.http2servers import Http2Nginx
 
     server = Http2Nginx(tmp_path_factory.mktemp("http2-nginx"), certificates)
-    (server.root / "page").write_bytes(PAGE)
-    (server.root / "lines").write_bytes(b"".join(b"line %d\n" % i for i in range(20_000)))
-    (server.root / "big").write_bytes(random.Random(1).randbytes(20 << 20))
+    write_files(server.root)
     yield server
     server.stop()
 

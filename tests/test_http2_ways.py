@@ -21,7 +21,7 @@ from tests.http2peer import Talk, scripted, serve_targets, talking_securely
 from tests.http2servers import Http2Nginx
 from tests.peer import Conn, Peer
 from tests.proxies import RealProxy, dante, free_port, microsocks, tinyproxy, tunnelling
-from tests.tls import WAYS, check_whole, client_of, opened, trusting
+from tests.tls import WAYS, by, check_whole, client_of, opened, trusting
 
 pytestmark = pytest.mark.usefixtures("bounded")
 
@@ -170,3 +170,19 @@ def test_a_session_of_tls_is_taken_up_again(way: str, certificates: Certificates
             gevent.idle()
         if way == "native":
             assert resumed == [False, True, True]
+
+
+def test_a_client_goes_with_an_exception_on_its_way(http2_nginx: Http2Nginx, certificates: Certificates) -> None:
+    """The goodbye of its connection is said by Python, which does the TLS, with that exception set aside."""
+
+    def used() -> HTTPClient:
+        options: dict[str, Any] = {"ssl_options": trusting(certificates), **by("context")}
+        client = HTTPClient("localhost", http2_nginx.ports["tls"], ssl=True, http2=True, **options)
+        response = client.get("/page")
+        assert (response.version, len(response.read())) == ("HTTP/2", 615)
+        return client
+
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError) as raised:
+            (used(), 1 / 0)
+        assert raised.value.__context__ is None

@@ -49,7 +49,7 @@ pub struct Incoming {
     fate: Fate,
     stop: Option<Rc<Stop>>,
     /// Those of a stream.
-    trailers: Option<HeaderMap>,
+    trailers: Option<Box<HeaderMap>>,
 }
 
 /// Where the rest of a body comes from.
@@ -182,7 +182,7 @@ impl Incoming {
 
     /// What came behind a chunked body, or at the end of a stream, once that is complete.
     pub fn trailers(&self) -> Option<&HeaderMap> {
-        self.trailers.as_ref().or_else(|| self.framing.trailers())
+        self.trailers.as_deref().or_else(|| self.framing.trailers())
     }
 
     /// Reads into `out` what there is: nothing only at the end, unless `out` is full. Who gives up waiting and comes
@@ -305,7 +305,7 @@ impl Incoming {
 
     fn end_stream(&mut self) {
         match mem::replace(&mut self.source, Source::None) {
-            Source::Stream(stream) if stream.is_at_end() => self.trailers = stream.into_trailers(),
+            Source::Stream(stream) if stream.is_at_end() => self.trailers = stream.into_trailers().map(Box::new),
             source => self.source = source,
         }
     }
