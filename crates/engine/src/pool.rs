@@ -166,17 +166,7 @@ impl Pool {
     async fn queue(self: &Rc<Self>, timeout: Option<Duration>, until: Option<Deadline>) -> Result<Lease> {
         let place = Place { pool: self, ticket: Rc::default() };
         self.state.borrow_mut().queue.push_back(place.ticket.clone());
-        // Whoever waits with a deadline waits for the clock at least, and not for other tasks alone.
-        let _passive = (timeout.is_none() && until.is_none()).then(|| self.reactor.passive_wait());
-        let mut patience = Patience::new(&self.reactor, timeout);
-        patience.set(timeout, until);
-        poll_fn(|cx| match place.poll(cx) {
-            Poll::Pending if patience.poll_exhausted(cx) => {
-                Poll::Ready(Err(Error::new(patience.exhausted(), Phase::Pool)))
-            }
-            polled => polled,
-        })
-        .await
+        wait_in_queue(&self.reactor, timeout, until, |cx| place.poll(cx)).await
     }
 
     /// A lease ends: its place goes to the first in the queue, together with the connection if that may live on.
@@ -327,6 +317,24 @@ impl Keeper for Pool {
         self.end_all(expired, Ending::IdleTimeout);
         next
     }
+}
+
+/// Waits in a queue for what other tasks hand on, which `poll` tells, for at most `timeout` and until `until`.
+pub(crate) async fn wait_in_queue<T>(
+    reactor: &Rc<Reactor>,
+    timeout: Option<Duration>,
+    until: Option<Deadline>,
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<Result<T>>,
+) -> Result<T> {
+    // Whoever waits with a deadline waits for the clock at least, and not for other tasks alone.
+    let _passive = (timeout.is_none() && until.is_none()).then(|| reactor.passive_wait());
+    let mut patience = Patience::new(reactor, timeout);
+    patience.set(timeout, until);
+    poll_fn(|cx| match poll(cx) {
+        Poll::Pending if patience.poll_exhausted(cx) => Poll::Ready(Err(Error::new(patience.exhausted(), Phase::Pool))),
+        polled => polled,
+    })
+    .await
 }
 
 /// A task's place in the queue; leaving it early passes on what was already granted.

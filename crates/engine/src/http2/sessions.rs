@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::poll_fn;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -12,9 +11,9 @@ use wire::Limits;
 use super::Options;
 use super::session::{Session, Slot};
 use crate::ending::Ending;
-use crate::pool::{Lease, Pool};
+use crate::pool::{Lease, Pool, wait_in_queue};
 use crate::reactor::Keeper;
-use crate::timers::{Deadline, Patience};
+use crate::timers::Deadline;
 use crate::{Connection, Error, Kind, Phase, Reactor, Result, Timeouts};
 
 /// All connections, and the queue for room on them. Their number is bounded by the pool, in which each has a place.
@@ -169,17 +168,7 @@ impl Sessions {
         let ticket = Rc::new(Ticket { granted, waker, dial_limit: timeouts.connection });
         let place = Place { sessions: self, ticket };
         self.queue.borrow_mut().push_back(place.ticket.clone());
-        // As in the pool's queue: whoever waits with a deadline waits for the clock at least.
-        let _passive = (timeout.is_none() && until.is_none()).then(|| self.reactor.passive_wait());
-        let mut patience = Patience::new(&self.reactor, timeout);
-        patience.set(timeout, until);
-        poll_fn(|cx| match place.poll(cx) {
-            Poll::Pending if patience.poll_exhausted(cx) => {
-                Poll::Ready(Err(Error::new(patience.exhausted(), Phase::Pool)))
-            }
-            polled => polled,
-        })
-        .await
+        wait_in_queue(&self.reactor, timeout, until, |cx| place.poll(cx)).await
     }
 
     /// Whoever waits is told what he may do now.
