@@ -48,8 +48,8 @@ METHOD_PATCH = "PATCH"
 METHOD_OPTIONS = "OPTIONS"
 METHOD_TRACE = "TRACE"
 
-# RFC 9110 section 9.2.2: sent again when a connection breaks before it has answered. Others never are.
 IDEMPOTENT_METHODS = frozenset({METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE, METHOD_PUT, METHOD_DELETE})
+"""RFC 9110 section 9.2.2: sent again when a connection breaks before it has answered. Others never are."""
 
 # What may be sent as a body: bytes-like or text at once, an open file, a file-like or an iterable piece by piece.
 Body = Any

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from geventhttpclient.header import HeadersDataType, TrailersDataType
     from geventhttpclient.url import ParamsDataType
 
-# bytes-like, text, a mapping of form fields, an open file, or an iterable of pieces.
 Payload = Any
+"""Bytes-like, text, a mapping of form fields, an open file, or an iterable of pieces."""
+
 FilesInput = Mapping[str, Any] | Iterable[tuple[str, Any]]
+"""See geventhttpclient.multipart.FilesInput."""
 
 # What was read of URLs given as text: programs ask for the same ones again and again. A URL in there is never handed
 # out, only copies of it.

@@ -24,8 +24,13 @@ __all__ = [
 ]
 
 DEFAULT_CONNECTION_TIMEOUT = 5.0
+"""Seconds for opening a connection."""
+
 DEFAULT_NETWORK_TIMEOUT = 5.0
+"""Seconds for each wait for the peer."""
+
 DEFAULT_IDLE_TIMEOUT = 90.0
+"""Seconds that a connection is kept which nobody uses."""
 
 # The child of a fork must not touch its parent's sockets; a thread that outlives the interpreter must not touch us.
 os.register_at_fork(after_in_child=_core._after_fork_in_child)

@@ -31,9 +31,13 @@ __all__ = [
 ]
 
 HEADER_STATE_INIT = 0
+"""Of a response that is fed: no header field has come."""
 HEADER_STATE_FIELD = 1
+"""The name of one has come."""
 HEADER_STATE_VALUE = 2
+"""Its value has come, too."""
 HEADER_STATE_DONE = 3
+"""All of them have come."""
 
 _T = TypeVar("_T")
 

@@ -65,7 +65,10 @@ __all__ = [
 ]
 
 REDIRECT_RESPONSE_CODES = frozenset({301, 302, 303, 307, 308})
+"""The status codes that lead elsewhere."""
+
 PERMANENT_REDIRECT_RESPONSE_CODES = frozenset({301, 308})
+"""Those that do so for good."""
 
 # Bytes of the body of a response that is not asked for (a redirect's, one before a retry) which are read so that the
 # connection can be used again. A larger one costs more than a new connection.

@@ -1,0 +1,102 @@
+"""How Sphinx builds the documentation: `make docs`. Warnings are errors there."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from typing import TYPE_CHECKING
+
+from sphinx.util import logging
+
+import geventhttpclient
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+    from sphinx.environment import BuildEnvironment
+
+project = "geventhttpclient"
+author = "the geventhttpclient authors"
+version = release = geventhttpclient.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["pictures"]
+# A single backtick in a docstring is code, as everywhere else.
+default_role = "code"
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+
+autoclass_content = "both"
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+add_module_names = False
+python_use_unqualified_type_names = True
+# Longer ones have a line for each argument.
+maximum_signature_line_length = 88
+
+html_theme = "furo"
+html_title = f"geventhttpclient {release}"
+html_copy_source = False
+html_show_sourcelink = False
+html_show_sphinx = False
+html_static_path = ["static"]
+html_css_files = ["house.css"]
+pygments_style = "friendly"
+pygments_dark_style = "monokai"
+
+
+def public_names() -> dict[str, set[str]]:
+    """By public module, what it offers: `__all__`, or else the classes and functions that are its own.
+
+    The modules within a package are the package's own business: it offers what is in its `__all__`.
+    """
+    found: dict[str, set[str]] = {}
+    names = (info.name for info in pkgutil.iter_modules(geventhttpclient.__path__) if not info.name.startswith("_"))
+    for name in ["geventhttpclient", *(f"geventhttpclient.{name}" for name in names)]:
+        module = importlib.import_module(name)
+        own = {
+            key
+            for key, value in vars(module).items()
+            if (inspect.isclass(value) or inspect.isfunction(value)) and value.__module__ == name
+        }
+        found[name] = {key for key in getattr(module, "__all__", own) if not key.startswith("_")}
+    return found
+
+
+def check_reference(app: Sphinx, env: BuildEnvironment) -> None:
+    """Warns of each public name that the reference leaves out. One that is imported is described where it is from."""
+    objects = env.get_domain("py").objects  # type: ignore[attr-defined]
+    for module, names in public_names().items():
+        for name in sorted(names):
+            value = getattr(importlib.import_module(module), name)
+            origin = f"{getattr(value, '__module__', None)}.{getattr(value, '__qualname__', None)}"
+            is_described = f"{module}.{name}" in objects or origin in objects
+            # A constant that is imported does not say where it is from.
+            is_constant = not hasattr(value, "__qualname__")
+            if not is_described and not (is_constant and any(known.endswith(f".{name}") for known in objects)):
+                logging.getLogger(__name__).warning("%s.%s is not in the reference", module, name)
+
+
+def show_code(_app: Sphinx, _what: str, _name: str, _value: object, _options: object, lines: list[str]) -> None:
+    """In a docstring, what is indented behind a paragraph is code or a drawing, and is shown as it is written."""
+    shown: list[str] = []
+    paragraph = within = False
+    for line in lines:
+        indented = line.startswith("    ")
+        if line.strip() and not within and indented and paragraph and shown and not shown[-1].strip():
+            if not line.lstrip().startswith(">>>"):
+                shown += ["::", ""]
+            within = True
+        elif line.strip() and not indented:
+            within = False
+            paragraph = not line.startswith(("- ", "  "))
+        shown.append(line)
+    lines[:] = shown
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("autodoc-process-docstring", show_code)
+    app.connect("env-check-consistency", check_reference)
