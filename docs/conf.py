@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 from typing import TYPE_CHECKING
 
+from docutils import nodes
 from sphinx.util import logging
 
 import geventhttpclient
@@ -97,6 +99,22 @@ def show_code(_app: Sphinx, _what: str, _name: str, _value: object, _options: ob
     lines[:] = shown
 
 
+def name_classes(
+    _app: Sphinx, _what: str, _name: str, _value: object, _options: object, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """A class as a default is shown by its name."""
+    return signature and re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", signature), returned
+
+
+def drop_object(_app: Sphinx, doctree: nodes.document) -> None:
+    """That a class has no bases need not be said."""
+    for paragraph in list(doctree.findall(nodes.paragraph)):
+        if paragraph.astext() == "Bases: object":
+            paragraph.parent.remove(paragraph)
+
+
 def setup(app: Sphinx) -> None:
+    app.connect("autodoc-process-signature", name_classes)
+    app.connect("doctree-read", drop_object)
     app.connect("autodoc-process-docstring", show_code)
     app.connect("env-check-consistency", check_reference)

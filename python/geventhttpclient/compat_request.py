@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 from urllib.request import Request
@@ -18,6 +18,7 @@ from geventhttpclient.compat_errors import (
     _of_useragent,
 )
 from geventhttpclient.header import Headers
+from geventhttpclient.multipart import FilesInput as FilesInput  # also by this place
 from geventhttpclient.multipart import Multipart
 from geventhttpclient.url import URL
 
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 
 Payload = Any
 """Bytes-like, text, a mapping of form fields, an open file, or an iterable of pieces."""
-
-FilesInput = Mapping[str, Any] | Iterable[tuple[str, Any]]
-"""See geventhttpclient.multipart.FilesInput."""
 
 # What was read of URLs given as text: programs ask for the same ones again and again. A URL in there is never handed
 # out, only copies of it.
