@@ -33,7 +33,7 @@ from tests.conftest import free_ports
 from tests.http2servers import Hypercorn
 from tests.proxies import microsocks, tinyproxy
 from tests.server import running
-from tests.server.__main__ import handle
+from tests.server.__main__ import Connection
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT_SECONDS = 100
@@ -158,7 +158,7 @@ class Servers:
 
     def listening(self, where: object, **options: object) -> StreamServer:
         """The server of `tests.server` within this process."""
-        server = StreamServer(where, handle, **options)
+        server = StreamServer(where, serve, **options)
         server.start()
         self.stack.callback(server.stop)
         return server
@@ -205,6 +205,12 @@ class Servers:
             program = programs / name
             program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)}{module} "$@"\n')
             program.chmod(0o755)
+
+
+def serve(sock: socket.socket, _address: object) -> None:
+    """What the server of `tests.server` does with a connection of whatever kind."""
+    with suppress(OSError):
+        Connection(sock).serve()
 
 
 @contextmanager
