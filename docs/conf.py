@@ -50,13 +50,18 @@ pygments_style = "friendly"
 pygments_dark_style = "monokai"
 
 
+# The command line, which has a page of its own.
+NOT_TO_BE_IMPORTED = frozenset({"cli"})
+
+
 def public_names() -> dict[str, set[str]]:
     """By public module, what it offers: `__all__`, or else the classes and functions that are its own.
 
     The modules within a package are the package's own business: it offers what is in its `__all__`.
     """
     found: dict[str, set[str]] = {}
-    names = (info.name for info in pkgutil.iter_modules(geventhttpclient.__path__) if not info.name.startswith("_"))
+    modules = {info.name for info in pkgutil.iter_modules(geventhttpclient.__path__)} - NOT_TO_BE_IMPORTED
+    names = sorted(name for name in modules if not name.startswith("_"))
     for name in ["geventhttpclient", *(f"geventhttpclient.{name}" for name in names)]:
         module = importlib.import_module(name)
         own = {
@@ -100,10 +105,20 @@ def show_code(_app: Sphinx, _what: str, _name: str, _value: object, _options: ob
 
 
 def name_classes(
-    _app: Sphinx, _what: str, _name: str, _value: object, _options: object, signature: str | None, returned: str | None
+    _app: Sphinx, _what: str, name: str, _value: object, _options: object, signature: str | None, returned: str | None
 ) -> tuple[str | None, str | None]:
-    """A class as a default is shown by its name."""
-    return signature and re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", signature), returned
+    """A class as a default is shown by its name; and of two classes of one name, the right one is meant."""
+    if signature is not None:
+        signature = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", signature)
+        if name.startswith(("geventhttpclient.hooks.", "geventhttpclient.opentelemetry.")):
+            signature = re.sub(r"(?<![\w.])Request\b", "geventhttpclient.hooks.Request", signature)
+    return signature, returned
+
+
+def reach_out(_app: Sphinx, name: str, source: list[str]) -> None:
+    """Has links to Markdown outside of the documentation offer the file: it is no page here."""
+    if "/" not in name and name != "changelog":
+        source[0] = re.sub(r"\]\((\.\./[\w./-]+\.md)(?:#[\w-]+)?\)", r"](path:\1)", source[0])
 
 
 def drop_object(_app: Sphinx, doctree: nodes.document) -> None:
@@ -115,6 +130,7 @@ def drop_object(_app: Sphinx, doctree: nodes.document) -> None:
 
 def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-signature", name_classes)
+    app.connect("source-read", reach_out)
     app.connect("doctree-read", drop_object)
     app.connect("autodoc-process-docstring", show_code)
     app.connect("env-check-consistency", check_reference)

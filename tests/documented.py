@@ -6,7 +6,7 @@
 - `python` whose first line is a comment that names a file, `# locustfile.py`: that file, for a command to run.
 - `console`: commands behind `$ `, run by a shell, and what they print; `...` stands for anything.
 - `sh`: commands that put something in place (`make`, `pip install` ...): looked at, and not carried out.
-- `text`: nothing to be run.
+- `text`: nothing to be run. Behind "prints" and a blank line it is what the program has printed.
 
 A server that a page talks to has a fixed address there. `Servers` starts what stands behind each address, on a port of
 its own, and `Servers.put` writes that one in the place of it.
@@ -81,6 +81,11 @@ class Page:
                 code = block.text.splitlines()
                 lines[block.line - 1 : block.line - 1 + len(code)] = code
         return "\n".join(lines).rstrip() + "\n"
+
+    @property
+    def printed(self) -> list[str]:
+        """What the page says, in blocks of their own, that its program prints."""
+        return re.findall(r"prints:?\n\n```text\n(.*?)^```$", self.text, re.DOTALL | re.MULTILINE)
 
     @property
     def files(self) -> dict[str, str]:

@@ -55,6 +55,8 @@ def test_the_code_works(path: Path, servers: Servers, environment: dict[str, str
     for promise in promises(program):
         # Goes on from where the last one was found: the order counts.
         assert any(keeps(line, promise) for line in lines), f"{promise!r} is not among what comes next in\n{printed}"
+    for text in page.printed:
+        assert servers.put(text) in printed, printed
 
 
 @pytest.mark.parametrize("path", [path for path in PAGES if Page(path).dialogues], ids=name_of)

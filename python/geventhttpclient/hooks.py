@@ -86,9 +86,13 @@ class Connection:
 
 
 OnRequest = Callable[[Request], object]
+"""Called before a request is sent."""
 OnResponse = Callable[[Request, "HTTPSocketPoolResponse"], object]
+"""Called once a response's head is there."""
 OnError = Callable[[Request, BaseException], object]
+"""Called when there is no response."""
 OnConnection = Callable[[Connection], object]
+"""Called after a connection was opened."""
 
 _Hook = TypeVar("_Hook", bound=Callable[..., object])
 Several: TypeAlias = _Hook | Sequence[_Hook] | None
