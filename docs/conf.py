@@ -44,6 +44,7 @@ html_title = f"geventhttpclient {release}"
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
+html_show_copyright = False
 html_static_path = ["static"]
 html_css_files = ["house.css"]
 pygments_style = "friendly"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import os
 import re
 import sys
@@ -10,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from geventhttpclient import HTTPClient, UserAgent
+from geventhttpclient.client import HTTPClientPool
 from tests.certificates import Certificates
 from tests.dependents import need
 from tests.documented import ROOT, Page, Servers, keeps, promises, run, says
@@ -93,7 +97,10 @@ def test_each_block_is_of_a_known_kind(path: Path) -> None:
 def test_what_is_to_be_put_in_place_is_there() -> None:
     """Targets of make are in the Makefile, extras in pyproject.toml, packages of Debian are those of .ci/run."""
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    extras = set(re.findall(r"^([a-z]+) = \[$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
+    optional = (
+        (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]\n")[2].partition("\n[")[0]
+    )
+    extras = set(re.findall(r"^([a-z]+) = \[", optional, re.MULTILINE))
     installed = (ROOT / ".ci" / "run").read_text().split()
     for path in PAGES:
         for block in Page(path).blocks:
@@ -140,6 +147,26 @@ def anchors(text: str) -> set[str]:
     """What headings are called in links, by the rule of GitHub."""
     headings = re.findall(r"^#+ (.+)$", FENCED.sub("", text), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_limits_are_those_of_the_code() -> None:
+    """Each name that the page has is one of a constant or a field, and Python's have the value that the page says."""
+    rows = re.findall(r"^\| `([\w.:]+)` \| ([^|]+) \|", (DOCS / "limits.md").read_text(), re.MULTILINE)
+    assert len(rows) > 20
+    sources = "".join(path.read_text() for path in (ROOT / "crates").rglob("src/**/*.rs"))
+    for name, said in rows:
+        if "." in name:
+            module, _, constant = name.rpartition(".")
+            value = getattr(importlib.import_module(f"geventhttpclient.{module}"), constant)
+            unit = {"KiB": 1024, "MiB": 1024**2}.get(said.split()[-1], 1)
+            assert float(said.split()[0].replace(",", "")) * unit == value, name
+        else:
+            constant = name.rpartition("::")[2]
+            is_argument = constant in ARGUMENTS
+            assert is_argument or re.search(rf"\b{constant}: \w+", sources), name
+
+
+ARGUMENTS = {name for of in (HTTPClient, HTTPClientPool, UserAgent) for name in inspect.signature(of).parameters}
 
 
 # ---------------------------------------------------------------- what the above is worth
