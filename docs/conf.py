@@ -82,8 +82,8 @@ def check_reference(app: Sphinx, env: BuildEnvironment) -> None:
             value = getattr(importlib.import_module(module), name)
             origin = f"{getattr(value, '__module__', None)}.{getattr(value, '__qualname__', None)}"
             is_described = f"{module}.{name}" in objects or origin in objects
-            # A constant that is imported does not say where it is from.
-            is_constant = not hasattr(value, "__qualname__")
+            # A constant or an alias that is imported does not say where it is from.
+            is_constant = getattr(value, "__qualname__", None) != name
             if not is_described and not (is_constant and any(known.endswith(f".{name}") for known in objects)):
                 logging.getLogger(__name__).warning("%s.%s is not in the reference", module, name)
 
@@ -110,7 +110,7 @@ def name_classes(
 ) -> tuple[str | None, str | None]:
     """A class as a default is shown by its name; and of two classes of one name, the right one is meant."""
     if signature is not None:
-        signature = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", signature)
+        signature = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", signature).replace("<object object>", "...")
         if name.startswith(("geventhttpclient.hooks.", "geventhttpclient.opentelemetry.")):
             signature = re.sub(r"(?<![\w.])Request\b", "geventhttpclient.hooks.Request", signature)
     return signature, returned
@@ -120,6 +120,23 @@ def reach_out(_app: Sphinx, name: str, source: list[str]) -> None:
     """Has links to Markdown outside of the documentation offer the file: it is no page here."""
     if "/" not in name and name != "changelog":
         source[0] = re.sub(r"\]\((\.\./[\w./-]+\.md)(?:#[\w-]+)?\)", r"](path:\1)", source[0])
+
+
+def show_pictures(_app: Sphinx, _name: str, source: list[str]) -> None:
+    """Has `<picture>`, as it is written for GitHub, be two images here: furo shows the one that its colours are for."""
+    source[0] = re.sub(r"<picture>.*?</picture>", _as_images, source[0], flags=re.DOTALL)
+
+
+def _as_images(picture: re.Match[str]) -> str:
+    dark = re.search(r'<source [^>]*dark[^>]*srcset="([^"]+)"', picture[0])
+    light = re.search(r'<img [^>]*src="([^"]+)"', picture[0])
+    alt = re.search(r'<img [^>]*alt="([^"]*)"', picture[0])
+    if not (dark and light and alt):
+        raise ValueError(f"a picture wants a dark source, an image and an alt text: {picture[0]}")
+    return "\n\n".join(
+        f"```{{image}} {file[1]}\n:alt: {alt[1]}\n:class: only-{colours}\n```"
+        for file, colours in ((light, "light"), (dark, "dark"))
+    )
 
 
 def drop_object(_app: Sphinx, doctree: nodes.document) -> None:
@@ -132,6 +149,7 @@ def drop_object(_app: Sphinx, doctree: nodes.document) -> None:
 def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-signature", name_classes)
     app.connect("source-read", reach_out)
+    app.connect("source-read", show_pictures)
     app.connect("doctree-read", drop_object)
     app.connect("autodoc-process-docstring", show_code)
     app.connect("env-check-consistency", check_reference)

@@ -90,6 +90,10 @@ def test_each_block_is_of_a_known_kind(path: Path) -> None:
     fences = re.findall(r"^(?:```+|:::+)", page.text, re.MULTILINE)
     nested = sum(len(re.findall(r"^(?:```+|:::+)", block.text, re.MULTILINE)) for block in page.blocks)
     assert len(fences) == 2 * len(page.blocks) + nested, "a fence is not closed"
+    assert not re.search(r"^ +```", page.text, re.MULTILINE), "a fence is indented, and is not looked at"
+    assert not re.search(r"\n\n {4}\S", FENCED.sub("", page.text)), (
+        "code is indented, and does not say of what kind it is"
+    )
     for block in page.blocks:
         assert block.word in WORDS or DIRECTIVE.fullmatch(block.word), f"line {block.line}: {block.word!r}"
 
