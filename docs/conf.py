@@ -26,6 +26,8 @@ source_suffix = {".md": "markdown"}
 exclude_patterns = ["pictures"]
 # A single backtick in a docstring is code, as everywhere else.
 default_role = "code"
+# Quotes in a docstring are those of Python.
+smartquotes = False
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
@@ -93,6 +95,8 @@ def show_code(_app: Sphinx, _what: str, _name: str, _value: object, _options: ob
     shown: list[str] = []
     paragraph = within = False
     for line in lines:
+        if line.startswith("Create new instance of "):
+            continue  # what a NamedTuple says of itself
         indented = line.startswith("    ")
         if line.strip() and not within and indented and paragraph and shown and not shown[-1].strip():
             if not line.lstrip().startswith(">>>"):
@@ -113,6 +117,9 @@ def name_classes(
         signature = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", signature).replace("<object object>", "...")
         if name.startswith(("geventhttpclient.hooks.", "geventhttpclient.opentelemetry.")):
             signature = re.sub(r"(?<![\w.])Request\b", "geventhttpclient.hooks.Request", signature)
+        if name.startswith("geventhttpclient.httpx_transport."):
+            signature = re.sub(r"\bhttpx\.(Request|Response)\b", r"httpx._models.\1", signature)
+            returned = returned and returned.replace("httpx.Response", "httpx._models.Response")
     return signature, returned
 
 
