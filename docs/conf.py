@@ -37,6 +37,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 add_module_names = False
+# Not nitpicky: many a type in a signature is of a package that is not linked to. Links in pages are looked at anyway.
 python_use_unqualified_type_names = True
 # Longer ones have a line for each argument.
 maximum_signature_line_length = 88
