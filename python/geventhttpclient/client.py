@@ -205,7 +205,7 @@ class HTTPClient:
         self.version = version
         self.headers_type = headers_type
         self.block_size = block_size
-        self.default_headers = headers_type()
+        self.default_headers: Headers = headers_type()
         self.default_headers.update(self.DEFAULT_HEADERS)
         if headers:
             self.default_headers.update(headers)
@@ -223,7 +223,7 @@ class HTTPClient:
         )
         if transport is not None:
             via = None
-        self.use_proxy = via is not None
+        self.use_proxy: bool = via is not None
         connection_host, connection_port = (host, port) if via is None else (via.host, via.port)
         common: dict[str, Any] = {
             "size": concurrency,
@@ -506,7 +506,7 @@ class HTTPClientPool:
             check_count("max_clients", max_clients)
         self.max_clients = max_clients
         self.clients: dict[tuple[Any, ...], HTTPClient] = {}
-        self.client_args = conceal(kw)
+        self.client_args: dict[str, Any] = conceal(kw)
 
     def get_client(self, url: str | URL) -> HTTPClient:
         """The client for the origin of `url`."""

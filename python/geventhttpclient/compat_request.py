@@ -57,6 +57,13 @@ class CompatRequest(Request):
     method: str
     url: str
     url_split: URL
+    type: str
+    host: str
+    selector: str
+    origin_req_host: str
+    original_host: str
+    original_origin: tuple[str, str, int | None]
+    payload: Payload
     trailers: Any = None
 
     def __init__(

@@ -54,7 +54,7 @@ class HTTP2Error(compat_errors.ConnectionError, builtins.ConnectionError):
         builtins.ConnectionError.__init__(self, text)
         self.text = text
         self.kw_text = ""
-        self.url = None
+        self.url: None = None
         self.code = ErrorCode(code) if code in ErrorCode.__members__.values() else code
         self.last_stream = last_stream
 

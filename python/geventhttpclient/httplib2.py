@@ -32,8 +32,8 @@ from geventhttpclient import httplib
 
 try:
     import httplib2
-except ImportError as e:
-    raise ImportError("geventhttpclient.httplib2 works with the package httplib2: pip install httplib2") from e
+except ImportError as _error:
+    raise ImportError("geventhttpclient.httplib2 works with the package httplib2: pip install httplib2") from _error
 
 __all__ = ["ClientPool", "HTTPConnection", "HTTPSConnection", "Http"]
 
@@ -229,7 +229,7 @@ class HTTPSConnection(httplib2.HTTPSConnectionWithTimeout, _Proxied, httplib.HTT
         key_password: Any = None,
     ) -> None:
         self.disable_ssl_certificate_validation = disable_ssl_certificate_validation
-        self.ca_certs = ca_certs or httplib2.CA_CERTS
+        self.ca_certs: str = ca_certs or httplib2.CA_CERTS
         context = _context(
             disable_ssl_certificate_validation=self.disable_ssl_certificate_validation,
             ca_certs=self.ca_certs,
@@ -240,13 +240,15 @@ class HTTPSConnection(httplib2.HTTPSConnectionWithTimeout, _Proxied, httplib.HTT
             key_password=key_password,
         )
         self._begin(httplib.HTTPSConnection, host, port, proxy_info, timeout=timeout, context=context)
-        self.key_file, self.cert_file, self.key_password = key_file, cert_file, key_password
+        self.key_file: str | None = key_file
+        self.cert_file: str | None = cert_file
+        self.key_password: Any = key_password
 
     def connect(self) -> None:
         self._connect(httplib.HTTPSConnection)
 
 
-CONNECTION_TYPES = {"http": HTTPConnection, "https": HTTPSConnection}
+CONNECTION_TYPES: dict[str, type[HTTPConnection | HTTPSConnection]] = {"http": HTTPConnection, "https": HTTPSConnection}
 
 
 class _Connections:
@@ -320,11 +322,11 @@ class Http(httplib2.Http):  # type: ignore[misc]
         super().__init__(*args, **kw)
 
     def _make_pool(self, concurrency: int) -> None:
-        self.concurrency = max(concurrency, 2)
+        self.concurrency: int = max(concurrency, 2)
         # Those of each greenlet that is within a request.
         self._held: dict[Any, _Connections] = {}
         self._all: WeakSet[_Connections] = WeakSet()
-        self.pool = ClientPool(self._more_connections, self.concurrency)
+        self.pool: ClientPool[_Connections] = ClientPool(self._more_connections, self.concurrency)
 
     def _more_connections(self) -> _Connections:
         connections = _Connections()

@@ -360,7 +360,7 @@ class Session(UserAgent):
         if not callable(auth) and not isinstance(auth, DigestAuth):
             resolve_auth(auth)  # or an error, here and now
         self.auth = auth
-        self.trust_env = bool(kw.get("trust_env", False))
+        self.trust_env: bool = bool(kw.get("trust_env", False))
         super().__init__(*args, **kw)
         self._pools: dict[Any, HTTPClientPool] = {}
 

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 try:
     import requests
-except ImportError as error:
-    raise ImportError("geventhttpclient.requests_adapter needs the package requests: pip install requests") from error
+except ImportError as _error:
+    raise ImportError("geventhttpclient.requests_adapter needs the package requests: pip install requests") from _error
 
 from requests import exceptions
 from requests.adapters import DEFAULT_POOLBLOCK, DEFAULT_POOLSIZE, DEFAULT_RETRIES, HTTPAdapter

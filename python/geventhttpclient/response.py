@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from geventhttpclient._core import Message
 from geventhttpclient._parser import HTTPParseError, HTTPResponseParser
@@ -68,6 +68,11 @@ class _Computed(Generic[_T]):
     def __get__(self, instance: object, owner: type) -> _T: ...
     def __get__(self, instance: object | None, owner: type) -> Self | _T:
         return self if instance is None else self._compute(instance)
+
+
+def computed(compute: Callable[[Any], _T]) -> _T:
+    """An attribute with that value, which may be set as any other: to a type checker it is one of that type."""
+    return cast("_T", _Computed(compute))
 
 
 class HTTPResponse(HTTPResponseParser):
@@ -256,22 +261,22 @@ class HTTPSocketResponse(Message, HTTPResponse):
         return default if extras is None else extras[index]
 
     # Existing programs look at these, and set them.
-    method = _Computed[str](lambda self: self._extra(0, "GET"))
-    block_size = _Computed[int](lambda self: self._extra(2, self.DEFAULT_BLOCK_SIZE))
-    headers_complete = _Computed[bool](Message._has_head)
-    message_begun = _Computed[bool](Message._has_head)
-    message_complete = _Computed[bool](Message._is_complete)
-    status_message = _Computed["str | None"](Message._reason)
-    _sent_request = _Computed[str](Message._request_head)
+    method: str = computed(lambda self: self._extra(0, "GET"))
+    block_size: int = computed(lambda self: self._extra(2, self.DEFAULT_BLOCK_SIZE))
+    headers_complete: bool = computed(Message._has_head)
+    message_begun: bool = computed(Message._has_head)
+    message_complete: bool = computed(Message._is_complete)
+    status_message: str | None = computed(Message._reason)
+    _sent_request: str = computed(Message._request_head)
 
-    @_Computed
+    @computed
     def _sock(self) -> Any:
         """What the body comes from, None once the response no longer holds it."""
         if not self._is_attached():
             return None
         return self._given[0] if "_given" in self.__dict__ else self._extra(1, None)
 
-    @_Computed
+    @computed
     def _headers_index(self) -> Headers:
         """The header fields, which become Python objects here and now."""
         headers_type = self._extra(3, Headers)
@@ -332,7 +337,7 @@ class HTTPSocketPoolResponse(HTTPSocketResponse):
         self._given_pool = pool
         super().__init__(sock, **kw)
 
-    @_Computed
+    @computed
     def _pool(self) -> ConnectionPool | None:
         """The pool that the connection is to go back to, None once it has."""
         if not self._is_attached():

@@ -11,7 +11,7 @@ Texts are taken apart, put together and resolved in Rust, by the rules of RFC 39
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 from urllib.parse import ParseResult
 
 from geventhttpclient import _core
@@ -112,7 +112,7 @@ class URL:
             and self.fragment == other.fragment
         )
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def __copy__(self) -> Self:
         clone = object.__new__(type(self))

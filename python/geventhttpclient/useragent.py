@@ -121,18 +121,18 @@ class UserAgent:
         seconds, each time `retry_backoff` times more, at most `retry_max_delay`, and up to `retry_jitter` times that
         in addition, at random. With `retry_after` a response's Retry-After counts instead, where it is longer.
         """
-        self.max_redirects = check_number("max_redirects", max_redirects)
-        self.max_retries = check_number("max_retries", max_retries)
-        self.retry_delay = check_factor("retry_delay", retry_delay)
-        self.retry_backoff = check_factor("retry_backoff", retry_backoff)
-        self.retry_max_delay = check_factor("retry_max_delay", retry_max_delay)
-        self.retry_jitter = check_factor("retry_jitter", retry_jitter)
-        self.retry_statuses = frozenset(retry_statuses)
+        self.max_redirects: int = check_number("max_redirects", max_redirects)
+        self.max_retries: int = check_number("max_retries", max_retries)
+        self.retry_delay: float = check_factor("retry_delay", retry_delay)
+        self.retry_backoff: float = check_factor("retry_backoff", retry_backoff)
+        self.retry_max_delay: float = check_factor("retry_max_delay", retry_max_delay)
+        self.retry_jitter: float = check_factor("retry_jitter", retry_jitter)
+        self.retry_statuses: frozenset[int] = frozenset(retry_statuses)
         self.retry_after = retry_after
-        self.default_headers = HTTPClient.DEFAULT_HEADERS.copy()
+        self.default_headers: Headers = HTTPClient.DEFAULT_HEADERS.copy()
         if headers:
             self.default_headers.update(headers)
-        self.cookiejar = cookiejar
+        self.cookiejar: CookieJarLike | None = cookiejar
         self.clientpool: _ClientPool = HTTPClientPool(insecure=insecure, **kw)
 
     def close(self) -> None:

@@ -40,7 +40,10 @@ class Wire(Message):
         """Whether the body has been read to its end, or was given up."""
         return self._done
 
-    closed = property(isclosed)
+    @property
+    def closed(self) -> bool:
+        """The same as `isclosed()`."""
+        return self._done
 
     def close(self) -> None:
         """Gives the body up; the connection is closed unless it had been read."""
@@ -147,7 +150,7 @@ class HTTPResponse(urllib3.HTTPResponse):
         self._original_response: Any = wire
         self._pool = pool
         self._connection = connection
-        self.status = wire.get_code()
+        self.status: int = wire.get_code()
         self._asked = (method, url, retries, decode_content, enforce_content_length)
         if preload_content:
             data = self.take_whole()

@@ -89,17 +89,17 @@ class Way:
     nothing else holds it."""
 
     def __init__(self, pool: Any) -> None:
-        self.scheme = pool.scheme
-        self.host = pool.host
-        self.port = int(pool.port or pool.ConnectionCls.default_port)
-        self.source = pool.conn_kw.get("source_address")
+        self.scheme: str = pool.scheme
+        self.host: str = pool.host
+        self.port: int = int(pool.port or pool.ConnectionCls.default_port)
+        self.source: tuple[str, int] | None = pool.conn_kw.get("source_address")
         self.socks: Proxy | None = dict(pool.conn_kw.get("_socks_options") or ()).get("proxy")
         self.proxy: Url | None = pool.proxy
-        self.proxy_config = pool.proxy_config
-        self.proxy_headers = dict(pool.proxy_headers)
-        self.arguments = pool._tls_arguments()
-        self.verifies = verifies(self.arguments)
-        self.proxy_place = "" if self.proxy is None else "{}:{}".format(*_place_of(self.proxy))
+        self.proxy_config: Any = pool.proxy_config
+        self.proxy_headers: dict[str, str] = dict(pool.proxy_headers)
+        self.arguments: dict[str, Any] = pool._tls_arguments()
+        self.verifies: bool = verifies(self.arguments)
+        self.proxy_place: str = "" if self.proxy is None else "{}:{}".format(*_place_of(self.proxy))
         self._made: dict[str, _core._Tls] = {}
 
     def leads_where(self, other: Way) -> bool:
