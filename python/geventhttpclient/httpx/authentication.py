@@ -120,7 +120,8 @@ def flow_of(auth: Any, request: Request) -> Flow | None:
     if isinstance(auth, _DigestAnswers) and not isinstance(auth, DigestAuth):
         return _digest_flow(auth, request)
     if not hasattr(auth, "auth_flow"):
-        return _by_function(auth, request)
+        function: Callable[[Request], Request] = auth
+        return _by_function(function, request)
     if getattr(auth, "requires_request_body", False):
         request.read()
     flow: Flow = auth.auth_flow(request)
