@@ -105,8 +105,8 @@ class CompatRequest(Request):
         return self.url
 
     @full_url.setter
-    def full_url(self, url: str) -> None:
-        self.set_url(url)
+    def full_url(self, value: str) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.set_url(value)
 
     @property
     def data(self) -> Any:
@@ -114,7 +114,7 @@ class CompatRequest(Request):
         return self.payload
 
     @data.setter
-    def data(self, payload: Any) -> None:
+    def data(self, payload: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self.payload = payload
 
     def set_url(self, url: str | URL, params: ParamsDataType | None = None) -> None:
@@ -227,7 +227,7 @@ class CompatRequest(Request):
         self.set_url(target)
         if code in (301, 302, 303):
             if self.method != "HEAD":
-                self.method = "GET"
+                self.method = "GET"  # pyright: ignore[reportIncompatibleVariableOverride]
             self._drop_payload()
         else:
             self._rewind_payload()

@@ -121,7 +121,7 @@ class Headers(dict[str, _Entry]):
     @overload
     def get(self, field: str, default: _T) -> _Value | _T: ...
 
-    def get(self, field: str, default: Any = None) -> Any:
+    def get(self, field: str, default: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """What `headers[field]` is, or `default` where there is no such name."""
         entry = _raw_get(self, field.lower())
         if type(entry) is tuple:
@@ -175,7 +175,7 @@ class Headers(dict[str, _Entry]):
     @overload
     def pop(self, field: str, default: _T) -> _Value | _T: ...
 
-    def pop(self, field: str, default: Any = _MISSING) -> Any:
+    def pop(self, field: str, default: Any = _MISSING) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Removes all lines of this name and returns what `headers[field]` was; where there is no such name, `default`,
         or KeyError."""
         name = field.lower()

@@ -37,6 +37,9 @@ except ImportError as _error:
 
 __all__ = ["ClientPool", "HTTPConnection", "HTTPSConnection", "Http"]
 
+# The stubs that type checkers have of it leave out some of what is used here.
+_httplib2: Any = httplib2
+
 # How httplib2 numbers a proxy that is asked for a tunnel by CONNECT; it has the numbers from PySocks.
 HTTP_PROXY = 3
 
@@ -122,7 +125,7 @@ class ClientPool(Generic[Client]):
 
 def _proxy_info(given: Any, scheme: str, host: str) -> Any:
     """The ProxyInfo for that host, or None to go there directly; `given` is one, or a function of a scheme, or None."""
-    proxy = given(scheme) if given and not isinstance(given, httplib2.ProxyInfo) else given
+    proxy = given(scheme) if given and not isinstance(given, _httplib2.ProxyInfo) else given
     if not proxy or proxy.proxy_host is None or proxy.proxy_port is None or not proxy.applies_to(host):
         return None
     return proxy
@@ -148,7 +151,7 @@ def _stamp(path: object) -> object:
 
 @functools.lru_cache(MOST_CONTEXTS)
 def _kept_context(stamps: object, **settings: Any) -> ssl.SSLContext:
-    context: ssl.SSLContext = httplib2._build_ssl_context(**settings)
+    context: ssl.SSLContext = _httplib2._build_ssl_context(**settings)
     return context
 
 
@@ -164,11 +167,11 @@ class _Proxied:
     proxy_info: Any
     set_tunnel: Callable[..., None]
     # httplib2's way to connect: by PySocks, and, without monkey patching, not cooperatively.
-    _connect_by_socks: Callable[[], None]
+    _connect_by_socks: Callable[..., None]
 
     def _begin(self, kind: Any, host: str, port: int | None, proxy_info: Any, **options: Any) -> None:
         """Has `kind.__init__` done with what `proxy_info` makes of the arguments."""
-        scheme = "https" if issubclass(kind, httplib.HTTPSConnection) else "http"
+        scheme = "https" if kind.default_port == 443 else "http"
         place = urlsplit(f"//{host}")
         name, tunnel_port = place.hostname or host, port or place.port or kind.default_port
         self.proxy_info = _proxy_info(proxy_info, scheme, name)
@@ -184,7 +187,7 @@ class _Proxied:
     def _connect(self, kind: Any) -> None:
         if self.proxy_info is None or self.proxy_info.proxy_type == HTTP_PROXY:
             kind.connect(self)
-        elif httplib2.socks is None:
+        elif _httplib2.socks is None:
             raise httplib2.ProxiesUnavailableError(
                 "a SOCKS proxy is asked for, and the package PySocks is not installed"
             )
@@ -229,7 +232,7 @@ class HTTPSConnection(httplib2.HTTPSConnectionWithTimeout, _Proxied, httplib.HTT
         key_password: Any = None,
     ) -> None:
         self.disable_ssl_certificate_validation = disable_ssl_certificate_validation
-        self.ca_certs: str = ca_certs or httplib2.CA_CERTS
+        self.ca_certs: str = ca_certs or _httplib2.CA_CERTS  # pyright: ignore[reportIncompatibleVariableOverride]
         context = _context(
             disable_ssl_certificate_validation=self.disable_ssl_certificate_validation,
             ca_certs=self.ca_certs,
@@ -240,8 +243,8 @@ class HTTPSConnection(httplib2.HTTPSConnectionWithTimeout, _Proxied, httplib.HTT
             key_password=key_password,
         )
         self._begin(httplib.HTTPSConnection, host, port, proxy_info, timeout=timeout, context=context)
-        self.key_file: str | None = key_file
-        self.cert_file: str | None = cert_file
+        self.key_file: str | None = key_file  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.cert_file: str | None = cert_file  # pyright: ignore[reportIncompatibleVariableOverride]
         self.key_password: Any = key_password
 
     def connect(self) -> None:
@@ -373,7 +376,7 @@ class Http(httplib2.Http):  # type: ignore[misc]
         """One exchange. httplib2 leaves a connection as it is when a read fails, or a greenlet is killed: on the next
         use it would send the request, find the old response unread, and send the request again on a new connection."""
         try:
-            return super()._conn_request(conn, request_uri, method, body, headers)
+            return super()._conn_request(conn, request_uri, method, body, headers)  # pyright: ignore[reportAttributeAccessIssue]
         except BaseException:
             with suppress(Exception):
                 conn.close()
@@ -386,12 +389,12 @@ class Http(httplib2.Http):  # type: ignore[misc]
         self.clear_credentials()
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
+        state: dict[str, Any] = super().__getstate__()  # pyright: ignore[reportAttributeAccessIssue]
         return {name: value for name, value in state.items() if name not in ("pool", "_held", "_all")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._make_pool(state["concurrency"])
-        super().__setstate__(state)
+        super().__setstate__(state)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def __getattr__(name: str) -> Any:

@@ -371,7 +371,7 @@ class Session(UserAgent):
 
     @headers.setter
     def headers(self, headers: HeadersDataType) -> None:
-        self.default_headers = headers if isinstance(headers, Headers) else Headers(headers)
+        self.default_headers: Headers = headers if isinstance(headers, Headers) else Headers(headers)
 
     @property
     def cookies(self) -> Any:
@@ -380,7 +380,7 @@ class Session(UserAgent):
 
     @cookies.setter
     def cookies(self, cookies: CookiesInput) -> None:
-        self.cookiejar = merged(cookies) if isinstance(cookies, Mapping) else cookies
+        self.cookiejar: CookieJar | None = merged(cookies) if isinstance(cookies, Mapping) else cookies
 
     def close(self) -> None:
         """Closes all clients. The next request makes new ones."""

@@ -99,7 +99,7 @@ class Adapter(HTTPAdapter):
         self._pool_connections = connections
         self._pool_maxsize = maxsize
         self._pool_block = block
-        self.poolmanager = PoolManager(connections, maxsize=maxsize, block=block, **pool_kwargs)
+        self.poolmanager: PoolManager = PoolManager(connections, maxsize=maxsize, block=block, **pool_kwargs)
         # A pool of urllib3 says how an origin is connected to; the connections are kept by the engine, which is quick.
         self._origins: Origins[tuple[Any, HTTPConnection]] = Origins(max(1, connections))
 

@@ -132,7 +132,7 @@ class HTTPResponse(http.client.HTTPResponse):
         """The header fields, None before `begin()`; they become Python objects here and now."""
         if self._message is None:
             return None
-        found = self.__dict__["headers"] = HTTPLibHeaders._of(self._message._pairs())
+        self.headers = found = HTTPLibHeaders._of(self._message._pairs())
         return found
 
     msg: Any = computed(lambda self: self.headers)

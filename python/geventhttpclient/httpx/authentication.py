@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, cast
 
 from geventhttpclient.auth import BasicAuth as _BasicValue
 from geventhttpclient.auth import DigestAuth as _DigestAnswers
@@ -120,8 +120,7 @@ def flow_of(auth: Any, request: Request) -> Flow | None:
     if isinstance(auth, _DigestAnswers) and not isinstance(auth, DigestAuth):
         return _digest_flow(auth, request)
     if not hasattr(auth, "auth_flow"):
-        function: Callable[[Request], Request] = auth
-        return _by_function(function, request)
+        return _by_function(cast("Callable[[Request], Request]", auth), request)
     if getattr(auth, "requires_request_body", False):
         request.read()
     flow: Flow = auth.auth_flow(request)

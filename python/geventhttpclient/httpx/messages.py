@@ -27,6 +27,7 @@ from geventhttpclient.useragent import CompatRequest, UnrewoundBodyError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from geventhttpclient.client import Timeouts
     from geventhttpclient.compat_request import FilesInput, Payload
     from geventhttpclient.cookies import CookiesInput
     from geventhttpclient.header import HeadersDataType
@@ -87,7 +88,7 @@ class Timeout:
         """The four by name."""
         return {"connect": self.connect, "read": self.read, "write": self.write, "pool": self.pool}
 
-    def _for_client(self, has_body: bool) -> dict[str, Any]:
+    def _for_client(self, has_body: bool) -> Timeouts:
         """What HTTPClient calls them."""
         network = self.read
         if has_body and network is not None:

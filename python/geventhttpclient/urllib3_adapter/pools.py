@@ -181,7 +181,7 @@ class HTTPConnectionPool(_Pool):
     """Connections to one host. Beside urllib3's arguments nothing is taken; see the module for what differs."""
 
 
-class HTTPSConnectionPool(_Pool, urllib3.HTTPSConnectionPool):
+class HTTPSConnectionPool(_Pool, urllib3.HTTPSConnectionPool):  # pyright: ignore[reportIncompatibleMethodOverride]
     """The same over TLS.
 
     It is the engine's own where that can do what is asked for. An SSLContext does it where one is given, or where the

@@ -14,6 +14,8 @@ from geventhttpclient.proxy import Proxy
 from geventhttpclient.urllib3_adapter.tls import tls_of, verifies
 
 if TYPE_CHECKING:
+    import os
+
     from urllib3.util.url import Url
 
     from geventhttpclient import _core
@@ -65,8 +67,14 @@ class Engine(ConnectionPool):
     def _tls(self) -> _core._Tls | None:
         return self._given_tls
 
-    def _route(self, proxy: Proxy | None, *others: Any) -> _core._Route | None:
-        route = super()._route(proxy, *others)
+    def _route(
+        self,
+        proxy: Proxy | None,
+        proxy_ssl_options: dict[str, Any] | None,
+        local_address: str | tuple[str, int] | None,
+        uds: str | os.PathLike[str] | None,
+    ) -> _core._Route | None:
+        route = super()._route(proxy, proxy_ssl_options, local_address, uds)
         if proxy is None or route is None or route[0] is None or self._given_proxy_tls is None:
             return route
         return ((*route[0][:4], self._given_proxy_tls), *route[1:])
