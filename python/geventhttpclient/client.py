@@ -25,6 +25,42 @@ if TYPE_CHECKING:
     from geventhttpclient.mock import MockTransport
     from geventhttpclient.resolver import Overrides
 
+__all__ = [
+    "CRLF",
+    "EXPECT_100_CONTINUE",
+    "FIELD_VALUE_SEP",
+    "HEADER_CONTENT_LENGTH",
+    "HEADER_EXPECT",
+    "HEADER_HOST",
+    "HEADER_PROXY_AUTHORIZATION",
+    "HEADER_TRANSFER_ENCODING",
+    "HOST_PORT_SEP",
+    "IDEMPOTENT_METHODS",
+    "METHOD_DELETE",
+    "METHOD_GET",
+    "METHOD_HEAD",
+    "METHOD_OPTIONS",
+    "METHOD_PATCH",
+    "METHOD_POST",
+    "METHOD_PUT",
+    "METHOD_TRACE",
+    "PROTO_HTTP",
+    "PROTO_HTTPS",
+    "SLASH",
+    "TRANSFER_ENCODING_CHUNKED",
+    "URL",
+    "WHITESPACE",
+    "Body",
+    "ConnectionPool",
+    "HTTPClient",
+    "HTTPClientPool",
+    "HTTPSocketPoolResponse",
+    "Headers",
+    "Options",
+    "SSLConnectionPool",
+    "Timeouts",
+]
+
 CRLF = "\r\n"
 WHITESPACE = " "
 FIELD_VALUE_SEP = ": "

@@ -7,6 +7,15 @@ from typing import Any, TypeVar
 from geventhttpclient._checks import hide_user
 from geventhttpclient.url import URL
 
+__all__ = [
+    "BadStatusCode",
+    "ConnectionError",
+    "EmptyResponse",
+    "RetriesExceeded",
+    "UnrewoundBodyError",
+    "UnsupportedRedirectSchemeError",
+]
+
 _T = TypeVar("_T", bound=type)
 
 

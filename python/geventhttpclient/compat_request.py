@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from geventhttpclient.header import HeadersDataType, TrailersDataType
     from geventhttpclient.url import ParamsDataType
 
+__all__ = ["CompatRequest", "FilesInput", "Payload"]
+
 # bytes-like, text, a mapping of form fields, an open file, or an iterable of pieces.
 Payload = Any
 FilesInput = Mapping[str, Any] | Iterable[tuple[str, Any]]

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+__all__ = ["Headers", "HeadersDataType", "TrailersDataType", "parse_content_type_charset"]
+
 _T = TypeVar("_T")
 _Value = str | list[str]
 _Line = tuple[str, str]

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from geventhttpclient.cookies import CookiesInput
     from geventhttpclient.header import HeadersDataType, TrailersDataType
-    from geventhttpclient.response import HTTPSocketPoolResponse
+    from geventhttpclient.response import HTTPSocketPoolResponse, HTTPSocketResponse
     from geventhttpclient.url import URL, ParamsDataType
 
 __all__ = ["RequestsRequest", "RequestsResponse", "Session"]
@@ -137,7 +137,7 @@ class RequestsResponse(CompatResponse):
         return self.status_code in PERMANENT_REDIRECT_RESPONSE_CODES and "location" in self._response
 
     @property
-    def raw(self) -> Any:
+    def raw(self) -> HTTPSocketResponse:
         """The response of the client, whose body comes as it was sent."""
         return self._response
 

@@ -24,6 +24,7 @@ __all__ = [
     "HEADER_STATE_INIT",
     "HEADER_STATE_VALUE",
     "HTTPConnectionClosed",
+    "HTTPParseError",
     "HTTPProtocolViolationError",
     "HTTPResponse",
     "HTTPSocketPoolResponse",

@@ -19,6 +19,17 @@ from geventhttpclient import _core
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+__all__ = [
+    "DEFAULT_PORTS",
+    "UNRESERVED_SET",
+    "URL",
+    "InvalidURL",
+    "ParamsDataType",
+    "requote_uri",
+    "to_key_val_list",
+    "unquote_unreserved",
+]
+
 DEFAULT_PORTS = {"http": 80, "https": 443}
 """The port of a scheme: what `URL.port` says where the URL names none. Looked up each time, so it may be added to."""
 

@@ -14,7 +14,7 @@ import random
 import time
 from collections.abc import Iterable, Mapping
 from http.cookiejar import CookieJar
-from typing import IO, TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import IO, TYPE_CHECKING, Any, Literal, NoReturn, Protocol, overload
 from urllib.parse import urlencode
 
 import gevent
@@ -202,6 +202,42 @@ class UserAgent:
         raise RetriesExceeded(url, self.max_retries, original=last_error) from last_error
 
     # -------------------------------------------------------------------------------------------------------- requests
+
+    @overload
+    def urlopen(
+        self,
+        url: str | URL,
+        method: str = "GET",
+        headers: HeadersDataType | None = None,
+        payload: Payload = None,
+        to_string: Literal[False] = False,
+        debug_stream: IO[str] | None = None,
+        params: ParamsDataType | None = None,
+        max_retries: int | None = None,
+        max_redirects: int | None = None,
+        files: FilesInput | None = None,
+        *,
+        trailers: TrailersDataType | None = None,
+        **kw: Any,
+    ) -> CompatResponse: ...
+
+    @overload
+    def urlopen(
+        self,
+        url: str | URL,
+        method: str = "GET",
+        headers: HeadersDataType | None = None,
+        payload: Payload = None,
+        to_string: bool = False,
+        debug_stream: IO[str] | None = None,
+        params: ParamsDataType | None = None,
+        max_retries: int | None = None,
+        max_redirects: int | None = None,
+        files: FilesInput | None = None,
+        *,
+        trailers: TrailersDataType | None = None,
+        **kw: Any,
+    ) -> Any: ...
 
     def urlopen(
         self,

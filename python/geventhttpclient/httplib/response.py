@@ -128,21 +128,20 @@ class HTTPResponse(http.client.HTTPResponse):
         return 10 if self._message is not None and self._message.get_http_version() == "HTTP/1.0" else 11
 
     @computed
-    def headers(self) -> Any:
+    def headers(self) -> http.client.HTTPMessage:
         """The header fields, None before `begin()`; they become Python objects here and now."""
         if self._message is None:
-            return None
+            return None  # type: ignore[return-value]
         self.headers = found = HTTPLibHeaders._of(self._message._pairs())
         return found
 
-    msg: Any = computed(lambda self: self.headers)
+    msg: http.client.HTTPMessage = computed(lambda self: self.headers)
 
     def info(self) -> http.client.HTTPMessage:
         """The header fields."""
         if self.headers is None:
             self.headers = HTTPLibHeaders()
-        found: http.client.HTTPMessage = self.headers
-        return found
+        return self.headers
 
     def getheader(self, name: str, default: Any = None) -> Any:
         """The value of a field; of several lines, all values with commas between them. `default` without any."""
