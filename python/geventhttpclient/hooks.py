@@ -10,9 +10,10 @@
 
 - `on_request(request)` is called before a request is sent, and may change its header fields. What it raises comes out
   of the request, and nothing is sent.
-- `on_response(request, response)` is called once the response's head is there. What it raises closes the response.
-- `on_error(request, error)` is called when there is no response: with whatever was raised, a GreenletExit or a
-  gevent.Timeout too. What it raises takes the place of the error.
+- `on_response(request, response)` is called once the response's head is there. What it raises closes the response, and
+  comes out of the request.
+- `on_error(request, error)` is called when the request raises, whatever that is: a GreenletExit, a gevent.Timeout, or
+  what another hook has raised. What it raises itself takes the place of the error.
 - `on_connection(connection)` is called after a connection was opened for a request, before its `on_response` or
   `on_error`; not when the greenlet was killed meanwhile.
 
@@ -135,20 +136,31 @@ class Hooks:
         exchange: Callable[[Headers, list[_Opened] | None], HTTPSocketPoolResponse],
     ) -> HTTPSocketPoolResponse:
         """What `exchange` comes to, which is given the fields and where to note new connections."""
-        for tell in self.on_request:
-            tell(request)
-        opened: list[_Opened] | None = [] if self.on_connection else None
         try:
-            response = exchange(request.headers, opened)
+            return self._run(request, origin, exchange)
         except BaseException as error:
-            self._tell_connections(origin, opened)
             for fail in self.on_error:
                 fail(request, error)
             raise
+
+    def _run(
+        self,
+        request: Request,
+        origin: tuple[str, int],
+        exchange: Callable[[Headers, list[_Opened] | None], HTTPSocketPoolResponse],
+    ) -> HTTPSocketPoolResponse:
+        for begin in self.on_request:
+            begin(request)
+        opened: list[_Opened] | None = [] if self.on_connection else None
+        try:
+            response = exchange(request.headers, opened)
+        except Exception:
+            self._tell_connections(origin, opened)
+            raise
         try:
             self._tell_connections(origin, opened)
-            for answer in self.on_response:
-                answer(request, response)
+            for end in self.on_response:
+                end(request, response)
         except BaseException:
             response.release()
             raise

@@ -188,7 +188,11 @@ class HTTPResponse(http.client.HTTPResponse):
 
     @property
     def timings(self) -> Timings:
-        """How long the request took, step by step; the first one of a connection has the steps of its dial."""
+        """How long the request took, step by step (see geventhttpclient.timings).
+
+        The first response of a connection has the steps of its dial, which was over before the request began: `total`
+        is without them.
+        """
         return Timings() if self._message is None else timings_of(self._message)
 
     # ------------------------------------------------------------------------------------------------------- the body
