@@ -69,9 +69,8 @@ lint: build ## rustfmt, clippy, ruff, mypy, pyright, and the stub against the bi
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/mypy
-	$(BIN)/mypy tests/typing
-	$(BIN)/pyright --pythonpath $(BIN)/python --warnings
-	$(BIN)/pyright --pythonpath $(BIN)/python --verifytypes geventhttpclient --ignoreexternal >$(VENV)/types.txt || \
+	PATH='$(CURDIR)/$(BIN)':"$$PATH" pyright --warnings
+	PATH='$(CURDIR)/$(BIN)':"$$PATH" pyright --verifytypes geventhttpclient --ignoreexternal >$(VENV)/types.txt || \
 	  { cat $(VENV)/types.txt; exit 1; }
 	$(BIN)/python -m mypy.stubtest geventhttpclient._core --mypy-config-file pyproject.toml
 

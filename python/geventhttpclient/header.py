@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 if TYPE_CHECKING:
@@ -345,11 +345,14 @@ class Headers(dict[str, _Entry]):
         return self
 
 
-HeadersDataType = Headers | Mapping[str, _Value]
-"""What a request takes as its headers."""
+_Given = str | bytes | float | Sequence[str] | None
 
-TrailersDataType = HeadersDataType | Iterable[tuple[str, _Value]] | Callable[[], Any]
-"""What a request takes as its trailers: such, pairs, or a callable that returns them once the body has been sent."""
+HeadersDataType = Headers | Mapping[str, _Given] | Iterable[tuple[str, _Given]]
+"""What a request takes as its headers: by name, or as pairs. A list of values is a line for each, a number is sent as
+text, and None leaves out a field that the client would send."""
+
+TrailersDataType = HeadersDataType | Callable[[], Any]
+"""What a request takes as its trailers: such, or a callable that returns such once the body has been sent."""
 
 # RFC 9110 section 5.6.6: parameters, with values that may be quoted strings and so contain ";".
 _PARAMETER = re.compile(r"""\s*([^;=]*)(?:=\s*("(?:[^"\\]|\\.)*"|[^;]*))?[^;]*;?""", re.DOTALL)

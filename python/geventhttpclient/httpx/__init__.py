@@ -11,6 +11,7 @@ from geventhttpclient.httpx.authentication import (
     Auth,
     BasicAuth,
     DigestAuth,
+    Flow,
     NetRCAuth,
 )
 from geventhttpclient.httpx.client import (
@@ -68,6 +69,7 @@ __all__ = [
     "ConnectTimeout",
     "DecodingError",
     "DigestAuth",
+    "Flow",
     "HTTPError",
     "HTTPStatusError",
     "InvalidURL",

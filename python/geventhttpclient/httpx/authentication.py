@@ -11,7 +11,7 @@ from geventhttpclient.auth import DigestAuth as _DigestAnswers
 from geventhttpclient.auth import netrc_auth
 from geventhttpclient.httpx.messages import Request, Response
 
-__all__ = ["Auth", "BasicAuth", "DigestAuth", "NetRCAuth"]
+__all__ = ["Auth", "BasicAuth", "DigestAuth", "Flow", "NetRCAuth"]
 
 Flow = Generator[Request, Response, None]
 
