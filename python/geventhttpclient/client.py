@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from geventhttpclient.header import HeadersDataType, TrailersDataType
     from geventhttpclient.mock import MockTransport
     from geventhttpclient.resolver import Overrides
+    from geventhttpclient.tls import ContextFactory
 
 __all__ = [
     "CRLF",
@@ -135,7 +136,7 @@ class HTTPClient:
         concurrency: int = 1,
         ssl: bool = False,
         ssl_options: dict[str, Any] | None = None,
-        ssl_context_factory: Any = None,
+        ssl_context_factory: ContextFactory | None = None,
         insecure: bool = False,
         proxy_host: str | None = None,
         proxy_port: int | None = None,
@@ -166,16 +167,17 @@ class HTTPClient:
         """For `host` (a name or an address) and `port` (80, with TLS 443).
 
         - `headers`: go out with every request.
-        - `concurrency`: the most connections there are at a time, in each thread.
-        - `block_size`: the bytes that iterating over a response yields at once.
-        - `version`: `HTTP/1.1` or `HTTP/1.0`.
+        - `concurrency`: the most connections there are at a time, in each thread; 1 by default.
+        - `block_size`: the bytes that iterating over a response yields at once; 4096 by default.
+        - `version`: `HTTP/1.1`, which is the default, or `HTTP/1.0`.
         - `headers_type`: the class of `default_headers` and of the responses' fields.
 
         Timeouts are in seconds, None is for ever. A request may bring its own (see `request`). What has taken too long
         raises TimeoutError, whose `phase` says where the request was.
 
-        - `connection_timeout`: for opening a connection: resolving, connecting, the proxy and TLS, all together.
-        - `network_timeout`: for each wait for the peer to take or send bytes.
+        - `connection_timeout`: for opening a connection: resolving, connecting, the proxy and TLS, all together; 5 by
+          default.
+        - `network_timeout`: for each wait for the peer to take or send bytes; 5 by default.
         - `pool_timeout`: for a wait for one of the `concurrency` connections; None by default.
         - `total_timeout`: for a request from its start to the last byte of the response; None by default.
         - `idle_timeout`: how long a connection is kept that nobody uses; 90 by default. One that the server closes is

@@ -36,6 +36,7 @@ class ConnectionError(Exception):
     kw_text: str
 
     def __init__(self, url: str | URL | None, *args: Any, **kw: Any) -> None:
+        """For the request of `url`; the further arguments, and the keyword arguments with their names, are the text."""
         super().__init__(url, *args)
         self.url = url
         for name, value in kw.items():

@@ -51,6 +51,7 @@ class HTTP2Error(compat_errors.ConnectionError, builtins.ConnectionError):
     elapsed: float | None
 
     def __init__(self, text: str, code: int = ErrorCode.NO_ERROR, last_stream: int | None = None) -> None:
+        """`code` is a number of RFC 9113 section 7, `last_stream` what a GOAWAY said, None without one."""
         builtins.ConnectionError.__init__(self, text)
         self.text = text
         self.kw_text = ""

@@ -50,7 +50,8 @@ MOST_CONTEXTS = 16
 class Closeable(Protocol):
     """What a `ClientPool` asks of its clients."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Closes what it has open."""
 
 
 Client = TypeVar("Client", bound=Closeable)
@@ -63,6 +64,7 @@ class ClientPool(Generic[Client]):
     """
 
     def __init__(self, factory: Callable[[], Client], concurrency: int = 5) -> None:
+        """`concurrency` is the most clients there are at a time, and so the most greenlets that have one."""
         if concurrency < 1:
             raise ValueError(f"concurrency must be at least 1, not {concurrency}")
         self.factory = factory
@@ -205,9 +207,12 @@ class HTTPConnection(httplib2.HTTPConnectionWithTimeout, _Proxied, httplib.HTTPC
     def __init__(
         self, host: str, port: int | None = None, timeout: float | None = None, proxy_info: Any = None
     ) -> None:
+        """`timeout` in seconds, None for ever; `proxy_info` a ProxyInfo, or a function that returns the one for a
+        scheme, or None."""
         self._begin(httplib.HTTPConnection, host, port, proxy_info, timeout=timeout)
 
     def connect(self) -> None:
+        """Connects, through the proxy where there is one. The first request does it by itself."""
         self._connect(httplib.HTTPConnection)
 
 
@@ -231,6 +236,8 @@ class HTTPSConnection(httplib2.HTTPSConnectionWithTimeout, _Proxied, httplib.HTT
         tls_minimum_version: Any = None,
         key_password: Any = None,
     ) -> None:
+        """`timeout` in seconds, None for ever. `ca_certs`, `cert_file` and `key_file` are files; the versions are as in
+        ssl.TLSVersion, or their names. OSError and ssl.SSLError for files of no use."""
         self.disable_ssl_certificate_validation = disable_ssl_certificate_validation
         self.ca_certs: str = ca_certs or _httplib2.CA_CERTS  # pyright: ignore[reportIncompatibleVariableOverride]
         context = _context(
@@ -248,6 +255,7 @@ class HTTPSConnection(httplib2.HTTPSConnectionWithTimeout, _Proxied, httplib.HTT
         self.key_password: Any = key_password
 
     def connect(self) -> None:
+        """Connects, through the proxy where there is one, and shakes hands. The first request does it by itself."""
         self._connect(httplib.HTTPSConnection)
 
 
@@ -321,6 +329,7 @@ class Http(httplib2.Http):  # type: ignore[misc]
     """
 
     def __init__(self, *args: Any, concurrency: int = 2, **kw: Any) -> None:
+        """`concurrency`: the most greenlets within a request at a time, at least 2."""
         self._make_pool(concurrency)
         super().__init__(*args, **kw)
 
@@ -338,6 +347,7 @@ class Http(httplib2.Http):  # type: ignore[misc]
 
     @property
     def connections(self) -> MutableMapping[str, Any]:
+        """By `scheme:authority`; of this greenlet within a request, else of all."""
         held = self._held.get(gevent.getcurrent())
         return _Everywhere(self._all) if held is None else held.by_key
 
@@ -389,7 +399,7 @@ class Http(httplib2.Http):  # type: ignore[misc]
         self.clear_credentials()
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()  # pyright: ignore[reportAttributeAccessIssue]
+        state: dict[str, Any] = super().__getstate__()  # pyright: ignore
         return {name: value for name, value in state.items() if name not in ("pool", "_held", "_all")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

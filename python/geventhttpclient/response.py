@@ -90,6 +90,8 @@ class HTTPResponse(HTTPResponseParser):
     status_message: str | None
 
     def __init__(self, method: str = "GET", headers_type: type[Headers] = Headers) -> None:
+        """For the answer to a request with that method, on which depends whether it has a body. `headers_type` is the
+        class of the fields."""
         self.method = method.upper()
         self.headers_complete = False
         self.message_begun = False

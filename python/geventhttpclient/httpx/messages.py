@@ -234,6 +234,7 @@ class Response(RequestsResponse):
         request: CompatRequest | None = None,
         sent_request: str | None = None,
     ) -> None:
+        """Around a response of HTTPClient; a Client makes its responses without this."""
         super().__init__(ghc_response, request, sent_request)
         self.extensions = {}
 

@@ -50,6 +50,8 @@ class Engine(ConnectionPool):
         local_address: tuple[str, int] | None,
         size: int,
     ) -> None:
+        """To a host and port: `size` is the most connections at a time; the TLS is what the engine is told, None for
+        none. Requests bring their timeouts."""
         self._given_tls, self._given_proxy_tls = tls, proxy_tls
         near, near_port = (host, port) if proxy is None else (proxy.host, proxy.port)
         super().__init__(
@@ -97,6 +99,7 @@ class Way:
     nothing else holds it."""
 
     def __init__(self, pool: Any) -> None:
+        """As the pool is now: its host, its proxy, what its connections are told."""
         self.scheme: str = pool.scheme
         self.host: str = pool.host
         self.port: int = int(pool.port or pool.ConnectionCls.default_port)
