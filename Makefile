@@ -64,12 +64,15 @@ miri: ## what Miri can run of the tests in Rust, some four minutes; needs Rust's
 dependents: build ## install locust, tritonclient and botocore, whose tests are skipped without
 	$(ENVIRONMENT) $(BIN)/python -m pip install --quiet --requirement tests/dependents.txt
 
-lint: build ## rustfmt, clippy, ruff, mypy, and the stub against the binary: warnings are errors
+lint: build ## rustfmt, clippy, ruff, mypy, pyright, and the stub against the binary: warnings are errors
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/mypy
+	PATH='$(CURDIR)/$(BIN)':"$$PATH" pyright --warnings
+	PATH='$(CURDIR)/$(BIN)':"$$PATH" pyright --verifytypes geventhttpclient --ignoreexternal >$(VENV)/types.txt || \
+	  { cat $(VENV)/types.txt; exit 1; }
 	$(BIN)/python -m mypy.stubtest geventhttpclient._core --mypy-config-file pyproject.toml
 
 docs: build $(DOCUMENTED) ## build the documentation into target/docs/html: warnings are errors

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from geventhttpclient.header import HeadersDataType, TrailersDataType
     from geventhttpclient.url import ParamsDataType
 
+__all__ = ["CompatRequest", "FilesInput", "Payload"]
+
 Payload = Any
 """Bytes-like, text, a mapping of form fields, an open file, or an iterable of pieces."""
 
@@ -57,6 +59,13 @@ class CompatRequest(Request):
     method: str
     url: str
     url_split: URL
+    type: str
+    host: str
+    selector: str
+    origin_req_host: str
+    original_host: str
+    original_origin: tuple[str, str, int | None]
+    payload: Payload
     trailers: Any = None
 
     def __init__(
@@ -98,8 +107,8 @@ class CompatRequest(Request):
         return self.url
 
     @full_url.setter
-    def full_url(self, url: str) -> None:
-        self.set_url(url)
+    def full_url(self, value: str) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.set_url(value)
 
     @property
     def data(self) -> Any:
@@ -107,7 +116,7 @@ class CompatRequest(Request):
         return self.payload
 
     @data.setter
-    def data(self, payload: Any) -> None:
+    def data(self, payload: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self.payload = payload
 
     def set_url(self, url: str | URL, params: ParamsDataType | None = None) -> None:
@@ -220,7 +229,7 @@ class CompatRequest(Request):
         self.set_url(target)
         if code in (301, 302, 303):
             if self.method != "HEAD":
-                self.method = "GET"
+                self.method = "GET"  # pyright: ignore[reportIncompatibleVariableOverride]
             self._drop_payload()
         else:
             self._rewind_payload()

@@ -111,10 +111,10 @@ class Hooks:
         on_connection: Several[OnConnection] = None,
     ) -> None:
         """Each a function, a sequence of them, or None. TypeError for anything else, naming it."""
-        self.on_request = _several("on_request", on_request)
-        self.on_response = _several("on_response", on_response)
-        self.on_error = _several("on_error", on_error)
-        self.on_connection = _several("on_connection", on_connection)
+        self.on_request: tuple[OnRequest, ...] = _several("on_request", on_request)
+        self.on_response: tuple[OnResponse, ...] = _several("on_response", on_response)
+        self.on_error: tuple[OnError, ...] = _several("on_error", on_error)
+        self.on_connection: tuple[OnConnection, ...] = _several("on_connection", on_connection)
 
     def with_defaults(self) -> Hooks:
         """These, between the defaults: those are the first to see a request, and the last to see what it comes to."""

@@ -13,6 +13,7 @@ from geventhttpclient.httpx.authentication import (
     Auth,
     BasicAuth,
     DigestAuth,
+    Flow,
     NetRCAuth,
 )
 from geventhttpclient.httpx.client import (
@@ -70,6 +71,7 @@ __all__ = [
     "ConnectTimeout",
     "DecodingError",
     "DigestAuth",
+    "Flow",
     "HTTPError",
     "HTTPStatusError",
     "InvalidURL",
