@@ -166,7 +166,8 @@ def _shared(options: argparse.Namespace) -> dict[str, Any]:
 
 def _share(whole: int, number: int, options: argparse.Namespace) -> int:
     """What the processes get of a whole that need not be a multiple of them."""
-    return whole // options.processes + (number < whole % options.processes)
+    each, left = divmod(whole, int(options.processes))
+    return each + (number < left)
 
 
 # ---------------------------------------------------------------------------------------------------- what is shown

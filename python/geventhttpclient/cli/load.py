@@ -79,6 +79,7 @@ class Load:
         """Until so many requests are done, or for so long. Whatever ends it, the tally is right afterwards."""
         tickets = iter(range(requests)) if requests is not None else itertools.count()
         before, cpu = self._client.statistics(), _cpu_seconds()
+        gevent.get_hub().loop.update_now()  # else its timers go by when it was last entered, and end too early
         self._begin = perf_counter()
         sampler = gevent.spawn(self._sample)
         one_greenlet = self._closed if self._rate is None else self._open

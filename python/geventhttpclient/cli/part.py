@@ -83,7 +83,7 @@ class Part:
                 note["url"] == url
                 and bool(validator)
                 and isinstance(length, int)
-                and all(0 <= one.position <= one.end <= length for one in missing)
+                and all(0 <= one.position <= (one.end or 0) <= length for one in missing)
                 and self.path.stat().st_size >= _present_end(missing, length)
             )
         except (OSError, ValueError, KeyError, TypeError):

@@ -32,7 +32,7 @@ def draw(summary: dict[str, Any], path: str) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    style = {
+    style: Any = {
         "svg.fonttype": "none",  # text stays text: small, and in the page's fonts
         "svg.hashsalt": "geventhttpclient",  # the same numbers make the same file
         "font.family": "sans-serif",
@@ -86,7 +86,7 @@ def _percent(nines: int) -> str:
 def _rate(axes: Any, summary: dict[str, Any]) -> None:
     whole = summary["duration_seconds"]
     width = max(_BIN, whole / 100)
-    at, rates = [0.0], []
+    at, rates = [0.0], list[float]()
     before, done_before = 0.0, 0.0
     for now, done in summary["samples"]:
         # What is left at the end is a point of its own where it is long enough to mean something.
