@@ -169,6 +169,8 @@ class _Download:
             user = credentials(self.options, self.url)
             response = self.session.request("GET", self.url, headers=fields, auth=user)
         except (TypeError, ValueError) as error:
+            if isinstance(error, OSError):  # as that of a certificate is
+                raise
             raise usage_failure(error) from None
         self.has_answered = True
         status = response.status_code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,10 @@ from geventhttpclient.header import Headers
 from geventhttpclient.requests import Session
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from rich.console import Console
+    from typing_extensions import Self
 
     from geventhttpclient.requests import RequestsResponse
     from geventhttpclient.url import URL
@@ -40,14 +44,14 @@ _PASSING = (408, 429, 500, 502, 503, 504)
 _RETRY_SECONDS = 1.0
 
 # Everything that a request may come to grief by, once it is known to be a good one.
-_ERRORS = (OSError, HTTPParseError, AgentError, ValueError)
+_ERRORS = (OSError, HTTPParseError, AgentError, zlib.error)
 
 
 def run(options: argparse.Namespace) -> int:
     """The exit status: that of the first URL that failed."""
     getter = _Getter(options)
     statuses = [OK] * len(options.urls)
-    with getter.session, Output(None if options.output in (None, "-") else options.output) as output:
+    with getter, Output(None if options.output in (None, "-") else options.output) as output:
         turns: list[Turn] = []
         for _ in options.urls:
             turns.append(Turn(output, turns[-1] if turns else None))
@@ -105,6 +109,14 @@ class _Getter:
         except (ValueError, TypeError, OSError) as error:
             raise usage_failure(error) from None
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+        self.session.close()
+        if self.content is not None and not isinstance(self.content, bytes):
+            self.content.close()
+
     def fetch(self, url: URL, turn: Turn) -> int:
         """One URL; its exit status, after what went wrong has been said."""
         with turn:
@@ -134,6 +146,8 @@ class _Getter:
                 allow_redirects=options.location,
             )
         except (TypeError, ValueError) as error:
+            if isinstance(error, OSError):  # as that of a certificate is
+                raise
             raise usage_failure(error) from None
         with response:
             chain = [*response.history, response]

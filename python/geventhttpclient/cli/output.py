@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from types import TracebackType
-from typing import IO
-
-from typing_extensions import Self
+from typing import IO, TYPE_CHECKING
 
 from geventhttpclient.cli.failure import OutputClosed, file_failure
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
 
 
 class Output:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from types import TracebackType
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from gevent.event import Event
-from typing_extensions import Self
 
 from geventhttpclient.cli.failure import failure_line
 from geventhttpclient.cli.output import Output
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
 
 # Bytes that wait in memory for their turn; more than that wait in a temporary file.
 _IN_MEMORY = 1 << 20
