@@ -48,10 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @contextmanager
 def _greenlets_end_quietly() -> Iterator[None]:
     """Ctrl-C raises KeyboardInterrupt in the greenlet that runs, also when that is blocked in a write; gevent then
-    hands it to the main greenlet. In between it prints no traceback, nor do errors that are raised further on."""
+    hands it to the main greenlet. In between no traceback is printed."""
     hub = gevent.get_hub()
     before = hub.NOT_ERROR
-    hub.NOT_ERROR = (*before, KeyboardInterrupt, Failure, OutputClosed)
+    hub.NOT_ERROR = (*before, KeyboardInterrupt)
     try:
         yield
     finally:

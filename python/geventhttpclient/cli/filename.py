@@ -58,9 +58,11 @@ def _extended(value: str) -> str | None:
 
 def safe(name: str) -> str:
     """The last part of what may be a path of any system; "" where nothing is left. It has no control characters and
-    begins with no dot, so that it is neither hidden nor a directory."""
+    begins with no dot, so that it is neither hidden nor a directory, and with no hyphen, so that it is no option."""
     last = re.split(r"[/\\]", name)[-1]
     last = _HARMFUL.sub("_", last).strip().lstrip(".").strip().rstrip(". ")
+    if last.startswith("-"):
+        last = "_" + last[1:]
     stem, extension = os.path.splitext(last)
     extension = _cut(extension, 20)
     return _cut(stem, _MOST - len(extension.encode())) + extension
