@@ -239,6 +239,16 @@ def test_ways(certificates: Any, tls_nginx: Any, tmp_path: Path, capfdbinary: An
     assert get(capfdbinary, url, "--cacert", tmp_path / "none")[0] == 2
 
 
+def test_by_http2(certificates: Any, http2_nginx: Any, capfdbinary: Any) -> None:
+    url = f"https://localhost:{http2_nginx.port}/page"
+    status, out, err = get(capfdbinary, url, "--http2", "--cacert", certificates.ca, "-v", "-I", "--timing")
+    assert status == 0
+    assert out.startswith(b"HTTP/2 200\r\n")
+    assert "< HTTP/2 200\n" in err
+    assert "HTTP/2, a new connection" in err
+    assert "TLS" in err
+
+
 def test_a_unix_socket(tmp_path: Path, capfdbinary: Any) -> None:
     path = str(tmp_path / "socket")
     with gevent.socket.socket(gevent.socket.AF_UNIX) as listener:

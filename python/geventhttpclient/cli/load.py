@@ -63,7 +63,7 @@ class Load:
     @property
     def failed(self) -> int:
         """Requests that raised something."""
-        return self.errors.total() if hasattr(self.errors, "total") else sum(self.errors.values())
+        return self.errors.total()
 
     @property
     def unfinished(self) -> int:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import gevent
 
+from geventhttpclient.cli.units import bytes_text
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -53,20 +55,28 @@ def bar(console: Console | None, name: str, part: Part) -> Iterator[None]:
         BarColumn,
         DownloadColumn,
         Progress,
+        ProgressColumn,
+        Task,
         TaskProgressColumn,
         TextColumn,
         TimeRemainingColumn,
-        TransferSpeedColumn,
     )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text("" if task.speed is None else f"{bytes_text(task.speed)}/s", "progress.data.speed")
 
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None),
         TaskProgressColumn(),
         DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
+        Rate(),
         TimeRemainingColumn(compact=True),
     )
+    # A terminal shows ^C behind the bar, and would begin another line for it.
+    console.width -= 4
     with Progress(*columns, console=console, auto_refresh=False, transient=True, expand=True) as progress:
         task = progress.add_task(name, total=part.length, completed=part.received)
 
