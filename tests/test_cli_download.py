@@ -18,6 +18,7 @@ import pytest
 from geventhttpclient.cli import filename, main
 from geventhttpclient.cli.part import Range
 from geventhttpclient.cli.ranges import spread
+from geventhttpclient.cli.tasks import together
 from tests import cli
 from tests.conftest import Nginx
 from tests.peer import Conn, Peer, Request
@@ -323,29 +324,37 @@ def part_of(first: int, last: int, said: str, tag: str = "one") -> bytes:
 
 SIZE = len(CONTENT)
 
+
+def chunked_part(first: int, last: int, body: bytes) -> bytes:
+    head = f'HTTP/1.1 206 P\r\nContent-Range: bytes {first}-{last}/{SIZE}\r\nETag: "one"\r\n'
+    chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+    return head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + chunk + b"0\r\n\r\n"
+
+
+# What is sent for bytes from a first to a last, and what the user is told of it.
 LIES = {
-    "another range": lambda first, last: part_of(first, last, f"bytes {first + 1}-{last + 1}/{SIZE}"),
-    "the beginning": lambda first, last: part_of(0, last, f"bytes 0-{last}/{SIZE}"),
-    "a longer range": lambda first, last: part_of(first, last + 1, f"bytes {first}-{last + 1}/{SIZE + 9}"),
-    "another length": lambda first, last: part_of(first, last, f"bytes {first}-{last}/{SIZE + 1}"),
-    "no Content-Range": lambda first, last: answer(CONTENT[first : last + 1], "206 Partial Content"),
-    "several ranges": lambda first, last: answer(b"--x", "206 Partial Content", "Content-Type: multipart/byteranges"),
-    "no number": lambda first, last: part_of(first, last, f"bytes {first}-x/{SIZE}"),
-    "backwards": lambda first, last: part_of(first, last, f"bytes {last}-{first}/{SIZE}"),
-    "another version": lambda first, last: part_of(first, last, f"bytes {first}-{last}/{SIZE}", tag="two"),
-    "a shorter body": lambda first, last: part_of(first, last - 1, f"bytes {first}-{last}/{SIZE}"),
-    "a longer body": lambda first, last: (
-        f'HTTP/1.1 206 P\r\nContent-Range: bytes {first}-{last}/{SIZE}\r\nETag: "one"\r\n'.encode()
-        + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (last - first + 2, bytes(last - first + 2))
-    ),
-}  # fmt: skip
+    "another range": (lambda a, z: part_of(a, z, f"bytes {a + 1}-{z + 1}/{SIZE + 9}"), "was asked for bytes="),
+    "the beginning": (lambda a, z: part_of(0, z, f"bytes 0-{z}/{SIZE}"), "was asked for bytes="),
+    "a longer range": (lambda a, z: part_of(a, z + 1, f"bytes {a}-{z + 1}/{SIZE + 9}"), "was asked for bytes="),
+    "another length": (lambda a, z: part_of(a, z, f"bytes {a}-{z}/{SIZE + 1}"), "where it said"),
+    "no Content-Range": (lambda a, z: answer(CONTENT[a : z + 1], "206 Partial Content"), "does not tell which bytes"),
+    "several ranges": (lambda a, z: answer(b"--x", "206 P", "Content-Type: multipart/byteranges"), "does not tell"),
+    "no number": (lambda a, z: part_of(a, z, f"bytes {a}-x/{SIZE}"), "does not tell which bytes"),
+    "backwards": (lambda a, z: part_of(a, z, f"bytes {z}-{a}/{SIZE}"), "a range that cannot be"),
+    "another version": (lambda a, z: part_of(a, z, f"bytes {a}-{z}/{SIZE}", tag="two"), "another version"),
+    "a shorter body": (lambda a, z: part_of(a, z - 1, f"bytes {a}-{z}/{SIZE}"), "206 promises"),
+    "a longer body": (lambda a, z: chunked_part(a, z, bytes(z - a + 2)), "more than it had promised"),
+    "no body": (lambda a, z: chunked_part(a, z, b""), "bytes before its end"),
+}
 
 
 @pytest.mark.parametrize("lie", LIES)
 def test_a_206_that_lies_is_an_error(lie: str, tmp_path: Path, capfd: Any) -> None:
-    with Peer(lying(LIES[lie])) as peer:
+    change, word = LIES[lie]
+    with Peer(lying(change)) as peer:
         status, err = download(capfd, peer.url + "/f", "-O", tmp_path, "--parallel", "3", "--no-progress")
     assert (status, err.count("\n")) == (1, 1)
+    assert word in err
     assert "f" not in left(tmp_path)
 
 
@@ -507,6 +516,24 @@ def test_the_server_proposes_and_the_part_is_resumed_under_that_name(tmp_path: P
     with Peer(script) as peer:
         assert download(capfd, peer.url + "/f", "-O", tmp_path / ".", "--resume", "--no-progress") == (0, "")
     assert left(tmp_path) == {"up.txt": 1}
+
+
+def test_the_first_to_fail_ends_the_others() -> None:
+    ended: list[str] = []
+
+    def wait() -> None:
+        try:
+            gevent.sleep(60)
+        finally:
+            ended.append("waited")
+
+    def fail() -> None:
+        gevent.sleep(0)
+        raise ValueError("first")
+
+    with pytest.raises(ValueError, match="first"):
+        together([wait, fail, wait])
+    assert ended == ["waited", "waited"]
 
 
 def test_what_is_missing_is_shared_out() -> None:

@@ -353,13 +353,27 @@ def test_without_rich_it_is_plain(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------- endings
 
 
-def test_a_closed_pipe_ends_it_without_a_word(server: str) -> None:
-    process = cli.start("get", f"{server}/bytes/1000000000")
+@pytest.mark.parametrize("target", ["bytes/1000000000", "stream?every=0.001"])
+def test_a_closed_pipe_ends_it_without_a_word(server: str, target: str) -> None:
+    process = cli.start("get", f"{server}/{target}")
     assert len(process.stdout.read(10)) == 10
     process.stdout.close()
     with gevent.Timeout(cli.SECONDS):
         assert process.wait() == 141
         assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+@pytest.mark.parametrize("arguments", [["get", "URL"], ["bench", "URL", "-n", "3", "--color", "always"]])
+def test_a_pipe_that_nobody_reads(server: str, arguments: list[str]) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    try:
+        process = cli.start(*(f"{server}/page" if one == "URL" else one for one in arguments), stdout=theirs)
+    finally:
+        os.close(theirs)
+    with gevent.Timeout(cli.SECONDS):
+        assert (process.wait(), process.stderr.read()) == (141, b"")
     process.stderr.close()
 
 

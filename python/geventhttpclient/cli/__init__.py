@@ -7,7 +7,6 @@ pipes are written as they are, which may block, and the network is gevent's.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,14 +23,8 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status; by default with the arguments of the process."""
     try:
-        options = parse(arguments)
-    except SystemExit as end:  # argparse has said what there is to say
-        return end.code if isinstance(end.code, int) else USAGE
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    try:
         with _greenlets_end_quietly():
-            status: int = options.run(options)
+            status = _run(arguments)
             sys.stdout.flush()
             return status
     except Failure as failure:
@@ -39,10 +32,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return failure.status
     except (OutputClosed, BrokenPipeError):
         # As if SIGPIPE had ended it. It cannot: the network's pipes break, too, and that is no reason to end.
-        _forget_stdout()
         return PIPE_CLOSED
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        options = parse(arguments)
+    except SystemExit as end:  # argparse has said what there is to say
+        return end.code if isinstance(end.code, int) else USAGE
+    status: int = options.run(options)
+    return status
 
 
 @contextmanager
@@ -56,13 +57,3 @@ def _greenlets_end_quietly() -> Iterator[None]:
         yield
     finally:
         hub.NOT_ERROR = before
-
-
-def _forget_stdout() -> None:
-    """So that the interpreter's own flush at the end has nothing to complain of."""
-    try:
-        descriptor = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(descriptor, sys.stdout.fileno())
-        os.close(descriptor)
-    except (OSError, ValueError):
-        pass

@@ -17,7 +17,7 @@ from gevent import subprocess
 
 from geventhttpclient._checks import hide_user
 from geventhttpclient.auth import resolve_auth
-from geventhttpclient.cli import body, summary, terminal
+from geventhttpclient.cli import body, heads, summary, terminal
 from geventhttpclient.cli.arguments import client_options, credentials, method_of, usage_failure
 from geventhttpclient.cli.failure import FAILED, INTERRUPTED, OK, Failure
 from geventhttpclient.cli.load import Load
@@ -187,10 +187,12 @@ def _print(found: dict[str, Any], color: str) -> None:
         return
     from rich.text import Text
 
+    shown = Text()
     for label, text in rows:
         bad = label in found["errors"] or label == "unfinished" or label.startswith(("status 4", "status 5"))
         style = "bold red" if bad else "bold cyan"
-        console.print(Text.assemble((f"{label:<{width}}", style), text))
+        shown.append(f"{label:<{width}}", style).append(text + "\n")
+    _write(heads.rendered(shown, console))
 
 
 @contextmanager

@@ -14,7 +14,9 @@ _SECRET = frozenset({"authorization", "proxy-authorization"})
 
 def response_head(response: Any) -> list[str]:
     """The status line and the fields of a response of HTTPClient, each as it came."""
-    first = f"{response.version} {response.status_code} {response.status_message or ''}".rstrip()
+    # HTTP/2 sends no reason: what stands for it is what the code means.
+    reason = "" if response.version == "HTTP/2" else response.status_message or ""
+    first = f"{response.version} {response.status_code} {reason}".rstrip()
     return [first, *(f"{name}: {value}" for name, value in response.headers)]
 
 
