@@ -419,8 +419,11 @@ class HTTPClient:
                 **({} if opened is None else {"opened": opened}),
             )
 
-        url = without_user(target) if "://" in target.partition("?")[0] else self._bases[0] + target
-        return hooks.run(Request(method.upper(), url, Headers(headers)), (self.host, self.port), exchange)
+        # What is no text is refused below, as without hooks.
+        path = str(target)
+        is_absolute = "://" in path.partition("?")[0]
+        url = without_user(path) if is_absolute else self._bases[0] + ("" if path == "*" else path)
+        return hooks.run(Request(str(method).upper(), url, Headers(headers)), (self.host, self.port), exchange)
 
     def _timeouts(self, given: Timeouts) -> _core._Seconds:
         """All of a request's timeouts: those given, and the client's own for the rest."""
