@@ -6,6 +6,7 @@ use engine::{BoxError, Kind};
 use pyo3::intern;
 use pyo3::prelude::*;
 
+use crate::error::is_interrupt;
 use crate::types;
 
 /// Timers shorter than this make gevent warn on libuv, whose clock counts in milliseconds; longer ones than that are
@@ -30,8 +31,12 @@ pub(crate) fn within<T>(
     }
     let timeout = types::timeout(py).and_then(|class| class.call1((left.max(SECONDS.start),))).map_err(own)?;
     let result = timeout.call_method0(intern!(py, "start")).and_then(|_| work());
-    // Fails when the loop is gone, and its timers with it.
-    let _ = timeout.call_method0(intern!(py, "close"));
+    let closed = timeout.call_method0(intern!(py, "close"));
+    let result = match (result, closed) {
+        // It fails when the loop is gone, and its timers with it; Ctrl-C in the middle of it is no failure.
+        (Ok(_), Err(error)) if is_interrupt(py, &error) => Err(error),
+        (result, _) => result,
+    };
     result.map_err(|error| if error.value(py).is(&timeout) { until.exceeded() } else { own(error) })
 }
 

@@ -7,7 +7,9 @@ use engine::exchange::Unanswered;
 use engine::http2::Http2Error;
 use engine::tls::TlsError;
 use engine::{Error, Kind};
-use pyo3::exceptions::{PyConnectionAbortedError, PyOSError, PyRuntimeError, PyTimeoutError, PyValueError};
+use pyo3::exceptions::{
+    PyConnectionAbortedError, PyException, PyOSError, PyRuntimeError, PyTimeoutError, PyValueError,
+};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use wire::{CodingError, ResponseError};
@@ -164,4 +166,10 @@ fn os_error(error: io::Error, context: &str) -> PyErr {
             None => PyOSError::new_err(format!("input/output error{context}")),
         },
     }
+}
+
+/// Whether an error is none of the code that it came out of: KeyboardInterrupt, which Python raises in whatever runs, and
+/// the like. Where nothing may be raised, it has to be raised elsewhere.
+pub(crate) fn is_interrupt(py: Python<'_>, error: &PyErr) -> bool {
+    !error.is_instance_of::<PyException>(py)
 }

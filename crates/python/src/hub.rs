@@ -33,6 +33,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use slab::Slab;
 
+use crate::error::is_interrupt;
 use crate::journal::Notes;
 use crate::types;
 
@@ -171,6 +172,8 @@ struct Ready {
     run_callback: Py<PyAny>,
     run_callback_threadsafe: Py<PyAny>,
     callback: RefCell<Option<Py<Callback>>>,
+    /// What came where nothing may be raised; for the hub, which hands it to the main greenlet.
+    interrupt: RefCell<Option<PyErr>>,
 }
 
 impl Ready {
@@ -190,11 +193,27 @@ impl Ready {
         let home = self.thread == thread::current().id();
         let run = if home { &self.run_callback } else { &self.run_callback_threadsafe };
         let pending = PendingError::set_aside(py);
-        if run.call1(py, (callback,)).is_err() {
+        let mut asked = run.call1(py, (&callback,));
+        if let Err(error) = &asked
+            && is_interrupt(py, error)
+        {
+            // Ctrl-C, before or after the loop has made a note of it: twice does no harm.
+            self.interrupt.replace(Some(error.clone_ref(py)));
+            asked = run.call1(py, (&callback,));
+        }
+        if asked.is_err() {
             // The loop is being destroyed, and with it whoever waits on it.
             self.scheduled.set(false);
         }
         pending.put_back(py);
+    }
+
+    /// Forgets an error that there is nothing to be done about, unless it is an interrupt: the hub is told of that.
+    fn keep_interrupt(&self, py: Python<'_>, error: PyErr) {
+        if is_interrupt(py, &error) {
+            self.interrupt.replace(Some(error));
+            self.schedule(py);
+        }
     }
 }
 
@@ -339,6 +358,7 @@ impl Runtime {
             run_callback: event_loop.getattr("run_callback")?.unbind(),
             run_callback_threadsafe: event_loop.getattr("run_callback_threadsafe")?.unbind(),
             callback: RefCell::new(None),
+            interrupt: RefCell::default(),
         }));
         let is_libuv = event_loop.get_type().module()?.to_cow()?.contains("libuv");
         const READ: i32 = 1;
@@ -416,6 +436,11 @@ impl Runtime {
     /// Tells the logger what it has not been told yet. For greenlets that have come to the end of what they do.
     pub(crate) fn tell_notes(&self, py: Python<'_>) -> PyResult<()> {
         if self.notes.is_empty() { Ok(()) } else { self.notes.tell(py) }
+    }
+
+    /// As of its ready list.
+    pub(crate) fn keep_interrupt(&self, py: Python<'_>, error: PyErr) {
+        self.ready.get(py).keep_interrupt(py, error);
     }
 
     /// Has the notes told, soon.
@@ -558,23 +583,29 @@ impl Runtime {
             PyErr::from(error).restore(py);
             report(py, &self.hub, &self.hub)?;
         }
+        let interrupt = ready.interrupt.take();
+        if let Some(interrupt) = interrupt {
+            interrupt.restore(py);
+            report(py, &self.hub, &self.hub)?;
+        }
         Ok(true)
     }
 
     fn end_callback(&self, py: Python<'_>, has_failed: bool) {
+        let ready = self.ready.get(py);
         if !self.notes.is_empty() {
             // What a handler of logging's does must not be done by the hub. One that is gone spawns nothing any more.
-            let _ = self.notes.tell_later(py);
+            self.notes.tell_later(py).unwrap_or_else(|error| ready.keep_interrupt(py, error));
         }
-        let ready = self.ready.get(py);
         // What the woken greenlets have left to be sent leaves in one piece.
         self.reactor.run_tasks();
         ready.in_callback.set(false);
-        if self.reactor.has_work() || !ready.queue.borrow().is_empty() {
+        if self.reactor.has_work() || !ready.queue.borrow().is_empty() || ready.interrupt.borrow().is_some() {
             ready.schedule(py);
         }
         // The loop may be gone by now; then there is nothing to tell it.
-        let _ = self.settle(py).and_then(|()| self.arm(py));
+        let told = self.settle(py).and_then(|()| self.arm(py));
+        told.unwrap_or_else(|error| ready.keep_interrupt(py, error));
         if has_failed {
             // gevent stops a watcher whose callback fails. The hub may yet live on (`destroy()` in a greenlet that we
             // woke is not carried to its end): whoever waits next starts the watcher again.

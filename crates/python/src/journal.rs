@@ -76,7 +76,14 @@ fn is_wanted(py: Python<'_>) -> PyResult<bool> {
 impl Journal for ClientJournal {
     fn opened(&self, peer: &str, took: Duration) {
         // The greenlet that has connected is the one that runs here, and nothing of the engine is borrowed.
-        self.wanted.set(Python::attach(|py| is_wanted(py).unwrap_or(false)));
+        self.wanted.set(Python::attach(|py| {
+            is_wanted(py).unwrap_or_else(|error| {
+                if let Some(runtime) = self.runtime.upgrade() {
+                    runtime.keep_interrupt(py, error);
+                }
+                false
+            })
+        }));
         if self.wanted.get() {
             self.note(DEBUG, format!("connected to {peer} in {:.1} ms", took.as_secs_f64() * 1e3));
         }
