@@ -7,9 +7,13 @@ function init(arguments)
   end
 end
 
-function done(summary)
+function done(summary, latency)
   local errors = summary.errors
   local failed = errors.connect + errors.read + errors.write + errors.status + errors.timeout
-  local line = '{"requests": %d, "bytes": %d, "microseconds": %d, "failed": %d}\n'
-  io.write(string.format(line, summary.requests, summary.bytes, summary.duration, failed))
+  local counts = {}
+  for i = 1, #latency do
+    counts[i] = string.format("[%d, %d]", latency(i))
+  end
+  local line = '{"requests": %d, "bytes": %d, "microseconds": %d, "failed": %d, "latencies": [%s]}\n'
+  io.write(string.format(line, summary.requests, summary.bytes, summary.duration, failed, table.concat(counts, ", ")))
 end
