@@ -71,8 +71,9 @@ lint: build ## rustfmt, clippy, ruff, mypy, and the stub against the binary: war
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest geventhttpclient._core --mypy-config-file pyproject.toml
 
-bench: build ## this package beside its predecessor, against nginx (ARGS="--quick" for a short run)
+bench: build ## this package beside its predecessor, against nginx, and pictures of it (ARGS="--quick" for a short run)
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+	$(BIN)/python benchmarks/pictures.py
 
 build: $(BUILT) ## build into .venv; nothing is done while the Rust sources stay the same
 
