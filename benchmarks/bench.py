@@ -449,13 +449,19 @@ def run_wrk(method: str, url: str, row: Row, seconds: float) -> Sample:
     warm-up: what it takes to open its connections is to be lost among what follows."""
     seconds = max(1, round(seconds), row.greenlets // 2000)
     command = ["wrk", "-t1", f"-c{row.greenlets}", f"-d{seconds}s", "--timeout", "30s", "-s", str(WRK_SCRIPT)]
-    command += [url, "--", method]
+    command += [url, "--", method, *(["latencies"] if row.pace else [])]
     output, cpu_seconds = finish_and_weigh(command)
     found = json.loads(output.splitlines()[-1])
     if found["failed"] or not found["requests"]:
         raise SystemExit(f"{shlex.join(command)} had errors:\n{output}")
-    latencies = latency.counted(found["latencies"]) if row.pace else []
-    return Sample(found["requests"], found["microseconds"] / 1e6, cpu_seconds, latencies=latencies)
+    sample = Sample(found["requests"], found["microseconds"] / 1e6, cpu_seconds)
+    if not row.pace:
+        return sample
+    interval = found["microseconds"] // (found["requests"] // row.greenlets)
+    measured = latency.without_wrks_own(found["latencies"], interval)
+    if sum(count for _, count in measured) != found["requests"]:
+        return sample  # another wrk, which counts latencies in a way that is not known here
+    return replace(sample, latencies=latency.counted(measured))
 
 
 def run_h2load(url: str, row: Row, seconds: float) -> Sample:

@@ -258,8 +258,8 @@ def stroke(line: Line) -> dict[str, Any]:
 def name_lines(axes: Any, found: Sequence[Line]) -> None:
     """Each at its end, or as near to it as the others' names leave room."""
     ends = [axes.transData.transform(line.points[-1])[1] for line in found]
-    bottom = axes.transAxes.transform((0, 0))[1]
-    for line, end, place in zip(found, ends, spread(ends, 14, bottom), strict=True):
+    bottom, top = (axes.transAxes.transform((0, place))[1] for place in (0, 1))
+    for line, end, place in zip(found, ends, spread(ends, 14, bottom, top), strict=True):
         axes.annotate(
             line.label,
             (1, axes.transAxes.inverted().transform((0, end))[1]),
@@ -271,17 +271,19 @@ def name_lines(axes: Any, found: Sequence[Line]) -> None:
         )
 
 
-def spread(places: Sequence[float], gap: float, least: float) -> list[float]:
-    """These places, moved no further than it takes for any two to have the gap between them, none below `least`."""
-    order = sorted(range(len(places)), key=lambda i: places[i])
-    groups: list[
-        tuple[list[int], float]
-    ] = []  # with the place of its first; neighbours that push each other move as one
-    for i in order:
-        members, first = [i], max(places[i], least)
-        while groups and groups[-1][1] + len(groups[-1][0]) * gap > first:
+def spread(places: Sequence[float], gap: float, least: float, most: float) -> list[float]:
+    """These places, moved no further than it takes for any two to have the gap between them, within these bounds."""
+
+    def first_of(members: list[int]) -> float:
+        middle = sum(places[member] - k * gap for k, member in enumerate(members)) / len(members)
+        return max(least, min(middle, most - (len(members) - 1) * gap))
+
+    # Neighbours that push each other move as one: a group of them, with the place of its first.
+    groups: list[tuple[list[int], float]] = []
+    for i in sorted(range(len(places)), key=lambda i: places[i]):
+        members = [i]
+        while groups and groups[-1][1] + len(groups[-1][0]) * gap > first_of(members):
             members = groups.pop()[0] + members
-            first = max(least, sum(places[m] - k * gap for k, m in enumerate(members)) / len(members))
-        groups.append((members, first))
+        groups.append((members, first_of(members)))
     moved = {member: first + k * gap for members, first in groups for k, member in enumerate(members)}
     return [moved[i] for i in range(len(places))]

@@ -42,6 +42,19 @@ def together(several: Iterable[Counts]) -> Counts:
     return sorted(counter.items())
 
 
+def without_wrks_own(counts: Counts, interval: int) -> Counts:
+    """What wrk has measured, exactly: of each latency of more than two intervals it counts one more for each interval
+    that this is longer than one, as if it had gone on asking during the wait. Nobody else's loop does that. `interval`
+    is the mean time between two requests on a connection, in whole microseconds, as wrk has it."""
+    left = Counter(dict(counts))
+    for longest in sorted(left, reverse=True):
+        if longest < 2 * interval:
+            break
+        for added in range(longest - interval, interval, -interval):
+            left[added] -= left[longest]
+    return sorted((microseconds, count) for microseconds, count in left.items() if count)
+
+
 def percentile(counts: Counts, percent: float) -> int:
     """The microseconds within which so many of a hundred were answered; ValueError where there were none."""
     if not counts:

@@ -100,7 +100,7 @@ def cpu(run: Kept) -> Picture:
 
 
 def http2(run: Kept) -> Picture:
-    subtitle = "us, GET over TLS, 100 at a time on one connection"
+    subtitle = "us, GET over TLS, 100 at a time; by HTTP/1.1 on 100 connections"
     return compare(run, "http2", "CPU of a request by HTTP/2", subtitle, charts.dots, cpu=True)
 
 

@@ -330,8 +330,7 @@ process while the users were at work. A client that works in threads of its own 
 
 Latencies are those of all rounds together, of which so many percent took at most so long (rounded up by 2 % at most).
 At a given rate they count from when a request was due, which another process says, so that who is late with one is late
-with those after it. Those of wrk have in them what wrk adds by itself, for requests that it would have made during a
-long wait.
+with those after it. Of wrk's latencies those are left out that it adds for requests which it did not make.
 
 `KB` is how far resident memory grows with each unit, where all of them are kept."""
 

@@ -43,6 +43,17 @@ def test_there_is_no_percentile_of_nothing(latency: ModuleType) -> None:
         latency.percentile([], 50)
 
 
+def test_what_wrk_adds_to_latencies_is_taken_away_again(latency: ModuleType) -> None:
+    measured = {60: 500, 75: 300, 140: 7, 151: 5, 900: 2, 1000: 1}
+    interval = 70
+    told = dict(measured)
+    for longest in [140, 151, 900, 1000]:  # those of two intervals or more
+        for added in range(longest - interval, interval, -interval):
+            told[added] = told.get(added, 0) + measured[longest]
+    assert sum(told.values()) > sum(measured.values())
+    assert latency.without_wrks_own(sorted(told.items()), interval) == sorted(measured.items())
+
+
 def test_in_a_closed_loop_each_is_timed(loops: ModuleType) -> None:
     run = loops.at_pace(loops.Greenlets(lambda: gevent.sleep(0.002), 3), "closed")
     count = run(0.02)

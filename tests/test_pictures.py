@@ -125,9 +125,10 @@ def test_light_and_dark_differ_in_colours_alone(pictures: ModuleType, run: Any) 
 def test_names_at_the_ends_of_lines_keep_their_distance(pictures: ModuleType) -> None:
     from charts import spread
 
-    assert spread([50, 10, 90], 14, 0) == [50, 10, 90]
-    assert spread([50, 50], 14, 0) == [43, 57]
-    assert spread([2, 1, 0], 14, 0) == [28, 14, 0]
+    assert spread([50, 10, 90], 14, 0, 100) == [50, 10, 90]
+    assert spread([50, 50], 14, 0, 100) == [43, 57]
+    assert spread([2, 1, 0], 14, 0, 100) == [28, 14, 0]
+    assert spread([100, 99, 98, 60], 14, 0, 100) == [100, 86, 72, 58]
 
 
 def test_the_last_run_that_has_the_rows_is_taken(pictures: ModuleType, run: Any) -> None:
