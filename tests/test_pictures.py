@@ -69,10 +69,13 @@ def run(pictures: ModuleType, tmp_path: Path) -> Any:
     return read(path)
 
 
+def text_elements(svg: str) -> list[ElementTree.Element]:
+    return list(ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text"))
+
+
 def texts(svg: str) -> list[str]:
     """What there is to read in it."""
-    found = ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")
-    return ["".join(element.itertext()).strip() for element in found]
+    return ["".join(element.itertext()).strip() for element in text_elements(svg)]
 
 
 def test_names_and_numbers_are_in_them_as_text(pictures: ModuleType, run: Any) -> None:
@@ -120,6 +123,8 @@ def test_light_and_dark_differ_in_colours_alone(pictures: ModuleType, run: Any) 
         assert COLOUR.sub("#", picture.light) == COLOUR.sub("#", picture.dark)
         assert set(COLOUR.findall(picture.light)) <= DARK.keys()
         assert set(COLOUR.findall(picture.dark)) <= set(DARK.values())
+        # Black is what has no colour of its own, on dark pages as well.
+        assert all(COLOUR.search(element.get("style", "")) for element in text_elements(picture.dark))
 
 
 def test_names_at_the_ends_of_lines_keep_their_distance(pictures: ModuleType) -> None:
