@@ -11,6 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CREATED := $(VENV)/created.stamp
 BUILT := $(VENV)/built.stamp
+DOCUMENTED := $(VENV)/documented.stamp
 # pip and maturin work on this environment whatever else is active.
 ENVIRONMENT := env -u CONDA_PREFIX -u PYTHONHOME -u PYTHONPATH PIP_DISABLE_PIP_VERSION_CHECK=1 VIRTUAL_ENV='$(CURDIR)/$(VENV)'
 SOURCES := pyproject.toml Cargo.toml Cargo.lock $(wildcard crates/*/Cargo.toml) \
@@ -18,13 +19,13 @@ SOURCES := pyproject.toml Cargo.toml Cargo.lock $(wildcard crates/*/Cargo.toml) 
 # Without what the release is built with for speed, which takes a sanitizer long.
 FUZZ := CARGO_PROFILE_RELEASE_LTO=false CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo +nightly fuzz
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
-CHECKED := python tests examples benchmarks
+CHECKED := python tests examples benchmarks docs
 
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test soak leaks fuzz miri dependents lint bench build format clean
+.PHONY: help demo test soak leaks fuzz miri dependents lint docs bench build format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,13 +64,20 @@ miri: ## what Miri can run of the tests in Rust, some four minutes; needs Rust's
 dependents: build ## install locust, tritonclient and botocore, whose tests are skipped without
 	$(ENVIRONMENT) $(BIN)/python -m pip install --quiet --requirement tests/dependents.txt
 
-lint: build ## rustfmt, clippy, ruff, mypy, and the stub against the binary: warnings are errors
+lint: build ## rustfmt, clippy, ruff, mypy, pyright, and the stub against the binary: warnings are errors
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/mypy
+	PATH='$(CURDIR)/$(BIN)':"$$PATH" pyright --warnings
+	PATH='$(CURDIR)/$(BIN)':"$$PATH" pyright --verifytypes geventhttpclient --ignoreexternal >$(VENV)/types.txt || \
+	  { cat $(VENV)/types.txt; exit 1; }
 	$(BIN)/python -m mypy.stubtest geventhttpclient._core --mypy-config-file pyproject.toml
+
+docs: build $(DOCUMENTED) ## build the documentation into target/docs/html: warnings are errors
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -d target/docs/doctrees docs target/docs/html
+	@echo "file://$(CURDIR)/target/docs/html/index.html"
 
 bench: build ## this package beside its predecessor, against nginx, and pictures of it (ARGS="--quick" for a short run)
 	$(BIN)/python benchmarks/bench.py $(ARGS)
@@ -97,4 +105,9 @@ $(CREATED):
 
 $(BUILT): $(CREATED) $(SOURCES)
 	$(ENVIRONMENT) $(BIN)/maturin develop --release --locked --extras dev
+	touch $@
+
+# Sphinx and what it brings take a while to install, and only those who build the documentation need them.
+$(DOCUMENTED): $(BUILT) pyproject.toml
+	$(ENVIRONMENT) $(BIN)/maturin develop --release --locked --extras docs
 	touch $@

@@ -135,6 +135,14 @@ def test_a_bad_argument_is_an_error_like_any_other(noted: Noted) -> None:
         assert peer.requests == []
 
 
+@pytest.mark.parametrize(("method", "target", "name"), [(7, "/", "method"), ("GET", 7, "request_uri")])
+def test_what_is_no_text_is_refused_as_without_hooks(noted: Noted, method: Any, target: Any, name: str) -> None:
+    client = HTTPClient("example.org", **noted.arguments())
+    with pytest.raises(TypeError, match=f"{name} must be a str"):
+        client.request(method, target)
+    assert noted.names == ["on_request", "on_error"]
+
+
 def test_what_a_request_hook_raises_stops_the_request(noted: Noted) -> None:
     def refuse(request: Request) -> None:
         raise PermissionError("not today")
