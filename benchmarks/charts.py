@@ -20,6 +20,8 @@ from latency import Counts
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
+from geventhttpclient.cli.percentiles import name_places, steps
+
 # Of light pages, and of dark ones: told apart also by those who do not see red and green apart (after Okabe and Ito).
 INK = "#1f2328"
 PAPER = "#ffffff"
@@ -27,7 +29,7 @@ MUTED = "#59636e"
 GRID = "#d1d9e0"
 BLUE = "#0072b2"
 ORANGE = "#c84c00"
-GREY = "#9aa4af"
+GREY = "#7d8793"
 GREEN = "#007d5c"
 PURPLE = "#a8528a"
 OCHRE = "#8f6a00"
@@ -207,8 +209,8 @@ def lines(chart: Chart, found: Sequence[Line], across: str, up: str) -> tuple[st
 
 
 def latencies(chart: Chart, found: Sequence[tuple[str, Counts, str, bool]]) -> tuple[str, str]:
-    """Percentiles across, each nine as wide as the one before it; latency upwards, on a logarithmic axis. Of each
-    client the name, the latencies, the colour, and whether its line is dashed."""
+    """Percentiles across, as by `bench --plot` of the command; latency upwards, on a logarithmic axis. Of each client
+    the name, the latencies, the colour, and whether its line is dashed."""
 
     def draw(axes: Any) -> None:
         # As far as ten requests of each client were slower still.
@@ -217,14 +219,10 @@ def latencies(chart: Chart, found: Sequence[tuple[str, Counts, str, bool]]) -> t
         axes.set_yscale("log")
         for line in curves:
             axes.plot(*zip(*line.points, strict=True), **stroke(line))
-        ticks = [math.log10(2), *range(1, nines + 1)]
-        axes.set_xticks(ticks, ["50 %", *(f"{100 - 100 / 10**nine:g} %" for nine in range(1, nines + 1))])
-        axes.set_xlim(0, nines)
-        axes.set_xlabel("of the requests were answered within")
+        name_places(axes, nines)
         low, high = (pick(y for line in curves for _, y in line.points) for pick in (min, max))
         axes.set_ylim(low / 1.15, high * 1.15)
-        steps = (1, 2, 5) if high < low * 200 else (1,)
-        axes.yaxis.set_major_locator(LogLocator(subs=steps))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < low * 200 else (1,)))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(lambda number, _: f"{number:g}")
         axes.set_ylabel("ms, log scale")
@@ -235,18 +233,14 @@ def latencies(chart: Chart, found: Sequence[tuple[str, Counts, str, bool]]) -> t
 
 
 def curve(counts: Counts, nines: int) -> list[tuple[float, float]]:
-    """Milliseconds by how many nines the share of those that took less has: 0.9 is 1, 0.99 is 2."""
-    total, seen, points = sum(count for _, count in counts), 0, []
-    for microseconds, count in counts:
-        x = math.log10(total / (total - seen))
-        if x > nines:
+    """The corners of its steps, as far as so many nines."""
+    points, x = [(0.0, counts[0][0] / 1000)], 0.0
+    for place, milliseconds in steps(counts, sum(count for _, count in counts)):
+        end = min(place, float(nines))
+        points += [(x, milliseconds), (end, milliseconds)]
+        if place >= nines:
             break
-        seen += count
-        # A step: all up to the next share took this.
-        points += [
-            (x, microseconds / 1000),
-            (min(nines, math.log10(total / max(total - seen, 0.1))), microseconds / 1000),
-        ]
+        x = end
     return points
 
 
