@@ -79,8 +79,9 @@ docs: build $(DOCUMENTED) ## build the documentation into target/docs/html: warn
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -d target/docs/doctrees docs target/docs/html
 	@echo "file://$(CURDIR)/target/docs/html/index.html"
 
-bench: build ## this package beside its predecessor, against nginx (ARGS="--quick" for a short run)
+bench: build ## this package beside its predecessor, against nginx, and pictures of it (ARGS="--quick" for a short run)
 	$(BIN)/python benchmarks/bench.py $(ARGS)
+	$(BIN)/python benchmarks/pictures.py
 
 build: $(BUILT) ## build into .venv; nothing is done while the Rust sources stay the same
 

@@ -6,7 +6,7 @@ nginx here.
 Ours is the package of the interpreter that runs this. The reference, locust and each of the other clients get a
 virtualenv of their own, once, with the same Python and the same gevent; who cannot be installed is left out. Each
 workload runs in a new process for each client and round, the clients taking turns. A whole run is kept in
-benchmarks/results; a quick or a partial one only with --save.
+benchmarks/results, as Markdown and as JSON; a quick or a partial one only with --save.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import latency
+from kept import as_json
 from measure import PAGE_BYTES
 from nginx import STREAMS, Server, nginx, nginx_version
 from peers import HTTP2_PEERS, PEERS
@@ -75,6 +77,10 @@ LOCUST_VERSION = "2.47.0"
 PACKAGES = ("geventhttpclient", "gevent", "greenlet")
 WORKER_TIMEOUT_SECONDS = 300
 
+# Requests a second that all of these can make; the others of PEERS cannot.
+PACED = 5000
+QUICK_PEERS = ("pycurl multi", "pyreqwest on uvloop", "aiohttp on uvloop")
+
 ROWS = [
     Row(
         "get",
@@ -107,7 +113,8 @@ ROWS = [
         "peers",
         "`get` with 10 requests in flight, beside other clients, each in the manner in which it is quickest",
         "get",
-        peers=True,
+        peers=tuple(PEERS),
+        floor="wrk GET /page",
         targets=(first_on_rate(), first_on_cpu()),
     ),
     Row(
@@ -159,6 +166,13 @@ ROWS = [
         "readline", "readline() over 500,000 lines", "lines", unit="lines", greenlets=1, targets=(rate_of_reference(4),)
     ),
     Row(
+        "get-c100",
+        "`get` with 100 greenlets on as many connections",
+        "get",
+        greenlets=100,
+        floor="wrk GET /page",
+    ),
+    Row(
         "get-c1000",
         "`get` with 1,000 greenlets on as many connections",
         "get",
@@ -179,7 +193,23 @@ ROWS = [
         "`get` with 10,000 greenlets on as many connections",
         "get",
         greenlets=10000,
+        floor="wrk GET /page",
         targets=(cpu_of_row("get", 1.5),),
+    ),
+    Row(
+        "latency",
+        "`get`, with the latency of each request",
+        "get",
+        pace="closed",
+        peers=QUICK_PEERS,
+        floor="wrk GET /page",
+    ),
+    Row(
+        "latency-paced",
+        f"{PACED:,} `get` a second, with the latency of each request from when it was due",
+        "get",
+        pace=str(PACED),
+        peers=QUICK_PEERS,
     ),
     Row(
         "connections",
@@ -252,7 +282,7 @@ ROWS = [
         greenlets=100,
         tls=True,
         http2=True,
-        peers=True,
+        peers=tuple(HTTP2_PEERS),
         reference=False,
         floor="h2load /page",
         http1_floor="wrk GET /page",
@@ -361,13 +391,13 @@ def environment_of(interpreter: str) -> dict[str, str]:
 
 def run_worker(interpreter: str, workload: str, row: Row, server: Server, seconds: float) -> Sample:
     command = [interpreter, str(WORKER), workload, base_of(row, server), str(seconds), str(row.greenlets)]
-    command += [server.ca_file, "http2"] if row.http2 else [server.ca_file]
+    command += [server.ca_file, "http2" if row.http2 else "", row.pace]
     return Sample(**json.loads(finish(command, env=environment_of(interpreter))))
 
 
 def run_peer(interpreter: str, peer: str, row: Row, server: Server, seconds: float) -> Sample:
     command = [interpreter, str(PEERS_WORKER), peer, base_of(row, server), str(seconds), str(row.greenlets)]
-    return Sample(**json.loads(finish([*command, server.ca_file], env=environment_of(interpreter))))
+    return Sample(**json.loads(finish([*command, server.ca_file, row.pace], env=environment_of(interpreter))))
 
 
 def run_rider(
@@ -415,14 +445,23 @@ def finish_and_weigh(command: list[str]) -> tuple[str, float]:
 
 
 def run_wrk(method: str, url: str, row: Row, seconds: float) -> Sample:
-    """wrk with one thread and as many connections as we have greenlets, for whole seconds, as it wants them."""
-    command = ["wrk", "-t1", f"-c{row.greenlets}", f"-d{max(1, round(seconds))}s", "-s", str(WRK_SCRIPT)]
-    command += [url, "--", method]
+    """wrk with one thread and as many connections as we have greenlets, for whole seconds, as it wants them. It has no
+    warm-up: what it takes to open its connections is to be lost among what follows."""
+    seconds = max(1, round(seconds), row.greenlets // 2000)
+    command = ["wrk", "-t1", f"-c{row.greenlets}", f"-d{seconds}s", "--timeout", "30s", "-s", str(WRK_SCRIPT)]
+    command += [url, "--", method, *(["latencies"] if row.pace else [])]
     output, cpu_seconds = finish_and_weigh(command)
     found = json.loads(output.splitlines()[-1])
     if found["failed"] or not found["requests"]:
         raise SystemExit(f"{shlex.join(command)} had errors:\n{output}")
-    return Sample(found["requests"], found["microseconds"] / 1e6, cpu_seconds)
+    sample = Sample(found["requests"], found["microseconds"] / 1e6, cpu_seconds)
+    if not row.pace:
+        return sample
+    interval = found["microseconds"] // (found["requests"] // row.greenlets)
+    measured = latency.without_wrks_own(found["latencies"], interval)
+    if sum(count for _, count in measured) != found["requests"]:
+        return sample  # another wrk, which counts latencies in a way that is not known here
+    return replace(sample, latencies=latency.counted(measured))
 
 
 def run_h2load(url: str, row: Row, seconds: float) -> Sample:
@@ -528,13 +567,12 @@ class Clients:
             self.found[name] = ", ".join(f"{package} {found[package]}" for package in packages)
 
     def of_peers(self, row: Row, server: Server, seconds: float) -> dict[str, Callable[[], Sample | None]]:
-        names = HTTP2_PEERS if row.http2 else PEERS
-        for name in names:
+        for name in row.peers:
             if name not in self.peers and name not in self.missing:
                 self.prepare_peer(name)
         return {
             name: partial(run_peer, self.peers[name], name, row, server, seconds)
-            for name in names
+            for name in row.peers
             if name in self.peers
         }
 
@@ -638,7 +676,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="how often each client runs each workload (5)")
     parser.add_argument("--seconds", type=float, help="how long each of these runs takes (2)")
     parser.add_argument("--only", default="", help=f"some of {','.join(row.key for row in ROWS)}")
-    parser.add_argument("--save", metavar="NAME", help="keep the result as benchmarks/results/<date>-NAME.md")
+    parser.add_argument("--save", metavar="NAME", help="keep the result as benchmarks/results/<date>-NAME.md and .json")
     given = parser.parse_args()
     given.rounds = given.rounds or (3 if given.quick else 5)
     given.seconds = given.seconds or (0.4 if given.quick else 2.0)
@@ -665,14 +703,17 @@ def main() -> None:
         for row in given.rows:
             run_row(row, clients, server, given.rounds, given.seconds, results)
         facts = describe(clients, load, given.rounds, given.seconds)
-    today = datetime.date.today().isoformat()
+    now = datetime.datetime.now(datetime.timezone.utc)
+    today = now.date().isoformat()
     text = markdown(f"Benchmark of {today}", facts, given.rows, results)
     print(f"\n{text}")
     if given.save:
         RESULTS.mkdir(exist_ok=True)
         path = RESULTS / f"{today}-{given.save}.md"
         path.write_text(text)
-        print(f"Kept in {path}")
+        numbers = as_json(now.isoformat(timespec="seconds"), facts, given.rows, results)
+        path.with_suffix(".json").write_text(numbers)
+        print(f"Kept in {path}, every sample in {path.with_suffix('.json').name}")
 
 
 if __name__ == "__main__":

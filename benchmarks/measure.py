@@ -15,6 +15,9 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
+from typing import Any
+
+import latency
 
 PAGE_BYTES = 615
 
@@ -46,8 +49,9 @@ def memory() -> tuple[int, int]:
     return peak, peak
 
 
-def measure(run: Run, seconds: float, *, cold: bool = False) -> dict[str, float]:
-    """The fields of a `report.Sample`; after a warm-up, unless it is to be `cold`."""
+def measure(run: Run, seconds: float, *, cold: bool = False) -> dict[str, Any]:
+    """The fields of a `report.Sample`; after a warm-up, unless it is to be `cold`. Latencies where `run` keeps them in
+    `spent`."""
     if not cold:
         run(seconds * WARM_UP)
     (resident, peak), cpu, begin = memory(), cpu_seconds(), perf_counter()
@@ -60,6 +64,7 @@ def measure(run: Run, seconds: float, *, cold: bool = False) -> dict[str, float]
         "cpu_seconds": cpu_spent,
         "peak_growth_bytes": peak_now - peak,
         "growth_bytes": resident_now - resident,
+        "latencies": latency.of_seconds(getattr(run, "spent", ())),
     }
 
 

@@ -1,6 +1,6 @@
 """GET of the small page by other clients, each in the manner in which it is quickest: prints one JSON object.
 
-    python benchmarks/peers.py PEER BASE_URL SECONDS IN_FLIGHT [CA_FILE]
+    python benchmarks/peers.py PEER BASE_URL SECONDS IN_FLIGHT [CA_FILE [PACE]]
 
 The interpreter must have the packages that PEERS names, and needs no geventhttpclient. Each client reads the whole body
 as bytes, over as many kept-alive connections as there are requests in flight, or all on one by HTTP/2; every body's
@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import ssl
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+from curlmulti import CurlMulti
+from loops import Greenlets, Tasks, at_pace
 from measure import PAGE_BYTES, Run, check, measure
 
 
@@ -29,111 +30,6 @@ class Peer:
 
     packages: tuple[str, ...]
     run: Callable[..., Run]
-
-
-def pycurl_multi(url: str, in_flight: int) -> Run:
-    """libcurl's multi interface driven by an epoll of our own: by `perform` and `select` it takes longer."""
-    import pycurl
-
-    multi, poll = pycurl.CurlMulti(), select.epoll()
-    events = {pycurl.POLL_IN: select.EPOLLIN, pycurl.POLL_OUT: select.EPOLLOUT}
-    events[pycurl.POLL_INOUT] = select.EPOLLIN | select.EPOLLOUT
-    watched: set[int] = set()
-
-    def watch(what: int, fd: int, _multi: object, _data: object) -> None:
-        if what == pycurl.POLL_REMOVE:
-            if fd in watched:
-                watched.discard(fd)
-                poll.unregister(fd)
-        elif fd in watched:
-            poll.modify(fd, events[what])
-        else:
-            watched.add(fd)
-            poll.register(fd, events[what])
-
-    timer = -1  # in how many milliseconds libcurl would like to have its turn; -1 for never
-
-    def set_timer(milliseconds: int) -> None:
-        nonlocal timer
-        timer = milliseconds
-
-    multi.setopt(pycurl.M_SOCKETFUNCTION, watch)
-    multi.setopt(pycurl.M_TIMERFUNCTION, set_timer)
-    handles = []
-    for _ in range(in_flight):
-        handle = pycurl.Curl()
-        handle.setopt(pycurl.URL, url)
-        handle.setopt(pycurl.NOPROXY, "*")
-        handles.append(handle)
-
-    def begin(handle: Any) -> None:
-        handle.body = bytearray()
-        handle.setopt(pycurl.WRITEFUNCTION, handle.body.extend)
-        multi.add_handle(handle)
-
-    done: list[Any] = []
-
-    def finish() -> None:
-        """Moves to `done` what has been answered."""
-        left = 1
-        while left:
-            left, succeeded, failed = multi.info_read()
-            if failed:
-                raise RuntimeError(str(failed))
-            for handle in succeeded:
-                check(handle.getinfo(pycurl.RESPONSE_CODE), 200)
-                check(len(bytes(handle.body)), PAGE_BYTES)
-                multi.remove_handle(handle)
-                done.append(handle)
-
-    def run(seconds: float) -> int:
-        end, count = perf_counter() + seconds, 0
-        done.clear()
-        for handle in handles:
-            begin(handle)
-        under_way = len(handles)
-        multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
-        while under_way:
-            ready = poll.poll(timer / 1000 if timer >= 0 else None)
-            for fd, event in ready:
-                readable = pycurl.CSELECT_IN if event & ~select.EPOLLOUT else 0
-                multi.socket_action(fd, readable | (pycurl.CSELECT_OUT if event & select.EPOLLOUT else 0))
-            if timer == 0 or not ready:
-                multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
-            finish()
-            count += len(done)
-            under_way -= len(done)
-            while done:
-                handle = done.pop()
-                if perf_counter() < end:
-                    begin(handle)
-                    under_way += 1
-        return count
-
-    return run
-
-
-def on_loop(loop: Any, get: Callable[[], Awaitable[None]], in_flight: int) -> Run:
-    """So many tasks of an asyncio loop, each getting the page again and again."""
-
-    async def one_task(end: float) -> int:
-        count = 0
-        while not count or perf_counter() < end:
-            await get()
-            count += 1
-        return count
-
-    async def all_tasks(seconds: float) -> int:
-        import asyncio
-
-        end = perf_counter() + seconds
-        return sum(await asyncio.gather(*(one_task(end) for _ in range(in_flight))))
-
-    def run(seconds: float) -> int:
-        count: int = loop.run_until_complete(all_tasks(seconds))
-        return count
-
-    return run
 
 
 def aiohttp_on_uvloop(url: str, in_flight: int) -> Run:
@@ -152,7 +48,7 @@ def aiohttp_on_uvloop(url: str, in_flight: int) -> Run:
             check(response.status, 200)
             check(len(await response.read()), PAGE_BYTES)
 
-    return on_loop(loop, get, in_flight)
+    return Tasks(loop, get, in_flight)
 
 
 def httpx_on_uvloop(url: str, in_flight: int) -> Run:
@@ -166,7 +62,7 @@ def httpx_on_uvloop(url: str, in_flight: int) -> Run:
         check(response.status_code, 200)
         check(len(response.content), PAGE_BYTES)
 
-    return on_loop(uvloop.new_event_loop(), get, in_flight)
+    return Tasks(uvloop.new_event_loop(), get, in_flight)
 
 
 def pyreqwest_on_uvloop(url: str, in_flight: int) -> Run:
@@ -185,27 +81,7 @@ def pyreqwest_on_uvloop(url: str, in_flight: int) -> Run:
         check(response.status, 200)
         check(len(await response.bytes()), PAGE_BYTES)
 
-    return on_loop(loop, get, in_flight)
-
-
-def on_gevent(get: Callable[[], None], in_flight: int) -> Run:
-    """So many greenlets, each getting the page again and again."""
-    import gevent
-
-    def one_greenlet(end: float) -> int:
-        count = 0
-        while not count or perf_counter() < end:
-            get()
-            count += 1
-        return count
-
-    def run(seconds: float) -> int:
-        end = perf_counter() + seconds
-        started = [gevent.spawn(one_greenlet, end) for _ in range(in_flight)]
-        gevent.joinall(started, raise_error=True)
-        return sum(greenlet.get() for greenlet in started)
-
-    return run
+    return Tasks(loop, get, in_flight)
 
 
 def requests_on_gevent(url: str, in_flight: int) -> Run:
@@ -221,7 +97,7 @@ def requests_on_gevent(url: str, in_flight: int) -> Run:
         check(response.status_code, 200)
         check(len(response.content), PAGE_BYTES)
 
-    return on_gevent(get, in_flight)
+    return Greenlets(get, in_flight)
 
 
 def urllib3_on_gevent(url: str, in_flight: int) -> Run:
@@ -234,7 +110,7 @@ def urllib3_on_gevent(url: str, in_flight: int) -> Run:
         check(response.status, 200)
         check(len(response.data), PAGE_BYTES)
 
-    return on_gevent(get, in_flight)
+    return Greenlets(get, in_flight)
 
 
 def httpx_http2_on_uvloop(url: str, in_flight: int, ca_file: str) -> Run:
@@ -250,7 +126,7 @@ def httpx_http2_on_uvloop(url: str, in_flight: int, ca_file: str) -> Run:
         check(response.status_code, 200)
         check(len(response.content), PAGE_BYTES)
 
-    return on_loop(uvloop.new_event_loop(), get, in_flight)
+    return Tasks(uvloop.new_event_loop(), get, in_flight)
 
 
 def httpx_http2_on_gevent(url: str, in_flight: int, ca_file: str) -> Run:
@@ -266,7 +142,7 @@ def httpx_http2_on_gevent(url: str, in_flight: int, ca_file: str) -> Run:
         check(response.status_code, 200)
         check(len(response.content), PAGE_BYTES)
 
-    return on_gevent(get, in_flight)
+    return Greenlets(get, in_flight)
 
 
 def niquests_http2_on_asyncio(url: str, in_flight: int, ca_file: str) -> Run:
@@ -303,7 +179,7 @@ def niquests_http2_on_asyncio(url: str, in_flight: int, ca_file: str) -> Run:
 
 
 PEERS = {
-    "pycurl multi": Peer(("pycurl",), pycurl_multi),
+    "pycurl multi": Peer(("pycurl",), CurlMulti),
     "pyreqwest on uvloop": Peer(("pyreqwest", "uvloop"), pyreqwest_on_uvloop),
     "aiohttp on uvloop": Peer(("aiohttp", "uvloop"), aiohttp_on_uvloop),
     "httpx on uvloop": Peer(("httpx", "uvloop"), httpx_on_uvloop),
@@ -320,7 +196,7 @@ HTTP2_PEERS = {
 }
 
 
-def main(name: str, base: str, seconds: str, in_flight: str, ca_file: str = "") -> None:
+def main(name: str, base: str, seconds: str, in_flight: str, ca_file: str = "", pace: str = "") -> None:
     peer = (PEERS | HTTP2_PEERS)[name]
     if "gevent" in peer.packages:
         from gevent import monkey
@@ -328,7 +204,7 @@ def main(name: str, base: str, seconds: str, in_flight: str, ca_file: str = "") 
         monkey.patch_all()
     url = f"{base}/page"
     run = peer.run(url, int(in_flight), ca_file) if name in HTTP2_PEERS else peer.run(url, int(in_flight))
-    print(json.dumps(measure(run, float(seconds))), flush=True)
+    print(json.dumps(measure(at_pace(run, pace), float(seconds))), flush=True)
     os._exit(0)  # pyreqwest's threads now and then abort an interpreter that ends in its own way
 
 

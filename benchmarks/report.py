@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
 
+from latency import Counts, percentile, together
+
 OURS, REFERENCE, FLOOR, AS_IT_IS = "ours", "reference", "floor", "as it is"
 OURS_HTTP1, FLOOR_HTTP1 = "ours, HTTP/1.1", "floor, HTTP/1.1"
 MIB = 1024 * 1024
@@ -21,6 +23,7 @@ class Sample:
     cpu_seconds: float
     peak_growth_bytes: int = 0
     growth_bytes: int = 0
+    latencies: Counts = field(default_factory=list)  # where the row has a pace
 
     @property
     def rate(self) -> float:
@@ -62,6 +65,10 @@ class Results:
 
     def busy(self, row: str, client: str) -> float | None:
         return self.median(row, client, lambda sample: sample.busy)
+
+    def latencies(self, row: str, client: str) -> Counts:
+        """Those of all rounds; empty where nobody counted them."""
+        return together(sample.latencies for sample in self.samples.get((row, client), ()))
 
     def peak_mib(self, row: str, client: str) -> float | None:
         return self.median(row, client, lambda sample: sample.peak_growth_bytes / MIB)
@@ -185,7 +192,8 @@ class Row:
     http1_floor: str = ""  # as `floor`, for ours without HTTP/2
     grows: bool = False  # with every unit: how far is told
     locust: bool = False  # run by locust with our locustfile, and no workload of worker.py
-    peers: bool = False  # other people's clients take part
+    pace: str = ""  # as loops.at_pace has it; where there is one, latencies are told
+    peers: tuple[str, ...] = ()  # other people's clients that take part
     reference: bool = True  # takes part
     rider: str = ""  # a library of riders.py, and no workload of worker.py
     targets: tuple[Target, ...] = ()
@@ -274,6 +282,20 @@ def rounds_table(rows: list[Row], results: Results) -> str:
     return table(["workload and client", "rate of each round, per second"], lines, left=2)
 
 
+PERCENTS = (50, 90, 99, 99.9, 99.99, 100)
+
+
+def latency_table(rows: list[Row], results: Results) -> str:
+    lines = []
+    for row in rows:
+        for client in [OURS, *results.others(row.key), FLOOR]:
+            if counts := results.latencies(row.key, client):
+                found = [figure(percentile(counts, percent)) for percent in PERCENTS]
+                lines.append([f"`{row.key}` {client}", figure(sum(count for _, count in counts)), *found])
+    header = ["workload and client, latency in us", "requests", *(f"{percent:g} %" for percent in PERCENTS[:-1]), "all"]
+    return table(header, lines) if lines else ""
+
+
 def memory_table(rows: list[Row], results: Results) -> str:
     lines = []
     for row in rows:
@@ -306,6 +328,10 @@ itself, whatever is below it.
 Requests of locust are those of its own statistics, per second from their start to the last, and CPU is that of its
 process while the users were at work. A client that works in threads of its own has all of their CPU counted.
 
+Latencies are those of all rounds together, of which so many percent took at most so long (rounded up by 2 % at most).
+At a given rate they count from when a request was due, which another process says, so that who is late with one is late
+with those after it. Of wrk's latencies those are left out that it adds for requests which it did not make.
+
 `KB` is how far resident memory grows with each unit, where all of them are kept."""
 
 
@@ -313,6 +339,6 @@ def markdown(title: str, facts: dict[str, str], rows: list[Row], results: Result
     described = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     workloads = "\n".join(f"- `{row.key}`: {row.title}" for row in rows)
     parts = [f"# {title}", described, rates_table(rows, results), EXPLANATION, memory_table(rows, results)]
-    parts += [peers_table(rows, results), targets_table(rows, results)]
+    parts += [latency_table(rows, results), peers_table(rows, results), targets_table(rows, results)]
     parts += ["## The workloads", workloads, "## Every round", rounds_table(rows, results)]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -14,8 +14,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from loops import Greenlets
 from measure import PAGE_BYTES, Run, check, measure
-from peers import on_gevent, urllib3_on_gevent
+from peers import urllib3_on_gevent
 from report import AS_IT_IS
 
 # What nginx says beside the page.
@@ -47,7 +48,7 @@ def httplib2_clients(url: str, in_flight: int, **options: Any) -> Run:
         check_page(response.status, body)
         free.append(client)
 
-    return on_gevent(get, in_flight)
+    return Greenlets(get, in_flight)
 
 
 def httplib2_patched(url: str, in_flight: int) -> Run:
@@ -68,7 +69,7 @@ def httplib2_shared(url: str, in_flight: int) -> Run:
         response, body = client.request(url)
         check_page(response.status, body)
 
-    return on_gevent(get, in_flight)
+    return Greenlets(get, in_flight)
 
 
 def httplib2_alone(url: str, in_flight: int) -> Run:
@@ -115,7 +116,7 @@ def requests_on(url: str, in_flight: int, adapter: Any) -> Run:
         response = session.get(url)
         check_page(response.status_code, response.content)
 
-    return on_gevent(get, in_flight)
+    return Greenlets(get, in_flight)
 
 
 def requests_as_it_is(url: str, in_flight: int) -> Run:
@@ -161,7 +162,7 @@ def urllib3_adapted(url: str, in_flight: int) -> Run:
         response = pool.request("GET", url)
         check_page(response.status, response.data)
 
-    return on_gevent(get, in_flight)
+    return Greenlets(get, in_flight)
 
 
 ALONE = "alone"

@@ -1,8 +1,9 @@
 """One workload, in one process, for whichever geventhttpclient the interpreter has: prints one JSON object.
 
-    python benchmarks/worker.py WORKLOAD BASE_URL SECONDS [GREENLETS [CA_FILE [http2]]]
+    python benchmarks/worker.py WORKLOAD BASE_URL SECONDS [GREENLETS [CA_FILE [PROTOCOL [PACE]]]]
 
-The same code runs both packages, with their defaults and the garbage collector's. Every body's length is checked.
+PROTOCOL is `http2` or empty, PACE what `loops.at_pace` takes, of a workload by greenlets that loop. The same code runs
+both packages, with their defaults and the garbage collector's. Every body's length is checked.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import gevent
 import gevent.ssl
 from gevent.event import Event
 from gevent.pool import Pool
+from loops import Greenlets, at_pace
 from measure import PAGE_BYTES, Run, check, measure
 
 from geventhttpclient import HTTPClient
@@ -58,25 +60,6 @@ class Setup:
         return HTTPClient.from_url(self.base, concurrency=self.greenlets, ssl_options=options, **given)
 
 
-def loop(once: Callable[[], None], greenlets: int) -> Run:
-    """So many greenlets, each doing the same thing again and again."""
-
-    def one_greenlet(end: float) -> int:
-        count = 0
-        while not count or perf_counter() < end:
-            once()
-            count += 1
-        return count
-
-    def run(seconds: float) -> int:
-        end = perf_counter() + seconds
-        started = [gevent.spawn(one_greenlet, end) for _ in range(greenlets)]
-        gevent.joinall(started, raise_error=True)
-        return sum(greenlet.get() for greenlet in started)
-
-    return run
-
-
 def check_http2(setup: Setup) -> None:
     """That the server speaks it: the client would put up with HTTP/1.1."""
     with setup.client() as http:
@@ -94,7 +77,7 @@ def get_page(http: HTTPClient, headers: dict[str, str] | None = None) -> None:
 
 def get(setup: Setup) -> Run:
     http = setup.client()
-    return loop(lambda: get_page(http), setup.greenlets)
+    return Greenlets(lambda: get_page(http), setup.greenlets)
 
 
 def useragent(setup: Setup) -> Run:
@@ -108,7 +91,7 @@ def useragent(setup: Setup) -> Run:
         check(response.status_code, 200)
         check(len(response.content), PAGE_BYTES)
 
-    return loop(once, setup.greenlets)
+    return Greenlets(once, setup.greenlets)
 
 
 def session(setup: Setup) -> Run:
@@ -122,13 +105,13 @@ def session(setup: Setup) -> Run:
         check(response.status_code, 200)
         check(len(response.content), PAGE_BYTES)
 
-    return loop(once, setup.greenlets)
+    return Greenlets(once, setup.greenlets)
 
 
 def get_once(setup: Setup) -> Run:
     """A connection for each request, with the handshake that it takes."""
     http = setup.client()
-    return loop(lambda: get_page(http, {"Connection": "close"}), setup.greenlets)
+    return Greenlets(lambda: get_page(http, {"Connection": "close"}), setup.greenlets)
 
 
 def get_context(setup: Setup) -> Run:
@@ -139,7 +122,7 @@ def get_context(setup: Setup) -> Run:
         return gevent.ssl.create_default_context(cafile=cafile)
 
     http = setup.client(ssl_context_factory=factory)
-    return loop(lambda: get_page(http), setup.greenlets)
+    return Greenlets(lambda: get_page(http), setup.greenlets)
 
 
 def spawn_requests(http: HTTPClient, pool: Pool, wanted: Callable[[int], bool]) -> int:
@@ -190,7 +173,7 @@ def post(setup: Setup) -> Run:
         check(response.status_code, 200)
         check(len(response.read()), 2)
 
-    return loop(once, setup.greenlets)
+    return Greenlets(once, setup.greenlets)
 
 
 def repeat(once: Callable[[], int]) -> Run:
@@ -359,12 +342,14 @@ def allow_many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def main(workload: str, base: str, seconds: str, greenlets: str = "10", ca_file: str = "", protocol: str = "") -> None:
+def main(
+    workload: str, base: str, seconds: str, greenlets: str = "10", ca_file: str = "", protocol: str = "", pace: str = ""
+) -> None:
     allow_many_files()
     setup = Setup(base, int(greenlets), ca_file, protocol == "http2")
     if setup.http2:
         check_http2(setup)
-    run = WORKLOADS[workload](setup)
+    run = at_pace(WORKLOADS[workload](setup), pace)
     print(json.dumps(measure(run, float(seconds), cold=workload in COLD)))
 
 

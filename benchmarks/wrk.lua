@@ -1,15 +1,25 @@
--- wrk [its options] -s wrk.lua URL [-- POST]: one line of JSON after wrk's own report, with exact figures.
+-- wrk [its options] -s wrk.lua URL [-- METHOD [latencies]]: one line of JSON after wrk's own report, with exact figures.
+-- How often each latency was seen is told when asked for: listing thousands of them takes wrk as long as many requests.
+
+function setup(thread)
+  one = thread -- `done` runs where `init` did not, and asks this one what it knows
+end
 
 function init(arguments)
   if arguments[1] == "POST" then
     wrk.method = "POST"
     wrk.body = string.rep("x", 65536)
   end
+  listed = arguments[2] == "latencies"
 end
 
-function done(summary)
+function done(summary, latency)
   local errors = summary.errors
   local failed = errors.connect + errors.read + errors.write + errors.status + errors.timeout
-  local line = '{"requests": %d, "bytes": %d, "microseconds": %d, "failed": %d}\n'
-  io.write(string.format(line, summary.requests, summary.bytes, summary.duration, failed))
+  local counts = {}
+  for i = 1, one:get("listed") and #latency or 0 do
+    counts[i] = string.format("[%d, %d]", latency(i))
+  end
+  local line = '{"requests": %d, "bytes": %d, "microseconds": %d, "failed": %d, "latencies": [%s]}\n'
+  io.write(string.format(line, summary.requests, summary.bytes, summary.duration, failed, table.concat(counts, ", ")))
 end

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from geventhttpclient.cli import percentiles
 from geventhttpclient.cli.failure import USAGE, Failure, file_failure
 
 # Read well on white and on black: about the same contrast to both.
@@ -60,27 +61,18 @@ def draw(summary: dict[str, Any], path: str) -> None:
 
 
 def _latency(axes: Any, summary: dict[str, Any]) -> None:
-    """Latency up, percentiles across: each nine takes as much room as the one before it."""
+    """Latency up, percentiles across."""
     total = summary["requests"]
     nines = max(1, math.ceil(math.log10(total))) if total > 1 else 1
-    across, up, seen = [0.0], [], 0
-    for latency, count in summary["histogram_us"]:
-        seen += count
-        up.append(latency / 1000)
-        # The last one would be at infinity.
-        across.append(math.log10(1 / max(1 - seen / total, 1 / total / 2)))
+    across, up = [0.0], list[float]()
+    for place, milliseconds in percentiles.steps(summary["histogram_us"], total):
+        across.append(min(place, nines))
+        up.append(milliseconds)
     if up:
-        axes.step([min(x, nines) for x in across], [up[0], *up], where="pre", color=_LATENCY, linewidth=1.8)
-    ticks = [0.0, math.log10(2), *range(1, nines + 1)]
-    axes.set_xticks(ticks, ["min", "50 %", *(_percent(nine) for nine in range(1, nines + 1))])
-    axes.set_xlim(0, nines)
+        axes.step(across, [up[0], *up], where="pre", color=_LATENCY, linewidth=1.8)
+    percentiles.name_places(axes, nines, "min")
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("of the requests were answered within")
     axes.set_ylabel("latency, ms")
-
-
-def _percent(nines: int) -> str:
-    return f"{100 - 100 / 10**nines:.{max(0, nines - 2)}f} %"
 
 
 def _rate(axes: Any, summary: dict[str, Any]) -> None:

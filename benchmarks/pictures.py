@@ -1,0 +1,221 @@
+"""Draws the last run that has all it takes: docs/pictures, and the README's block that shows them.
+
+    python benchmarks/pictures.py [benchmarks/results/RUN.json]
+
+Every number, name, version and date is taken from the run. Without one the last of benchmarks/results is taken that has
+ROWS; drawing it again changes nothing. Needs matplotlib.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import charts
+import kept
+from charts import BLUE, GREEN, GREY, MUTED, OCHRE, ORANGE, PURPLE, Chart, Line, Value
+from kept import Kept
+from latency import percentile
+from report import FLOOR, FLOOR_HTTP1, OURS, OURS_HTTP1, REFERENCE
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+PICTURES = HERE.parent / "docs" / "pictures"
+README = HERE.parent / "README.md"
+
+GROWTH = ("get", "get-c100", "get-c1000", "get-c4000", "get-c10000")
+ROWS = ("peers", *GROWTH, "latency", "latency-paced", "http2")
+COLOURS = {OURS: BLUE, REFERENCE: ORANGE, FLOOR: MUTED, "pycurl multi": GREEN, "pyreqwest on uvloop": PURPLE}
+COLOURS["aiohttp on uvloop"] = OCHRE
+
+BEGIN, END = "<!-- pictures, by benchmarks/pictures.py -->\n", "<!-- end of the pictures -->\n"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The files for light and for dark pages, and the same in words."""
+
+    light: str
+    dark: str
+    alt: str
+
+
+def version(run: Kept, client: str) -> str:
+    """Of geventhttpclient, as that client."""
+    found = re.search(r"geventhttpclient (\S+?)(,|$)", run.facts[client])
+    return found[1] if found else "?"
+
+
+def name(run: Kept, client: str) -> str:
+    if client in (OURS, REFERENCE):
+        return f"geventhttpclient {version(run, client)}"
+    if client in (OURS_HTTP1, FLOOR_HTTP1):
+        return f"{version(run, OURS)}, HTTP/1.1" if client == OURS_HTTP1 else "wrk, HTTP/1.1"
+    return client.removesuffix(", HTTP/2").replace(" multi", "")
+
+
+def brief(run: Kept, client: str) -> str:
+    """As a line is named."""
+    if client in (OURS, REFERENCE):
+        return version(run, client)
+    return "wrk" if client == FLOOR else client.split()[0]
+
+
+def chart(run: Kept, title: str, subtitle: str) -> Chart:
+    return Chart(title, subtitle, f"benchmarks/results/{run.path.name}")
+
+
+def in_words(title: str, values: list[tuple[str, str]]) -> str:
+    return f"{title}: {'; '.join(f'{label} {number}' for label, number in values)}"
+
+
+def digits(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.1f}"
+
+
+def compare(run: Kept, row: str, title: str, subtitle: str, draw: Callable[..., tuple[str, str]], cpu: bool) -> Picture:
+    """All clients of a row, the best at the top, with the floor as a line."""
+    of = run.results.cpu if cpu else run.results.rate
+    numbers = {client: of(row, client) or 0 for client in [OURS, *run.results.others(row), FLOOR]}
+    clients = sorted((c for c in numbers if c != FLOOR and numbers[c]), key=lambda c: numbers[c], reverse=not cpu)
+    values = [Value(name(run, c), numbers[c], COLOURS[c] if c in (OURS, REFERENCE) else GREY) for c in clients]
+    tool = "h2load" if row == "http2" else "wrk"
+    floor = Value(tool, numbers[FLOOR]) if numbers[FLOOR] else None
+    light, dark = draw(chart(run, title, subtitle), values, floor, digits)
+    told = [*values, *([floor] if floor else [])]
+    return Picture(light, dark, in_words(f"{title}, {subtitle}", [(v.label, digits(v.number)) for v in told]))
+
+
+def rate(run: Kept) -> Picture:
+    return compare(run, "peers", "Requests per second", "GET of 615 bytes, 10 at a time", charts.bars, cpu=False)
+
+
+def cpu(run: Kept) -> Picture:
+    return compare(run, "peers", "CPU of a request", "us, GET of 615 bytes, 10 at a time", charts.dots, cpu=True)
+
+
+def http2(run: Kept) -> Picture:
+    subtitle = "us, GET over TLS, 100 at a time; by HTTP/1.1 on 100 connections"
+    return compare(run, "http2", "CPU of a request by HTTP/2", subtitle, charts.dots, cpu=True)
+
+
+def connections(run: Kept) -> Picture:
+    title, subtitle = "CPU of a request by connections", "GET of 615 bytes, a greenlet for each connection"
+    found, told = [], []
+    for client in (OURS, REFERENCE, FLOOR):
+        points = [
+            (float(run.rows[row]["greenlets"]), number) for row in GROWTH if (number := run.results.cpu(row, client))
+        ]
+        if not points:
+            continue  # wrk is not installed
+        found.append(Line(brief(run, client), points, COLOURS[client], dashed=client == FLOOR))
+        told.append((brief(run, client), ", ".join(f"{digits(y)} us with {x:,.0f}" for x, y in points)))
+    light, dark = charts.lines(chart(run, title, subtitle), found, "connections", "us")
+    return Picture(light, dark, in_words(title, told))
+
+
+def latency_of(run: Kept, row: str, title: str, subtitle: str) -> Picture:
+    clients = [OURS, *run.results.others(row), FLOOR]
+    counts = {client: measured for client in clients if (measured := run.results.latencies(row, client))}
+    found = [(brief(run, client), counts[client], COLOURS[client], client == FLOOR) for client in counts]
+    light, dark = charts.latencies(chart(run, title, subtitle), found)
+
+    def figures(client: str) -> str:
+        shown = [f"{percentile(counts[client], p) / 1000:.3g} ms for {p:g} %" for p in (50, 90, 99, 99.9)]
+        return ", ".join([*shown, f"{percentile(counts[client], 100) / 1000:.3g} ms at most"])
+
+    return Picture(
+        light, dark, in_words(f"{title}, {subtitle}", [(brief(run, client), figures(client)) for client in counts])
+    )
+
+
+def paced(run: Kept) -> Picture:
+    title = re.split(" `get`", run.rows["latency-paced"]["title"])[0]
+    return latency_of(run, "latency-paced", f"Latency at {title} requests per second", "from when each was due")
+
+
+def closed(run: Kept) -> Picture:
+    return latency_of(run, "latency", "Latency at full speed", "10 at a time, each as soon as it can")
+
+
+DRAWN: dict[str, Callable[[Kept], Picture]] = {
+    "rate": rate,
+    "cpu": cpu,
+    "connections": connections,
+    "http2": http2,
+    "latency-paced": paced,
+    "latency": closed,
+}
+
+
+def clients_in_words(run: Kept) -> str:
+    """Which versions of whom, each package once."""
+    packages: dict[str, None] = {}
+    for client in dict.fromkeys(c for row in ROWS for c in run.results.others(row)):
+        if client not in (REFERENCE, OURS_HTTP1) and client in run.facts:
+            packages |= dict.fromkeys(run.facts[client].split(", "))
+    shared = set(run.facts[OURS].split(", "))
+    tools = [f"wrk {found[1]}" for found in [re.search(r"/(\d[\d.]*)", run.facts.get("wrk", ""))] if found]
+    tools += [f"h2load {found[1]}" for found in [re.search(r"/(\d[\d.]*)", run.facts.get("h2load", ""))] if found]
+    return ", ".join([*sorted(set(packages) - shared), *tools])
+
+
+def caption(run: Kept) -> str:
+    ours = ", ".join(fact for fact in run.facts[OURS].split(", ") if not fact.startswith("geventhttpclient "))
+    text = (
+        f"Measured on {run.date}: {run.facts['machine']}; {ours}; geventhttpclient {version(run, OURS)} and"
+        f" {version(run, REFERENCE)}, {clients_in_words(run)}. Server: {run.facts['server']}. Medians over"
+        f" the rounds ({run.facts['rounds']}); latencies are those of all rounds together"
+        f" ([the whole run](benchmarks/results/{run.path.with_suffix('.md').name})). CPU is that of the client's"
+        " process. wrk and h2load, written in C, are the floor: what the same requests cost without a client library."
+        " Near their rates it is the server, on its one core, that is measured. At a given rate latency counts from"
+        " when a request was due, not from when the client got to it."
+    )
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
+
+
+def block(run: Kept, pictures: dict[str, Picture]) -> str:
+    """What stands between BEGIN and END in the README."""
+    shown = "\n".join(
+        f'<picture><source media="(prefers-color-scheme: dark)" srcset="docs/pictures/{key}-dark.svg">'
+        f'<img src="docs/pictures/{key}-light.svg" width="{charts.WIDTH}" alt="{escape(picture.alt)}"></picture>'
+        for key, picture in pictures.items()
+    )
+    return f"{shown}\n\n{caption(run)}\n"
+
+
+def with_block(readme: str, text: str) -> str:
+    """The README with that block in the place of the one it has; ValueError where it has none."""
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"no {BEGIN.strip()} and {END.strip()} in the README")
+    return before + begin + text + end + after
+
+
+def draw(run: Kept) -> dict[str, Picture]:
+    return {key: make(run) for key, make in DRAWN.items()}
+
+
+def main(path: str = "") -> None:
+    run = kept.read(Path(path)) if path else kept.newest(RESULTS, ROWS)
+    if run is None:
+        raise SystemExit(f"Nothing to draw: no run in {RESULTS} has all of {','.join(ROWS)}")
+    if missing := [row for row in ROWS if row not in run.rows]:
+        raise SystemExit(f"{path} does not have {','.join(missing)}")
+    pictures = draw(run)
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    for key, picture in pictures.items():
+        (PICTURES / f"{key}-light.svg").write_text(picture.light)
+        (PICTURES / f"{key}-dark.svg").write_text(picture.dark)
+    README.write_text(with_block(README.read_text(), block(run, pictures)))
+    print(f"Drew {run.path.name}: {PICTURES}, and the block of {README.name}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,103 @@
+"""What the benchmarks make latencies of: counts by size and percentiles, in a closed loop and at a given rate."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from pathlib import Path
+from types import ModuleType
+
+import gevent
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def latency(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return pytest.importorskip("latency")
+
+
+@pytest.fixture
+def loops(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return pytest.importorskip("loops")
+
+
+def test_percentiles_are_those_of_the_sorted_latencies_and_at_most_two_percent_more(latency: ModuleType) -> None:
+    dice = random.Random(8)
+    seconds = [dice.lognormvariate(math.log(200e-6), 1) for _ in range(5000)]
+    counts = latency.together([latency.of_seconds(seconds[:2000]), latency.of_seconds(seconds[2000:])])
+    assert sum(count for _, count in counts) == len(seconds)
+    exact = sorted(seconds)
+    for percent in (0.1, 10, 50, 90, 99, 99.9, 100):
+        wanted = exact[math.ceil(len(exact) * percent / 100) - 1] * 1e6
+        assert wanted <= latency.percentile(counts, percent) <= wanted * 1.02 + 1
+
+
+def test_there_is_no_percentile_of_nothing(latency: ModuleType) -> None:
+    with pytest.raises(ValueError, match="no latencies"):
+        latency.percentile([], 50)
+
+
+def test_what_wrk_adds_to_latencies_is_taken_away_again(latency: ModuleType) -> None:
+    measured = {60: 500, 75: 300, 140: 7, 151: 5, 900: 2, 1000: 1}
+    interval = 70
+    told = dict(measured)
+    for longest in [140, 151, 900, 1000]:  # those of two intervals or more
+        for added in range(longest - interval, interval, -interval):
+            told[added] = told.get(added, 0) + measured[longest]
+    assert sum(told.values()) > sum(measured.values())
+    assert latency.without_wrks_own(sorted(told.items()), interval) == sorted(measured.items())
+
+
+def test_in_a_closed_loop_each_is_timed(loops: ModuleType) -> None:
+    run = loops.at_pace(loops.Greenlets(lambda: gevent.sleep(0.002), 3), "closed")
+    count = run(0.02)
+    assert len(run.spent) == count >= 3
+    assert min(run.spent) >= 0.0015
+    assert run(0) == len(run.spent) == 3  # those of the last call alone
+
+
+RATE, SECONDS, STALL = 1000, 0.2, 0.06
+
+
+def check_that_a_stall_is_seen(count: int, spent: list[float]) -> None:
+    """All that was due was done, and what came due during the stall was late: each by what was left of it."""
+    assert count == len(spent) == RATE * SECONDS
+    late = sorted(spent, reverse=True)
+    assert late[0] >= STALL
+    assert sum(latency > STALL / 3 for latency in late) >= RATE * STALL / 3
+
+
+def test_at_a_rate_a_stall_makes_those_late_that_came_due_meanwhile(loops: ModuleType) -> None:
+    calls = 0
+
+    def once() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 50:
+            time.sleep(STALL)  # the whole hub, as a client would that does not wait by gevent's rules
+
+    run = loops.at_pace(loops.Greenlets(once, 2), str(RATE))
+    check_that_a_stall_is_seen(run(SECONDS), list(run.spent))
+
+
+def test_at_a_rate_a_loop_of_tasks_is_late_likewise(loops: ModuleType) -> None:
+    calls = 0
+
+    async def once() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 50:
+            time.sleep(STALL)
+
+    loop = asyncio.new_event_loop()
+    try:
+        run = loops.at_pace(loops.Tasks(loop, once, 2), str(RATE))
+        check_that_a_stall_is_seen(run(SECONDS), list(run.spent))
+    finally:
+        loop.close()
