@@ -183,7 +183,7 @@ def test_killed_at_any_turn_of_the_hub() -> None:
         until(lambda: len(descriptors()) <= before)
 
 
-# Python raises KeyboardInterrupt in whatever runs when the signal comes, were it a function of logging's that the engine
+# Python raises KeyboardInterrupt in whatever runs when the signal comes, were it a function of logging that the engine
 # has asked, or gevent's own clean-up. Such a Ctrl-C was lost once: 9 of 200 that came as a connection opened.
 
 
