@@ -116,8 +116,9 @@ impl Client {
     ) -> Result<Box<Connection>> {
         let begun = timings.elapsed();
         let connection = Box::pin(dial(&self.reactor, &self.config, limit, until, resolver)).await?;
+        self.pool.count_opened(&connection, timings.elapsed().saturating_sub(begun));
+        // After the journal has made its note: that is no part of sending.
         timings.connected = timings.elapsed();
-        self.pool.count_opened(&connection, timings.connected.saturating_sub(begun));
         if let Some(opened) = &request.opened
             && let Some(dialled) = connection.dialled().cloned()
         {
