@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from typing import Any
 
 import gevent
@@ -251,3 +253,17 @@ def test_a_user_agent_takes_the_limit() -> None:
 def test_the_limit_is_a_number(value: Any) -> None:
     with pytest.raises((ValueError, TypeError), match="max_clients"):
         HTTPClientPool(max_clients=value)
+
+
+def test_logging_is_not_imported_for_nobody() -> None:
+    """A program that has not imported it listens to nobody, and need not wait for it in its first request."""
+    program = """
+import sys
+from geventhttpclient import HTTPClient
+from tests.peer import Peer
+sys.modules.pop("logging", None)
+with Peer() as peer, HTTPClient(peer.host, peer.port) as client:
+    assert client.get("/").read() == b"/"
+assert "logging" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
