@@ -11,6 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CREATED := $(VENV)/created.stamp
 BUILT := $(VENV)/built.stamp
+TOOLS := $(VENV)/tools.stamp
 # pip and maturin work on this environment whatever else is active.
 ENVIRONMENT := env -u CONDA_PREFIX -u PYTHONHOME -u PYTHONPATH PIP_DISABLE_PIP_VERSION_CHECK=1 VIRTUAL_ENV='$(CURDIR)/$(VENV)'
 SOURCES := pyproject.toml Cargo.toml Cargo.lock $(wildcard crates/*/Cargo.toml) \
@@ -18,13 +19,15 @@ SOURCES := pyproject.toml Cargo.toml Cargo.lock $(wildcard crates/*/Cargo.toml) 
 # Without what the release is built with for speed, which takes a sanitizer long.
 FUZZ := CARGO_PROFILE_RELEASE_LTO=false CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo +nightly fuzz
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
-CHECKED := python tests examples benchmarks
+CHECKED := python tests examples benchmarks tools
+# The oldest glibc that Rust itself supports. Zig links against it, whatever this machine has.
+WHEEL := $(if $(filter Linux,$(shell uname)),--zig --compatibility manylinux_2_17)
 
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test soak leaks fuzz miri dependents lint bench build format clean
+.PHONY: help demo test soak leaks fuzz miri dependents lint bench build format wheel matrix audit licences clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +74,26 @@ lint: build ## rustfmt, clippy, ruff, mypy, and the stub against the binary: war
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest geventhttpclient._core --mypy-config-file pyproject.toml
 
+	$(BIN)/python tools/licences.py --check
+
+audit: $(TOOLS) ## licences, sources and known defects of what we depend on; the workflows
+	$(BIN)/cargo-deny --locked $(OFFLINE) check licenses bans sources $(if $(OFFLINE),,advisories)
+	$(BIN)/zizmor --quiet $(if $(OFFLINE),--offline) .github
+	$(if $(OFFLINE),,$(BIN)/pip-audit .)
+
+licences: ## write THIRD-PARTY-LICENSES.txt again, after a change of Cargo.lock
+	$(PYTHON) tools/licences.py
+
+# Not --locked: the sdist leaves out the crate that fuzzes, which Cargo.lock then lists in vain.
+wheel: $(TOOLS) ## the wheel for every CPython since 3.10, and the sdist that it is built from, into dist/
+	rm -rf dist
+	$(ENVIRONMENT) PATH='$(CURDIR)/$(BIN)':"$$PATH" $(BIN)/maturin build --sdist $(WHEEL) --out dist
+	$(if $(WHEEL),$(BIN)/auditwheel show dist/*.whl)
+
+matrix: ## the tests on that wheel, by each CPython here, with the oldest gevent and the newest (ARGS goes to pytest)
+	test -e dist/*.whl || $(MAKE) wheel
+	$(PYTHON) tools/matrix.py $(ARGS)
+
 bench: build ## this package beside its predecessor, against nginx (ARGS="--quick" for a short run)
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
@@ -82,7 +105,7 @@ format: $(BUILT) ## put Rust and Python in their usual form
 	$(BIN)/ruff format $(CHECKED)
 
 clean: ## remove what was built, .venv and target included
-	rm -rf $(VENV) .bench target dist python/geventhttpclient/_core.*.so .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .bench .matrix target dist python/geventhttpclient/_core.*.so .mypy_cache .pytest_cache .ruff_cache
 	find $(CHECKED) -name __pycache__ -prune -exec rm -rf {} +
 
 # Where Python comes without ensurepip (Debian's does), the pip of $(PYTHON) puts one into the environment.
@@ -92,6 +115,10 @@ $(CREATED):
 	$(PYTHON) -m venv --clear $(VENV) || { $(PYTHON) -m venv --clear --without-pip $(VENV) && \
 	  $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
 	$(ENVIRONMENT) $(BIN)/python -m pip install --quiet 'maturin>=1.16,<2'
+	touch $@
+
+$(TOOLS): $(CREATED) tools/requirements.txt
+	$(ENVIRONMENT) $(BIN)/python -m pip install --quiet --requirement tools/requirements.txt
 	touch $@
 
 $(BUILT): $(CREATED) $(SOURCES)
