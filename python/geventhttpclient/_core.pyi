@@ -14,6 +14,7 @@ __all__ = [
     "ConnectionPool",
     "Decoder",
     "HTTPResponseParser",
+    "Histogram",
     "Message",
     "_after_fork_in_child",
     "_at_exit",
@@ -63,6 +64,28 @@ _Route = tuple[
 # What `TLSInfo` is made of.
 _Facts = tuple[str, str, str | None, bytes | None, bool | str, bool]
 
+# How a connection was made, in seconds: resolve, connect, proxy, tls; and whom its socket leads to.
+_Dialled = tuple[float | None, float | None, float | None, float | None, tuple[str, int] | str | None]
+# That, what `TLSInfo` is made of, and whether HTTP/2 is spoken.
+_Opened = tuple[_Dialled, _Facts | None, bool]
+# What `Timings` is made of: pool, the steps of the dial, send, first byte, download, in all; whether the connection was
+# reused; bytes out and in; the peer.
+_Timings = tuple[
+    float,
+    float | None,
+    float | None,
+    float | None,
+    float | None,
+    float,
+    float,
+    float | None,
+    float | None,
+    bool,
+    int,
+    int,
+    tuple[str, int] | str | None,
+]
+
 _T = TypeVar("_T")
 _Response = TypeVar("_Response", bound=Message)
 
@@ -100,6 +123,7 @@ class ConnectionPool:
         shape: tuple[int, type[Headers]],
         timeouts: _Seconds | None,
         trailers: TrailersDataType | None = None,
+        opened: list[_Opened] | None = None,
     ) -> _Response: ...
 
 @disjoint_base
@@ -151,6 +175,7 @@ class Message(HTTPResponseParser):
     def _pairs(self) -> list[tuple[str, str]]: ...
     def _trailers(self) -> list[tuple[str, str]]: ...
     def _request_head(self) -> str: ...
+    def _timings(self) -> _Timings | None: ...
     def _tls_facts(self) -> _Facts | None: ...
     def _extras(self) -> tuple[str, ConnectionPool | None, int, type[Headers]] | None: ...
     def read(self, length: SupportsIndex | None = None) -> bytes: ...
@@ -160,6 +185,25 @@ class Message(HTTPResponseParser):
     def _peek(self, length: int) -> bytes: ...
     def _read_as_far_as_it_goes(self, length: int | None = None) -> tuple[bytes, BaseException | None]: ...
     def release(self) -> None: ...
+
+@final
+class Histogram:
+    def __new__(cls, lowest_us: int = 1, highest_us: int = 3_600_000_000, significant_figures: int = 3) -> Self: ...
+    def record(self, us: int) -> None: ...
+    def percentile(self, p: float) -> int: ...
+    def add(self, other: Histogram) -> None: ...
+    def buckets(self) -> list[tuple[int, int]]: ...
+    def reset(self) -> None: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def min(self) -> int: ...
+    @property
+    def max(self) -> int: ...
+    @property
+    def mean(self) -> float: ...
+    @property
+    def stdev(self) -> float: ...
 
 @final
 class Decoder:

@@ -9,6 +9,7 @@ from geventhttpclient._checks import check_count, check_host, check_port, check_
 from geventhttpclient._version import __version__
 from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool
 from geventhttpclient.header import Headers
+from geventhttpclient.hooks import Hooks, OnConnection, OnError, OnRequest, OnResponse, Request, Several
 from geventhttpclient.http2 import PRIOR_KNOWLEDGE, check_http2
 from geventhttpclient.proxy import Proxy, choose_proxy, conceal
 from geventhttpclient.response import HTTPSocketPoolResponse
@@ -121,6 +122,10 @@ class HTTPClient:
         idle_timeout: float | None = ConnectionPool.DEFAULT_IDLE_TIMEOUT,
         http2: bool | str = False,
         http2_ping_interval: float | None = None,
+        on_request: Several[OnRequest] = None,
+        on_response: Several[OnResponse] = None,
+        on_error: Several[OnError] = None,
+        on_connection: Several[OnConnection] = None,
     ) -> None:
         """For `host` (a name or an address) and `port` (80, with TLS 443).
 
@@ -179,6 +184,9 @@ class HTTPClient:
         - `resolve`: addresses for some origins: `{"example.org:443": "127.0.0.1"}`, or a list in the order to try.
         - `dns_cache`: how many seconds the resolver's answer is good for; None asks it for every connection.
 
+        `on_request`, `on_response`, `on_error` and `on_connection` are functions of the program's, or sequences of
+        them, that are called with each of these: see geventhttpclient.hooks.
+
         For tests, `transport` answers in place of a server: see geventhttpclient.mock. Proxies and what TLS is to do
         are of no account then.
 
@@ -194,6 +202,9 @@ class HTTPClient:
         if version == self.HTTP_10 and http2:
             raise ValueError("http2 and version='HTTP/1.0' exclude one another")
         check_http2(http2, http2_ping_interval)
+        hooks = Hooks(on_request, on_response, on_error, on_connection).with_defaults()
+        # None where there are none: looked at by each request.
+        self._hooks = hooks if hooks else None
         check_count("block_size", block_size)
         check_count("concurrency", concurrency)
         self.host = host
@@ -359,6 +370,8 @@ class HTTPClient:
         socket.gaierror ...) for the network; ssl.SSLError and ssl.SSLCertVerificationError for TLS; ProxyError when a
         proxy refuses; RuntimeError when the client was closed.
         """
+        if self._hooks is not None:
+            return self._hooked(self._hooks, method, request_uri, body, headers, trailers, timeouts)
         return self._connection_pool._exchange(
             HTTPSocketPoolResponse,
             method,
@@ -374,6 +387,43 @@ class HTTPClient:
             self._timeouts(timeouts) if timeouts else None,
             trailers,
         )
+
+    def _hooked(
+        self,
+        hooks: Hooks,
+        method: str,
+        target: str,
+        body: Body,
+        headers: HeadersDataType | None,
+        trailers: TrailersDataType | None,
+        timeouts: Timeouts,
+    ) -> HTTPSocketPoolResponse:
+        """`request`, with functions of the program's before and after."""
+
+        def exchange(headers: Headers, opened: list[_core._Opened] | None) -> HTTPSocketPoolResponse:
+            return self._connection_pool._exchange(
+                HTTPSocketPoolResponse,
+                method,
+                target,
+                body,
+                headers,
+                self.default_headers,
+                self._host_field,
+                self._bases,
+                self.version,
+                self._proxy,
+                (self.block_size, self.headers_type),
+                self._timeouts(timeouts) if timeouts else None,
+                trailers,
+                # Pools of the program's own need not know of it.
+                **({} if opened is None else {"opened": opened}),
+            )
+
+        # What is no text is refused below, as without hooks.
+        path = str(target)
+        is_absolute = "://" in path.partition("?")[0]
+        url = without_user(path) if is_absolute else self._bases[0] + ("" if path == "*" else path)
+        return hooks.run(Request(str(method).upper(), url, Headers(headers)), (self.host, self.port), exchange)
 
     def _timeouts(self, given: Timeouts) -> _core._Seconds:
         """All of a request's timeouts: those given, and the client's own for the rest."""

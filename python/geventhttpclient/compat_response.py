@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from geventhttpclient.timings import Timings
+
 
 @_of_useragent
 class CompatResponse:
@@ -94,6 +96,12 @@ class CompatResponse:
     def history(self) -> list[CompatResponse]:
         """The redirects that led here, the first one first."""
         return self._history
+
+    @property
+    def timings(self) -> Timings:
+        """How long the last of its requests took, step by step (see geventhttpclient.timings)."""
+        timings: Timings = self._response.timings
+        return timings
 
     @property
     def tls(self) -> Any:

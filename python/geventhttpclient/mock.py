@@ -217,6 +217,7 @@ class _MockPool(ConnectionPool):
         shape: tuple[int, type[Headers]],
         timeouts: _core._Seconds | None,
         trailers: TrailersDataType | None = None,
+        opened: list[_core._Opened] | None = None,
     ) -> HTTPSocketPoolResponse:
         if self._is_closed:
             raise RuntimeError("the client was closed")

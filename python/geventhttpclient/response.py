@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from geventhttpclient._core import Message
 from geventhttpclient._parser import HTTPParseError, HTTPResponseParser
 from geventhttpclient.header import Headers
+from geventhttpclient.timings import Timings, timings_of
 from geventhttpclient.tls import TLSInfo
 
 if TYPE_CHECKING:
@@ -284,6 +285,11 @@ class HTTPSocketResponse(Message, HTTPResponse):
     def trailers(self) -> Headers:
         """The fields that came behind a chunked body, once that has been read (RFC 9110 section 6.5)."""
         return Headers._from_pairs(self._trailers())
+
+    @property
+    def timings(self) -> Timings:
+        """How long the request took, step by step, as far as it has come; nothing but zeros without a head."""
+        return timings_of(self)
 
     @property
     def tls(self) -> TLSInfo | None:

@@ -14,6 +14,7 @@ use crate::reactor::{Keeper, Reactor};
 use crate::socket::Descriptor;
 use crate::stream::Stream;
 use crate::timers::Patience;
+use crate::timings::Dialled;
 use crate::tls::{Facts, Tls};
 use crate::{Error, Kind, Phase, Result};
 
@@ -31,6 +32,10 @@ pub struct Connection {
     pub(crate) is_cut: bool,
     facts: Option<Rc<Facts>>,
     descriptor: Option<Descriptor>,
+    dialled: Option<Rc<Dialled>>,
+    /// Bytes since the request under way was begun, below no layer of ours: as TLS was given them, or gave them.
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
     /// When it last had something to do; of no account while it has.
     pub(crate) idle_since: Instant,
 }
@@ -50,6 +55,9 @@ impl Connection {
             is_cut: false,
             facts: None,
             descriptor,
+            dialled: None,
+            sent: 0,
+            received: 0,
             idle_since: reactor.now(),
         }
     }
@@ -59,14 +67,27 @@ impl Connection {
         Connection { facts, descriptor, ..self }
     }
 
+    /// The same connection, made as is said there.
+    pub(crate) fn dialled_as(self, dialled: Dialled) -> Self {
+        Connection { dialled: Some(Rc::new(dialled)), ..self }
+    }
+
+    /// How it was made, where that was done here.
+    pub fn dialled(&self) -> Option<&Rc<Dialled>> {
+        self.dialled.as_ref()
+    }
+
     /// The same connection made private, within `limit`. For the bytes that have been read ahead it is too late: they
     /// are not taken for what the peer says in private.
     pub(crate) async fn secured(self: Box<Self>, tls: &dyn Tls, limit: Option<Duration>) -> Result<Box<Self>> {
-        let Connection { stream, peer, reactor, descriptor, .. } = *self;
+        let Connection { stream, peer, reactor, descriptor, dialled, .. } = *self;
+        let begun = Instant::now();
         let secured = Patience::new(&reactor, limit).bound(tls.handshake(stream)).await;
         let secured = secured.map_err(|kind| Error::new(kind, Phase::Tls).with_peer(&peer))?;
         let connection = Connection::new(&reactor, secured.stream, peer, Patience::new(&reactor, None));
-        Ok(Box::new(connection.with_facts(Some(secured.facts), descriptor)))
+        let connection = connection.with_facts(Some(secured.facts), descriptor);
+        let tls = Some(begun.elapsed());
+        Ok(Box::new(connection.dialled_as(Dialled { tls, ..dialled.as_deref().cloned().unwrap_or_default() })))
     }
 
     /// What it runs on, for another protocol.
@@ -119,6 +140,10 @@ impl Connection {
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 self.is_cut = true;
                 Poll::Ready(Ok(0))
+            }
+            Poll::Ready(Ok(received)) => {
+                self.received += received as u64;
+                Poll::Ready(Ok(received))
             }
             polled => polled,
         }

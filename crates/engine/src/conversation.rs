@@ -4,7 +4,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::ReadBuf;
 use wire::Limits;
@@ -16,7 +16,7 @@ use crate::pool::{Lease, Pool};
 use crate::send::send_bytes;
 use crate::socket::Descriptor;
 use crate::tls::{Facts, Tls};
-use crate::{Config, Connection, Error, Kind, Phase, Reactor, Resolver, Response, Result};
+use crate::{Config, Connection, Error, Kind, Phase, Reactor, Resolver, Response, Result, Timings};
 
 /// A connection, and whose turn it is on it. Dropping it closes the connection, unless a response is still read from
 /// it: then it is closed after that.
@@ -26,6 +26,10 @@ pub struct Conversation {
     lease: Option<Lease>,
     descriptor: Option<Descriptor>,
     facts: Option<Rc<Facts>>,
+    /// Of the request that is being sent.
+    timings: Option<Timings>,
+    /// Whether there was another before it.
+    reused: bool,
 }
 
 /// Who may say something next.
@@ -47,7 +51,7 @@ impl Conversation {
         let (descriptor, facts) = (connection.descriptor().cloned(), connection.facts().cloned());
         let mut lease = slot.lease(None, None).await?;
         lease.replace(Some(connection));
-        Ok(Conversation { slot, lease: Some(lease), descriptor, facts })
+        Ok(Conversation { slot, lease: Some(lease), descriptor, facts, timings: None, reused: false })
     }
 
     /// The number that the system knows its socket by, as long as that is open.
@@ -99,9 +103,17 @@ impl Conversation {
     /// Sends all of `bytes`, waiting at most `limit` for the peer to take some. After an error what has come from the
     /// peer can still be read.
     pub async fn send(&mut self, bytes: &[u8], limit: Option<Duration>) -> Result<()> {
+        let mut timings = self.timings.take();
         let connection = self.connection(Phase::Send)?;
         connection.patience.set(limit, None);
-        send_bytes(connection, bytes).await
+        let course = timings.get_or_insert_with(|| {
+            (connection.sent, connection.received) = (0, 0);
+            Timings::begun(Instant::now())
+        });
+        let sent = send_bytes(connection, bytes).await;
+        course.sent = course.elapsed();
+        self.timings = timings;
+        sent
     }
 
     /// Reads what there is into `room`, waiting at most `limit` for some; nothing only at the peer's end. What a head
@@ -125,7 +137,9 @@ impl Conversation {
     ) -> std::result::Result<Response, Unanswered> {
         self.connection(Phase::Head)?.patience.set(limit, None);
         let lease = self.lease.take().ok_or_else(|| Error::new(Kind::Closed, Phase::Head))?;
-        let (response, upgraded) = read_response_or_upgrade(lease, asked, limits).await?;
+        let mut timings = self.timings.take().unwrap_or_else(|| Timings::begun(Instant::now()));
+        timings.reused = std::mem::replace(&mut self.reused, true);
+        let (response, upgraded) = read_response_or_upgrade(lease, asked, limits, timings).await?;
         self.lease = upgraded;
         Ok(response)
     }

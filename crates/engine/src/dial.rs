@@ -13,6 +13,7 @@ use crate::race;
 use crate::socket::{Descriptor, Socket};
 use crate::stream::Stream;
 use crate::timers::{Deadline, Patience};
+use crate::timings::{Address, Laps, Step};
 use crate::tls::Facts;
 use crate::{Config, Connection, Error, Kind, Phase, Reactor, Result};
 
@@ -44,18 +45,21 @@ pub(crate) async fn dial(
     until: Option<Deadline>,
     resolver: &dyn Resolver,
 ) -> Result<Box<Connection>> {
-    let until = Deadline::earlier(limit.and_then(|limit| Deadline::of_dial(Instant::now(), limit)), until);
-    let dial = Dial { reactor, config, until, resolver, phase: Cell::new(Phase::Resolve), peer: RefCell::default() };
+    let begun = Instant::now();
+    let until = Deadline::earlier(limit.and_then(|limit| Deadline::of_dial(begun, limit)), until);
+    let laps = Laps::begun(begun);
+    let phase = Cell::new(Phase::Resolve);
+    let dial = Dial { reactor, config, until, resolver, phase, peer: RefCell::default(), laps };
     let mut patience = Patience::new(reactor, None);
     patience.set(None, until);
     let opened = patience.bound(dial.open()).await;
-    let (stream, facts, descriptor) = opened.map_err(|kind| dial.fail(kind))?;
+    let (stream, facts, descriptor, address) = opened.map_err(|kind| dial.fail(kind))?;
     let connection = Connection::new(reactor, stream, config.peer.clone(), Patience::new(reactor, None));
-    Ok(Box::new(connection.with_facts(facts, descriptor)))
+    Ok(Box::new(connection.with_facts(facts, descriptor).dialled_as(dial.laps.dialled(address))))
 }
 
-/// What is ready for HTTP, what is known of its TLS, and the socket below.
-type Opened = (Stream, Option<Rc<Facts>>, Option<Descriptor>);
+/// What is ready for HTTP, what is known of its TLS, and the socket below with its other end.
+type Opened = (Stream, Option<Rc<Facts>>, Option<Descriptor>, Option<Address>);
 
 /// One dial, and how far it has come.
 struct Dial<'a> {
@@ -66,6 +70,7 @@ struct Dial<'a> {
     phase: Cell<Phase>,
     /// Whom it is dealing with.
     peer: RefCell<Rc<str>>,
+    laps: Laps,
 }
 
 impl Dial<'_> {
@@ -81,15 +86,25 @@ impl Dial<'_> {
     async fn open(&self) -> std::result::Result<Opened, Kind> {
         let Dial { config, .. } = self;
         let mut stream = self.reach().await?;
-        let descriptor = stream.descriptor();
+        let (descriptor, address) = (stream.descriptor(), self.address(&stream));
         if let Some(proxy) = &config.route.proxy {
             stream = self.pass(proxy, stream).await?;
+            self.laps.end(Step::Proxy);
         }
         self.peer.replace(config.peer.clone());
-        let Some(tls) = &config.tls else { return Ok((stream, None, descriptor)) };
+        let Some(tls) = &config.tls else { return Ok((stream, None, descriptor, address)) };
         self.enter(Phase::Tls);
         let secured = tls.handshake(stream).await?;
-        Ok((secured.stream, Some(secured.facts), descriptor))
+        self.laps.end(Step::Tls);
+        Ok((secured.stream, Some(secured.facts), descriptor, address))
+    }
+
+    fn address(&self, stream: &Stream) -> Option<Address> {
+        match (&self.config.route.unix_socket, stream) {
+            (Some(path), _) => Some(Address::Unix(path.clone())),
+            (None, Stream::Socket(socket)) => socket.peer_address().ok().map(Address::Inet),
+            (None, Stream::Layer(_)) => None,
+        }
     }
 
     /// Connects to the origin, or to whoever stands before it.
@@ -99,7 +114,9 @@ impl Dial<'_> {
             // An abstract name is written with an @ in place of its NUL.
             self.peer.replace(path.to_string_lossy().replace('\0', "@").into());
             self.enter(Phase::Connect);
-            return Ok(Stream::Socket(Socket::connect_unix(reactor, path).await?));
+            let socket = Socket::connect_unix(reactor, path).await?;
+            self.laps.end(Step::Connect);
+            return Ok(Stream::Socket(socket));
         }
         let (host, port) = match &config.route.proxy {
             Some(proxy) => (&proxy.host, proxy.port),
@@ -108,13 +125,16 @@ impl Dial<'_> {
         self.peer.replace(authority(host, port).into());
         let addresses = self.resolve(host, port).await?;
         self.enter(Phase::Connect);
-        Ok(Stream::Socket(race::connect(reactor, config.route.local_address, &addresses).await?))
+        let socket = race::connect(reactor, config.route.local_address, &addresses).await?;
+        self.laps.end(Step::Connect);
+        Ok(Stream::Socket(socket))
     }
 
     /// A resolver may block the thread, or its greenlet, past the end of its time: that is told before anything else
     /// is begun.
     async fn resolve(&self, host: &str, port: u16) -> std::result::Result<Vec<SocketAddr>, Kind> {
         let addresses = self.resolver.resolve(host, port, self.until).await?;
+        self.laps.end(Step::Resolve);
         Deadline::check(self.until)?;
         Ok(addresses)
     }
@@ -132,6 +152,7 @@ impl Dial<'_> {
         }
         let mut addresses = Vec::new();
         if proxy.protocol.resolves_here() {
+            self.laps.end(Step::Proxy);
             self.enter(Phase::Resolve);
             let of_proxy = self.peer.replace(self.config.peer.clone());
             addresses = self.resolve(&self.config.host, self.config.port).await?;

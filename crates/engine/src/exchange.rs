@@ -12,7 +12,9 @@ use crate::http2::{self, Bounds, Sessions, Slot, Way, What};
 use crate::pool::{Lease, Pool, Statistics};
 use crate::send::{Sent, send};
 use crate::timers::Deadline;
-use crate::{Config, Connection, Error, Incoming, Kind, Phase, Reactor, Request, Response, Result, Timeouts};
+use crate::{
+    Config, Connection, Error, Incoming, Kind, Opened, Phase, Reactor, Request, Response, Result, Timeouts, Timings,
+};
 
 /// A peer that goes on refusing a request has its reasons.
 const MOST_REFUSALS: usize = 3;
@@ -69,27 +71,35 @@ impl Client {
     ///
     /// `resolver` is asked when a connection has to be opened.
     pub async fn send(&self, mut request: Request, resolver: &dyn Resolver) -> Result<Response> {
-        let started = Instant::now();
-        let response = self.exchange(&mut request, resolver, started).await;
-        response.map_err(|error| error.with_peer(&self.config.peer).after(started.elapsed()))
+        let mut timings = Timings::begun(Instant::now());
+        let response = self.exchange(&mut request, resolver, &mut timings).await;
+        response.map_err(|error| error.with_peer(&self.config.peer).after(timings.elapsed()))
     }
 
-    async fn exchange(&self, request: &mut Request, resolver: &dyn Resolver, started: Instant) -> Result<Response> {
+    async fn exchange(
+        &self,
+        request: &mut Request,
+        resolver: &dyn Resolver,
+        timings: &mut Timings,
+    ) -> Result<Response> {
         let timeouts = request.timeouts.as_deref().unwrap_or(&self.config.timeouts);
-        let until = timeouts.total.and_then(|limit| Deadline::of_request(started, limit));
-        let bounds = Bounds { network: timeouts.network, until, started };
+        let until = timeouts.total.and_then(|limit| Deadline::of_request(timings.started, limit));
+        let bounds = Bounds { network: timeouts.network, until };
         if let Some(sessions) = &self.sessions {
             let timeouts = *timeouts;
-            return Box::pin(self.by_either(sessions, request, resolver, timeouts, bounds)).await;
+            return Box::pin(self.by_either(sessions, request, resolver, timeouts, bounds, timings)).await;
         }
         let dial_limit = timeouts.connection;
         let mut lease = self.pool.lease(timeouts.pool, until).await?;
+        if lease.has_waited {
+            timings.place();
+        }
         loop {
             let reused = lease.is_connected();
             if !reused {
-                lease.replace(Some(self.dial(resolver, dial_limit, until).await?));
+                lease.replace(Some(self.dial(request, resolver, dial_limit, until, timings).await?));
             }
-            match self.by_http1(request, bounds, lease, reused).await? {
+            match self.by_http1(request, bounds, lease, reused, timings).await? {
                 Outcome::Done(response) => return Ok(response),
                 Outcome::Again(place) => lease = place,
             }
@@ -98,29 +108,48 @@ impl Client {
 
     async fn dial(
         &self,
+        request: &Request,
         resolver: &dyn Resolver,
         limit: Option<Duration>,
         until: Option<Deadline>,
+        timings: &mut Timings,
     ) -> Result<Box<Connection>> {
-        let begun = Instant::now();
+        let begun = timings.elapsed();
         let connection = Box::pin(dial(&self.reactor, &self.config, limit, until, resolver)).await?;
-        self.pool.count_opened(&connection, begun.elapsed());
+        timings.connected = timings.elapsed();
+        self.pool.count_opened(&connection, timings.connected.saturating_sub(begun));
+        if let Some(opened) = &request.opened
+            && let Some(dialled) = connection.dialled().cloned()
+        {
+            let (tls, http2) = (connection.facts().cloned(), self.speaks_http2(&connection));
+            opened.borrow_mut().push(Opened { dialled, tls, http2 });
+        }
         Ok(connection)
     }
 
     /// On the connection in `lease`, which others have used before if it is `reused`.
-    async fn by_http1(&self, request: &mut Request, bounds: Bounds, mut lease: Lease, reused: bool) -> Result<Outcome> {
+    async fn by_http1(
+        &self,
+        request: &mut Request,
+        bounds: Bounds,
+        mut lease: Lease,
+        reused: bool,
+        timings: &mut Timings,
+    ) -> Result<Outcome> {
         let Some(connection) = lease.connection() else {
             return Err(Error::new(Kind::Misuse("a lease without a connection"), Phase::Connect));
         };
         connection.patience.set(bounds.network, bounds.until);
-        match self.trip(connection, request).await {
-            Ok(answer) => respond(lease, request, answer, &self.config.limits, bounds.started).map(Outcome::Done),
+        (connection.sent, connection.received) = (0, 0);
+        timings.reused = reused;
+        match self.trip(connection, request, timings).await {
+            Ok(answer) => respond(lease, request, answer, &self.config.limits, timings).map(Outcome::Done),
             // The peer closed an idle connection while the request was under way. A fresh one, in the same place
             // of the pool, will tell; it is tried once, since it is not a reused one.
             Err(failed) if reused && failed.may_be_repeated(request) => {
                 self.pool.count_repeated(&failed.error);
                 lease.end_connection(Ending::EndedWhileIdle);
+                timings.place();
                 Ok(Outcome::Again(lease))
             }
             Err(failed) => {
@@ -138,25 +167,39 @@ impl Client {
         resolver: &dyn Resolver,
         timeouts: Timeouts,
         bounds: Bounds,
+        timings: &mut Timings,
     ) -> Result<Response> {
         let mut repeats = Repeats::default();
         let mut place = None;
         loop {
             let (lease, opening) = match place.take() {
                 Some(place) => (place, None),
-                None => match sessions.way(&timeouts, bounds.until).await? {
-                    Way::Http1 => (self.pool.lease(timeouts.pool, bounds.until).await?, None),
-                    Way::Open(opening) => (self.pool.lease(timeouts.pool, bounds.until).await?, Some(opening)),
-                    Way::Stream(slot) => match self.by_http2(slot, true, request, bounds, &mut repeats).await? {
-                        Some(response) => return Ok(response),
-                        None => continue,
-                    },
-                },
+                None => {
+                    let (way, has_waited) = sessions.way(&timeouts, bounds.until).await?;
+                    let opening = match way {
+                        Way::Http1 => None,
+                        Way::Open(opening) => Some(opening),
+                        Way::Stream(slot) => {
+                            if has_waited {
+                                timings.place();
+                            }
+                            match self.by_http2(slot, true, request, bounds, &mut repeats, timings).await? {
+                                Some(response) => return Ok(response),
+                                None => continue,
+                            }
+                        }
+                    };
+                    let lease = self.pool.lease(timeouts.pool, bounds.until).await?;
+                    if has_waited || lease.has_waited {
+                        timings.place();
+                    }
+                    (lease, opening)
+                }
             };
             let reused = lease.is_connected();
             let mut lease = lease;
             if !reused {
-                let connection = match self.dial(resolver, timeouts.connection, bounds.until).await {
+                let connection = match self.dial(request, resolver, timeouts.connection, bounds.until, timings).await {
                     Ok(connection) => connection,
                     Err(error) => {
                         if let Some(opening) = opening {
@@ -169,7 +212,7 @@ impl Client {
                     let slot = sessions.adopt(connection, lease, timeouts.connection).await;
                     drop(opening);
                     let slot = slot.map_err(|kind| Error::new(kind, Phase::Connect))?;
-                    match self.by_http2(slot, false, request, bounds, &mut repeats).await? {
+                    match self.by_http2(slot, false, request, bounds, &mut repeats, timings).await? {
                         Some(response) => return Ok(response),
                         None => continue,
                     }
@@ -178,7 +221,7 @@ impl Client {
                 lease.replace(Some(connection));
             }
             drop(opening);
-            match self.by_http1(request, bounds, lease, reused).await? {
+            match self.by_http1(request, bounds, lease, reused, timings).await? {
                 Outcome::Done(response) => return Ok(response),
                 Outcome::Again(lease) => place = Some(lease),
             }
@@ -186,8 +229,8 @@ impl Client {
     }
 
     fn speaks_http2(&self, connection: &Connection) -> bool {
-        let knows = self.config.http2.is_some_and(|http2| http2.prior_knowledge);
-        knows || connection.facts().is_some_and(|facts| facts.alpn.as_deref() == Some("h2"))
+        let Some(http2) = self.config.http2 else { return false };
+        http2.prior_knowledge || connection.facts().is_some_and(|facts| facts.alpn.as_deref() == Some("h2"))
     }
 
     /// On a stream; `None` when it has to be sent once more.
@@ -198,24 +241,35 @@ impl Client {
         request: &mut Request,
         bounds: Bounds,
         repeats: &mut Repeats,
+        timings: &mut Timings,
     ) -> Result<Option<Response>> {
-        match http2::exchange(&self.reactor, &self.config, slot, request, bounds).await {
+        timings.reused = reused;
+        match http2::exchange(&self.reactor, &self.config, slot, request, bounds, timings).await {
             Ok(response) => Ok(Some(response)),
             Err(failed) if repeats.allow(&failed, reused, request) => {
                 self.pool.count_repeated(&failed.error);
+                timings.place();
                 Ok(None)
             }
             Err(failed) => Err(failed.error),
         }
     }
 
-    async fn trip(&self, connection: &mut Connection, request: &mut Request) -> std::result::Result<Answer, Failed> {
+    async fn trip(
+        &self,
+        connection: &mut Connection,
+        request: &mut Request,
+        timings: &mut Timings,
+    ) -> std::result::Result<Answer, Failed> {
         let limits = &self.config.limits;
         let mut early = None;
         let sent = send(&self.reactor, connection, request, limits, &mut early).await;
         match sent.map_err(|failure| Failed { error: failure.error, never_left: failure.nothing_left })? {
-            Sent::Cut(head) => return Ok(Answer { head, cut: true }),
-            Sent::Whole => {}
+            Sent::Cut(head) => {
+                timings.sent = timings.elapsed();
+                return Ok(Answer { head, cut: true });
+            }
+            Sent::Whole => timings.sent = timings.elapsed(),
         }
         let head = match early {
             Some(head) => Ok(head),
@@ -282,16 +336,23 @@ impl Failed {
     }
 }
 
-fn respond(lease: Lease, request: &mut Request, answer: Answer, limits: &Limits, started: Instant) -> Result<Response> {
+fn respond(
+    lease: Lease,
+    request: &mut Request,
+    answer: Answer,
+    limits: &Limits,
+    timings: &mut Timings,
+) -> Result<Response> {
     let Answer { head, cut } = answer;
     let last = (request.closes || cut).then_some(CloseReason::AskedByUs);
-    let response = deliver(lease, request.asked, head, last, limits, started)?;
+    let response = deliver(lease, request.asked, head, last, limits, timings.take())?;
     Ok(Response { request_head: std::mem::take(&mut request.head), ..response })
 }
 
 /// Reads a response from a connection on which the request is already out.
 pub async fn read_response(lease: Lease, asked: Asked, limits: &Limits) -> std::result::Result<Response, Unanswered> {
-    let (response, _) = read_response_or_upgrade(lease, asked, limits).await?;
+    let timings = Timings::begun(Instant::now());
+    let (response, _) = read_response_or_upgrade(lease, asked, limits, timings).await?;
     Ok(response)
 }
 
@@ -300,8 +361,8 @@ pub(crate) async fn read_response_or_upgrade(
     mut lease: Lease,
     asked: Asked,
     limits: &Limits,
+    mut timings: Timings,
 ) -> std::result::Result<(Response, Option<Lease>), Unanswered> {
-    let started = Instant::now();
     let Some(connection) = lease.connection() else {
         return Err(Error::new(Kind::Misuse("a lease without a connection"), Phase::Head).into());
     };
@@ -309,11 +370,13 @@ pub(crate) async fn read_response_or_upgrade(
     match connection.read_head(limits).await {
         Ok(head) if head.status == 101 => {
             let tls = connection.facts().cloned();
+            timings.note_connection(connection);
+            timings.answered = timings.elapsed();
             let (framing, body) = (Framing::None, Incoming::none(Some(CloseReason::Upgraded)));
-            Ok((Response { head, framing, body, started, tls, request_head: Vec::new() }, Some(lease)))
+            Ok((Response { head, framing, body, timings, tls, request_head: Vec::new() }, Some(lease)))
         }
         Ok(head) => {
-            let response = deliver(lease, asked, head, None, limits, started);
+            let response = deliver(lease, asked, head, None, limits, timings);
             Ok((response.map_err(|error| error.with_peer(&peer))?, None))
         }
         Err(error) => Err(Unanswered { error, received: connection.buffered().to_vec() }),
@@ -343,11 +406,17 @@ fn deliver(
     head: ResponseHead,
     last: Option<CloseReason>,
     limits: &Limits,
-    started: Instant,
+    mut timings: Timings,
 ) -> Result<Response> {
     let framing = Framing::of(asked, &head).map_err(|error| Error::new(Kind::Response(error), Phase::Head))?;
     let close = close_reason(asked, &head, framing).or(last);
-    let tls = lease.connection().and_then(|connection| connection.facts().cloned());
-    let body = Incoming::new(lease, Body::new(framing, limits), close);
-    Ok(Response { head, framing, body, started, tls, request_head: Vec::new() })
+    let mut tls = None;
+    if let Some(connection) = lease.connection() {
+        tls = connection.facts().cloned();
+        timings.note_connection(connection);
+    }
+    let now = Instant::now();
+    timings.answered = now.saturating_duration_since(timings.started);
+    let body = Incoming::new(lease, Body::new(framing, limits), close, now);
+    Ok(Response { head, framing, body, timings, tls, request_head: Vec::new() })
 }

@@ -31,6 +31,7 @@ pub mod stream;
 mod sys;
 mod tasks;
 pub mod timers;
+pub mod timings;
 pub mod tls;
 
 pub use config::{Config, Timeouts};
@@ -41,6 +42,7 @@ pub use ending::{Ending, Journal};
 pub use error::{BoxError, Error, Kind, Phase, Result};
 pub use exchange::Client;
 pub use reactor::Reactor;
-pub use request::{BodySource, FileBody, Request, RequestBody, TrailerSource};
+pub use request::{BodySource, FileBody, Opened, Request, RequestBody, TrailerSource};
 pub use response::{Incoming, Response};
 pub use stop::Stop;
+pub use timings::{Address, Dialled, Timings};

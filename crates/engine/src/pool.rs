@@ -132,6 +132,7 @@ impl Pool {
             None => {
                 // Handed on by another task, and looked at as one that was idle is.
                 let mut lease = self.queue(timeout, until).await?;
+                lease.has_waited = true;
                 if lease.connection().is_some_and(|connection| !connection.is_fit()) {
                     lease.end_connection(Ending::EndedWhileIdle);
                 }
@@ -375,6 +376,8 @@ pub struct Lease {
     connection: Option<Box<Connection>>,
     /// Why the connection is closed when the lease is dropped with it.
     ending: Ending,
+    /// Whether it had to be waited for.
+    pub(crate) has_waited: bool,
 }
 
 impl Lease {
@@ -384,7 +387,7 @@ impl Lease {
     }
 
     fn new(pool: Option<Rc<Pool>>, connection: Option<Box<Connection>>) -> Self {
-        Lease { pool, connection, ending: Ending::GivenUp }
+        Lease { pool, connection, ending: Ending::GivenUp, has_waited: false }
     }
 
     /// Closes the connection, for that reason. The place remains.

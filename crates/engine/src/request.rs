@@ -1,13 +1,17 @@
 //! A request, ready to be written.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use wire::framing::Asked;
 
 use crate::timers::Deadline;
+use crate::timings::Dialled;
+use crate::tls::Facts;
 use crate::{Kind, Timeouts};
 
 /// Where the pieces of a streamed body come from.
@@ -95,6 +99,18 @@ pub struct Request {
     pub timeouts: Option<Box<Timeouts>>,
     /// What follows the body.
     pub trailers: Option<Box<dyn TrailerSource>>,
+    /// Where the connections are noted that are opened for it, by whoever wants to know.
+    pub opened: Option<Rc<RefCell<Vec<Opened>>>>,
+}
+
+/// A connection that was opened for a request.
+pub struct Opened {
+    /// How that went.
+    pub dialled: Rc<Dialled>,
+    /// What its TLS handshake has come to, if there was one.
+    pub tls: Option<Rc<Facts>>,
+    /// Whether HTTP/2 is spoken on it.
+    pub http2: bool,
 }
 
 impl Request {

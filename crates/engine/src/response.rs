@@ -17,6 +17,7 @@ use crate::http2;
 use crate::pool::Lease;
 use crate::socket::Descriptor;
 use crate::stop::Stop;
+use crate::timings::Timings;
 use crate::tls::Facts;
 use crate::{Connection, Error, Kind, Phase, Result};
 
@@ -31,8 +32,8 @@ pub struct Response {
     pub framing: Framing,
     /// The body.
     pub body: Incoming,
-    /// When the request was made.
-    pub started: Instant,
+    /// How long it took to get here.
+    pub timings: Timings,
     /// What the TLS handshake of its connection has come to, if there was one.
     pub tls: Option<Rc<Facts>>,
     /// The head of the request that it answers, for those who want to show it.
@@ -50,6 +51,12 @@ pub struct Incoming {
     stop: Option<Rc<Stop>>,
     /// Those of a stream.
     trailers: Option<Box<HeaderMap>>,
+    /// When the last byte had come.
+    ended: Option<Instant>,
+    /// Bytes of the whole response, known once it is complete.
+    received: u64,
+    /// Of a stream, what its head counts for.
+    head_bytes: u64,
 }
 
 /// Where the rest of a body comes from.
@@ -74,13 +81,15 @@ enum Fate {
 
 impl Incoming {
     /// Takes what has already arrived; if that is all, the connection is given back here.
-    pub(crate) fn new(lease: Lease, framing: Body, close: Option<CloseReason>) -> Self {
+    pub(crate) fn new(lease: Lease, framing: Body, close: Option<CloseReason>, now: Instant) -> Self {
         let source = Source::Connection(lease);
-        let mut body =
-            Incoming { framing, source, ready: BytesMut::new(), close, fate: Fate::Good, stop: None, trailers: None };
+        let mut body = Incoming { framing, source, ended: Some(now), ..Incoming::none(close) };
         // A head is worth having without its body: what is wrong with that is for its reader.
         if let Err(error) = body.decode_buffered() {
             body.fate = Fate::Failing(error);
+        }
+        if !body.is_complete() {
+            body.ended = None;
         }
         body
     }
@@ -88,22 +97,36 @@ impl Incoming {
     /// No body at all.
     pub(crate) fn none(close: Option<CloseReason>) -> Self {
         let framing = Body::new(Framing::None, &Limits::default());
-        let (ready, fate) = (BytesMut::new(), Fate::Good);
-        Incoming { framing, source: Source::None, ready, close, fate, stop: None, trailers: None }
+        Incoming {
+            framing,
+            source: Source::None,
+            ready: BytesMut::new(),
+            close,
+            fate: Fate::Good,
+            stop: None,
+            trailers: None,
+            ended: None,
+            received: 0,
+            head_bytes: 0,
+        }
     }
 
     /// On a stream: takes what has already arrived; if that is all, the stream is at its end here.
-    pub(crate) fn of_stream(stream: http2::Body) -> Self {
+    pub(crate) fn of_stream(stream: http2::Body, head_bytes: u64, now: Instant) -> Self {
         // Only the stream knows where its end is: one that has failed has nothing to say about that.
         let framing = Body::new(Framing::UntilClose, &Limits::default());
-        let mut body = Incoming { source: Source::Stream(Box::new(stream)), framing, ..Incoming::none(None) };
+        let source = Source::Stream(Box::new(stream));
+        let mut body = Incoming { source, framing, head_bytes, ended: Some(now), ..Incoming::none(None) };
         if let Source::Stream(stream) = &mut body.source
             && let Err(error) = stream.take_arrived(&mut body.ready)
         {
-            body.source = Source::None;
+            body.detach();
             body.fate = Fate::Failing(error);
         }
         body.end_stream();
+        if !body.is_complete() {
+            body.ended = None;
+        }
         body
     }
 
@@ -115,6 +138,27 @@ impl Incoming {
     /// Whether the connection is no longer needed: the message is complete, or broken.
     pub fn is_detached(&self) -> bool {
         matches!(self.source, Source::None)
+    }
+
+    /// When its last byte had come; `None` as long as it is not complete.
+    pub fn ended(&self) -> Option<Instant> {
+        self.ended
+    }
+
+    /// Bytes of the response, head and framing among them, as they came so far, below TLS's own and above content
+    /// codings. By HTTP/2 the fields count as they would be written in HTTP/1.1, and of frames only what is in them.
+    pub fn received(&mut self) -> u64 {
+        match &mut self.source {
+            Source::Connection(lease) => lease.connection().map_or(0, |connection| connection.received),
+            Source::Stream(stream) => self.head_bytes + stream.received(),
+            Source::None => self.received,
+        }
+    }
+
+    /// Takes the source away: nothing more will come.
+    fn detach(&mut self) -> Source {
+        self.received = self.received();
+        mem::replace(&mut self.source, Source::None)
     }
 
     fn connection(&mut self) -> Option<&mut Connection> {
@@ -304,9 +348,13 @@ impl Incoming {
     }
 
     fn end_stream(&mut self) {
-        match mem::replace(&mut self.source, Source::None) {
-            Source::Stream(stream) if stream.is_at_end() => self.trailers = stream.into_trailers().map(Box::new),
-            source => self.source = source,
+        match &self.source {
+            Source::Stream(stream) if stream.is_at_end() => {}
+            _ => return,
+        }
+        if let Source::Stream(stream) = self.detach() {
+            self.ended.get_or_insert_with(Instant::now);
+            self.trailers = stream.into_trailers().map(Box::new);
         }
     }
 
@@ -389,12 +437,14 @@ impl Incoming {
     }
 
     fn finish(&mut self) {
-        let glued = self.buffered() > 0;
         // Bytes behind a complete message are nobody's: whoever came next on this connection would take them for his.
-        let Source::Connection(lease) = mem::replace(&mut self.source, Source::None) else { return };
+        let glued = self.buffered();
+        let Source::Connection(lease) = self.detach() else { return };
+        self.received = self.received.saturating_sub(glued as u64);
+        self.ended.get_or_insert_with(Instant::now);
         match self.close {
             Some(reason) => lease.end(Ending::Response(reason)),
-            None if glued => lease.end(Ending::BytesBehind),
+            None if glued > 0 => lease.end(Ending::BytesBehind),
             None => lease.finish(),
         }
     }
@@ -406,7 +456,8 @@ impl Incoming {
                 Err(self.early_end(ResponseError::EarlyEnd("the TLS connection was cut off without close_notify")))
             }
             Ok(()) => {
-                if let Source::Connection(lease) = mem::replace(&mut self.source, Source::None) {
+                if let Source::Connection(lease) = self.detach() {
+                    self.ended.get_or_insert_with(Instant::now);
                     lease.end(Ending::Response(CloseReason::CloseDelimitedBody));
                 }
                 Ok(())
@@ -424,7 +475,8 @@ impl Incoming {
     /// Closes the connection, or cancels the stream: nothing more of this body can be trusted.
     #[cold]
     fn abandon(&mut self, error: Error) -> Error {
-        match mem::replace(&mut self.source, Source::None) {
+        self.ended = None;
+        match self.detach() {
             Source::Connection(lease) => lease.end(Ending::of(&error)),
             Source::Stream(stream) => drop(stream),
             Source::None => {}

@@ -316,6 +316,7 @@ impl Sender<'_> {
         let written = written.map_err(|error| self.connection.fail(error.into(), Phase::Send))?;
         self.connection.patience.reset();
         self.sent += written as u64;
+        self.connection.sent += written as u64;
         Ok(written)
     }
 

@@ -1,12 +1,13 @@
 //! A request from Python: checked, encoded, and run as the calling greenlet.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use engine::{Client, Config, Ending, Journal, Request, TrailerSource};
+use engine::{Client, Config, Ending, Journal, Opened, Request, TrailerSource};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -22,6 +23,7 @@ use crate::hub::{Runtime, block_on, close_everywhere};
 use crate::journal::ClientJournal;
 use crate::resolve::PoolResolver;
 use crate::response::Message;
+use crate::timings::opened_of_python;
 use crate::tls::TlsArguments;
 use crate::trailers::Trailers;
 
@@ -122,9 +124,10 @@ impl Pool {
         Ok(counts)
     }
 
-    /// Sends a request and returns an instance of `response_class` once its head is there.
+    /// Sends a request and returns an instance of `response_class` once its head is there. To the list `opened` the
+    /// connections are added that were opened for it, whether or not it succeeds.
     #[pyo3(signature = (response_class, method, target, body, headers, default_headers, host_field, bases, version,
-                        proxy, shape, timeouts, trailers=None))]
+                        proxy, shape, timeouts, trailers=None, opened=None))]
     #[expect(clippy::too_many_arguments, reason = "one positional call is what the hot path can afford")]
     fn _exchange<'py>(
         slf: &Bound<'py, Self>,
@@ -141,13 +144,20 @@ impl Pool {
         shape: (usize, Bound<'py, PyType>),
         timeouts: Option<Seconds>,
         trailers: Option<&Bound<'py, PyAny>>,
+        opened: Option<&Bound<'py, PyList>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
+        let connections = opened.map(|_| Rc::default());
         let origin = (host_field, bases, version, proxy);
         let Prepared { runtime, exchange, method, file } =
-            prepare(slf, method, target, body, headers, default_headers, origin, timeouts, trailers)?;
+            prepare(slf, method, target, body, headers, default_headers, origin, timeouts, trailers, &connections)?;
         let response = block_on(py, &runtime, exchange)?;
         runtime.tell_notes(py)?;
+        if let (Some(list), Some(connections)) = (opened, connections) {
+            for connection in connections.take() {
+                list.append(opened_of_python(py, &connection)?)?;
+            }
+        }
         let response = response.map_err(|error| to_python(py, error))?;
         if let Some((file, end)) = file {
             // As if it had been read.
@@ -191,6 +201,7 @@ fn prepare<'py>(
     (host_field, bases, version, proxy): OriginArguments<'_, 'py>,
     timeouts: Option<Seconds>,
     trailers: Option<&Bound<'py, PyAny>>,
+    opened: &Option<Rc<RefCell<Vec<Opened>>>>,
 ) -> PyResult<Prepared<'py>> {
     let py = slf.py();
     let pool = slf.get();
@@ -210,7 +221,8 @@ fn prepare<'py>(
     let idempotent = wire::request::is_idempotent(name.as_bytes());
     let timeouts = timeouts.map(of_seconds).transpose()?.map(Box::new);
     let trailers = trailers.map(|trailers| Box::new(trailers) as Box<dyn TrailerSource>);
-    let request = Request { timeouts, head: text, body, asked, idempotent, expects_continue, closes, trailers };
+    let opened = opened.clone();
+    let request = Request { timeouts, head: text, body, asked, idempotent, expects_continue, closes, trailers, opened };
 
     let runtime = Runtime::current(py)?;
     let client = runtime.client(pool.id, |reactor| {

@@ -15,12 +15,14 @@ mod context;
 mod deadline;
 mod error;
 mod head;
+mod histogram;
 mod hub;
 mod journal;
 mod parser;
 mod pysocket;
 mod resolve;
 mod response;
+mod timings;
 mod tls;
 mod trailers;
 mod types;
@@ -40,6 +42,8 @@ mod _core {
     use super::coding::{Decoder, decode};
     #[pymodule_export]
     use super::connection::PyConnection;
+    #[pymodule_export]
+    use super::histogram::Histogram;
     #[pymodule_export]
     use super::hub::{after_fork_in_child, at_exit, runtime_statistics};
     #[pymodule_export]

@@ -2,14 +2,14 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use engine::pool::Lease;
 use engine::socket::{Descriptor, Socket};
 use engine::stream::Stream;
 use engine::timers::Patience;
 use engine::tls::{Facts, Verify};
-use engine::{Connection, Incoming, Response, Stop};
+use engine::{Connection, Incoming, Response, Stop, Timings};
 use memchr::memmem;
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -26,6 +26,7 @@ use crate::head::{for_logs, from_latin1};
 use crate::hub::{GilBound, Runtime, block_on};
 use crate::parser::Parser;
 use crate::pysocket::PySocket;
+use crate::timings::timings_of_python;
 use crate::types;
 
 /// Up to this many bytes room is made at once because a peer says that they will come, without their having come.
@@ -48,8 +49,10 @@ struct State {
     close: bool,
     tls: Option<Rc<Facts>>,
     extras: Option<Extras>,
-    /// When the request was made.
-    started: Option<Instant>,
+    /// How long the request took, as far as the head.
+    timings: Option<Timings>,
+    /// Bytes of the response when it was last looked at: a body in use cannot be asked.
+    received: u64,
     /// A bytearray that was given out as what has arrived and not been read: its owner may have changed it.
     buffer: Option<Py<PyByteArray>>,
 }
@@ -120,7 +123,7 @@ impl Message {
     }
 
     fn fill(&self, py: Python<'_>, runtime: Rc<Runtime>, response: Response, mut extras: Option<Extras>) {
-        let Response { head, body, started, request_head, tls, .. } = response;
+        let Response { head, mut body, timings, request_head, tls, .. } = response;
         // Where nothing more has to be waited for, there is no need of a hub, nor of the pool.
         let (runtime, pool) = if body.is_detached() {
             (None, extras.as_mut().and_then(|extras| extras.pool.take()))
@@ -130,13 +133,14 @@ impl Message {
         let filled = State {
             close: body.close_reason().is_some(),
             head: Some(Rc::new(head)),
-            body: Body::Here(Box::new(body)),
             request_head,
             runtime,
             tls,
             extras,
-            started: Some(started),
+            timings: Some(timings),
+            received: body.received(),
             buffer: None,
+            body: Body::Here(Box::new(body)),
         };
         let before = self.0.get(py).replace(filled);
         drop((before, pool));
@@ -197,7 +201,8 @@ impl Message {
             }
         };
         let mut state = self.0.get(py).borrow_mut();
-        let started = state.started;
+        let started = state.timings.as_ref().map(|timings| timings.started);
+        state.received = body.received();
         let done = if body.is_detached() { state.let_go() } else { (None, None) };
         // release() of another greenlet while we waited has the last word. What was cut short by it must not pass as
         // what the peer had to say.
@@ -526,6 +531,21 @@ impl Message {
     fn _request_head<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         let head = for_logs(&self.0.get(py).borrow().request_head);
         from_latin1(py, &head)
+    }
+
+    /// What `Timings` is made of; None without a head.
+    fn _timings<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        // A copy, as above.
+        let (timings, ended, received) = {
+            let mut state = self.0.get(py).borrow_mut();
+            let Some(timings) = state.timings.clone() else { return Ok(None) };
+            let (ended, received) = match &mut state.body {
+                Body::Here(body) => (body.ended(), body.received()),
+                _ => (None, state.received),
+            };
+            (timings, ended, received)
+        };
+        timings_of_python(py, &timings, ended, received).map(Some)
     }
 
     /// What `TLSInfo` is made of; None for plain http.

@@ -49,6 +49,12 @@ impl HeaderMap {
         self.text.get(start as usize..end as usize).unwrap_or_default()
     }
 
+    /// How many bytes the lines take in HTTP/1.1, each with its colon, one space and its end.
+    pub fn bytes(&self) -> u64 {
+        let length = |(start, end): (u32, u32)| u64::from(end - start);
+        self.fields.iter().map(|field| length(field.name) + length(field.value) + 4).sum()
+    }
+
     /// How many lines there are.
     pub fn len(&self) -> usize {
         self.fields.len()

@@ -15,6 +15,7 @@ from geventhttpclient import _core
 from geventhttpclient._parser import HTTPParseError
 from geventhttpclient.header import Headers
 from geventhttpclient.response import HTTPConnectionClosed, _Computed
+from geventhttpclient.timings import Timings, timings_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer, Self
@@ -185,6 +186,15 @@ class HTTPResponse(http.client.HTTPResponse):
     def trailers(self) -> HTTPLibHeaders:
         """The fields that came behind a chunked body, once that has been read (RFC 9110 section 6.5)."""
         return HTTPLibHeaders._of([] if self._message is None else self._message._trailers())
+
+    @property
+    def timings(self) -> Timings:
+        """How long the request took, step by step (see geventhttpclient.timings).
+
+        The first response of a connection has the steps of its dial, which was over before the request began: `total`
+        is without them.
+        """
+        return Timings() if self._message is None else timings_of(self._message)
 
     # ------------------------------------------------------------------------------------------------------- the body
 

@@ -18,6 +18,8 @@ pub(crate) struct Body {
     stream: Stream,
     /// What of a frame its reader had no room for.
     rest: Bytes,
+    /// How much has come.
+    received: u64,
     /// How much is still to come, where the peer has said so.
     left: Option<u64>,
     limits: Limits,
@@ -32,12 +34,17 @@ impl Body {
             Framing::None => Some(0),
             Framing::Chunked | Framing::UntilClose => None,
         };
-        Body { stream, rest: Bytes::new(), left, limits, trailers: None, at_end: false }
+        Body { stream, rest: Bytes::new(), received: 0, left, limits, trailers: None, at_end: false }
     }
 
     /// How many bytes are still to be taken, where the peer has said so.
     pub(crate) fn remaining(&self) -> Option<u64> {
         self.left.map(|left| left + self.rest.len() as u64)
+    }
+
+    /// How many bytes have come.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
     }
 
     /// What came behind it.
@@ -123,6 +130,7 @@ impl Body {
         }
         match ready!(self.stream.poll_data(cx)) {
             Ok(Some(piece)) => {
+                self.received += piece.len() as u64;
                 if let Some(left) = &mut self.left {
                     *left = left.saturating_sub(piece.len() as u64);
                 }

@@ -18,6 +18,7 @@ use super::session::Slot;
 use super::stream::{Head, Stream};
 use crate::send::CONTINUE_TIMEOUT;
 use crate::timers::{Deadline, Patience};
+use crate::timings::Timings;
 use crate::{Config, Error, Incoming, Kind, Phase, Reactor, Request, RequestBody, Response, Result};
 
 /// RFC 9113 section 8.7: nothing was done about the request.
@@ -40,7 +41,6 @@ pub(crate) struct Bounds {
     pub(crate) network: Option<Duration>,
     /// With all of it.
     pub(crate) until: Option<Deadline>,
-    pub(crate) started: Instant,
 }
 
 /// Sends `request` on a stream in that slot, and waits for the head of its response.
@@ -50,6 +50,7 @@ pub(crate) async fn exchange(
     slot: Slot,
     request: &mut Request,
     bounds: Bounds,
+    timings: &mut Timings,
 ) -> std::result::Result<Response, Failed> {
     let scheme = if config.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     let fail = |kind| Error::new(kind, Phase::Send).with_peer(&slot.session.peer);
@@ -57,13 +58,14 @@ pub(crate) async fn exchange(
     let message = message.map_err(|kind| Failed { error: fail(kind), unseen: false })?;
     let ends = request.body.is_empty() && request.trailers.is_none();
     let facts = slot.session.facts.clone();
+    timings.dialled = slot.session.dialled.clone();
     let peer = slot.session.peer.clone();
     let stream = Stream::begin(slot, message, ends).map_err(|kind| {
         // Not begun on a connection that has ended meanwhile; or else one that cannot be sent.
         let unseen = !matches!(kind, Kind::Misuse(_));
         Failed { error: Error::new(kind, Phase::Send).with_peer(&peer), unseen }
     })?;
-    let mut trip = Trip { reactor, config, stream, early: None, interim: 0, touched: false };
+    let mut trip = Trip { reactor, config, stream, early: None, interim: 0, touched: false, sent: None, body_bytes: 0 };
     trip.stream.patience.set(bounds.network, bounds.until);
     let outcome = trip.run(request, ends).await;
     trip.stream.stop_waiting();
@@ -81,9 +83,13 @@ pub(crate) async fn exchange(
         let error = trip.stream.fail(Kind::Response(error), Phase::Head);
         Failed { error, unseen: false }
     })?;
-    let body = Incoming::of_stream(Body::new(trip.stream, framing, *limits));
+    let now = Instant::now();
+    timings.answered = now.saturating_duration_since(timings.started);
+    timings.sent = trip.sent.map_or(timings.answered, |sent| sent.saturating_duration_since(timings.started));
+    timings.bytes_sent = request.head.len() as u64 + trip.body_bytes;
+    let body = Incoming::of_stream(Body::new(trip.stream, framing, *limits), head.headers.bytes(), now);
     let request_head = std::mem::take(&mut request.head);
-    Ok(Response { head, framing, body, started: bounds.started, tls: facts, request_head })
+    Ok(Response { head, framing, body, timings: timings.take(), tls: facts, request_head })
 }
 
 /// Nothing of HTTP/2 frames a message but its stream; what it says of its length is held against it by h2.
@@ -104,6 +110,9 @@ struct Trip<'a> {
     interim: usize,
     /// The body's maker was asked for some of it.
     touched: bool,
+    /// When all was sent.
+    sent: Option<Instant>,
+    body_bytes: u64,
 }
 
 /// Whether the request goes on being sent.
@@ -118,6 +127,7 @@ impl Trip<'_> {
         if !ends {
             Box::pin(self.send(request)).await?;
         }
+        self.sent = Some(Instant::now());
         match self.early.take() {
             Some(head) => Ok(head),
             None => self.head().await,
@@ -242,7 +252,10 @@ impl Trip<'_> {
                 match self.stream.poll_room(cx, piece.len().min(PIECE)) {
                     // It wants no more, and has said why or will.
                     Poll::Ready(Ok(0)) => return Poll::Ready(Ok(Going::No)),
-                    Poll::Ready(Ok(room)) => self.stream.send(piece.split_to(room), false)?,
+                    Poll::Ready(Ok(room)) => {
+                        self.body_bytes += room as u64;
+                        self.stream.send(piece.split_to(room), false)?;
+                    }
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => return self.stream.poll_patience(cx, Phase::Send),
                 }

@@ -21,6 +21,7 @@ use crate::pool::Lease;
 use crate::reactor::Counted;
 use crate::socket::Descriptor;
 use crate::timers::Patience;
+use crate::timings::Dialled;
 use crate::tls::Facts;
 use crate::{Connection, Kind, Reactor};
 
@@ -48,6 +49,7 @@ pub(crate) struct Session {
     pub(super) reactor: Rc<Reactor>,
     pub(super) peer: Rc<str>,
     pub(super) facts: Option<Rc<Facts>>,
+    pub(super) dialled: Option<Rc<Dialled>>,
     pub(super) transport: Rc<Transport>,
     owner: Weak<Sessions>,
     descriptor: Option<Descriptor>,
@@ -83,6 +85,7 @@ impl Session {
         patience: Option<Duration>,
     ) -> Result<Rc<Self>, Kind> {
         let (peer, facts) = (connection.peer().clone(), connection.facts().cloned());
+        let dialled = connection.dialled().cloned();
         let descriptor = connection.descriptor().cloned();
         let transport = Transport::new(connection.into_stream());
         let limits = owner.limits();
@@ -103,6 +106,7 @@ impl Session {
             reactor: reactor.clone(),
             peer,
             facts,
+            dialled,
             transport,
             owner: Rc::downgrade(owner),
             descriptor,

@@ -117,18 +117,18 @@ impl Sessions {
     }
 
     /// Where a request is to go: waits for room, at most as long as `timeouts` say for the pool, and until `until`.
-    pub(crate) async fn way(self: &Rc<Self>, timeouts: &Timeouts, until: Option<Deadline>) -> Result<Way> {
+    pub(crate) async fn way(self: &Rc<Self>, timeouts: &Timeouts, until: Option<Deadline>) -> Result<(Way, bool)> {
         let fail = |kind| Error::new(kind, Phase::Pool);
         if self.closed.get() {
             return Err(fail(Kind::PoolClosed));
         }
         Deadline::check(until).map_err(fail)?;
-        let way = match self.way_now() {
-            Some(way) => way,
-            None => Box::pin(self.queue(timeouts, until)).await?,
+        let (way, has_waited) = match self.way_now() {
+            Some(way) => (way, false),
+            None => (Box::pin(self.queue(timeouts, until)).await?, true),
         };
         self.reused.set(self.reused.get() + u64::from(matches!(way, Way::Stream(_))));
-        Ok(way)
+        Ok((way, has_waited))
     }
 
     fn way_now(self: &Rc<Self>) -> Option<Way> {

@@ -1,0 +1,156 @@
+"""Traces and metrics of OpenTelemetry for every client that is made from then on:
+
+    from geventhttpclient.opentelemetry import GeventHTTPClientInstrumentor
+
+    GeventHTTPClientInstrumentor().instrument()
+
+Needs `pip install 'geventhttpclient[opentelemetry]'`; `opentelemetry-instrument` finds it by itself.
+
+Each request is a span of kind CLIENT, whose context goes out with the request, and a value of the histogram
+`http.client.request.duration`. Names and values are those of the semantic conventions for HTTP that are declared stable
+(1.23 and later). A span ends when the head of the response has come, or with the error. Each redirect and each attempt
+of a UserAgent is a span of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
+from opentelemetry.metrics import get_meter
+from opentelemetry.propagate import inject
+from opentelemetry.trace import SpanKind, get_tracer, set_span_in_context
+from opentelemetry.trace.status import Status, StatusCode
+
+from geventhttpclient._version import __version__
+from geventhttpclient.hooks import Hooks, Request, add_default, remove_default
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import Span, TracerProvider
+
+    from geventhttpclient.response import HTTPSocketPoolResponse
+
+__all__ = ["GeventHTTPClientInstrumentor", "Telemetry"]
+
+_SCHEMA = "https://opentelemetry.io/schemas/1.23.0"
+# Those of RFC 9110 and RFC 5789; any other could be anything, and metrics must not have values without number.
+_METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
+# What the conventions recommend, in seconds.
+_BOUNDARIES = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+# What a request carries in `state`: its span, and when it began.
+_KEY = "opentelemetry"
+
+
+class Telemetry(Hooks):
+    """The hooks that make spans and metrics: `HTTPClient(..., on_request=telemetry.on_request, ...)` for one client."""
+
+    def __init__(
+        self,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        request_hook: Callable[[Span, Request], object] | None = None,
+        response_hook: Callable[[Span, Request, HTTPSocketPoolResponse], object] | None = None,
+    ) -> None:
+        """With the process's own providers unless others are given.
+
+        `request_hook(span, request)` and `response_hook(span, request, response)` are for attributes of the program's.
+        """
+        super().__init__(self._begin, self._end, self._fail)
+        self._tracer = get_tracer("geventhttpclient", __version__, tracer_provider, _SCHEMA)
+        self._duration = get_meter("geventhttpclient", __version__, meter_provider, _SCHEMA).create_histogram(
+            "http.client.request.duration",
+            unit="s",
+            description="Duration of HTTP client requests.",
+            explicit_bucket_boundaries_advisory=_BOUNDARIES,
+        )
+        self._request_hook = request_hook
+        self._response_hook = response_hook
+
+    def _begin(self, request: Request) -> None:
+        if not is_http_instrumentation_enabled():
+            return
+        url = urlsplit(request.url)
+        method = request.method if request.method in _METHODS else "_OTHER"
+        common: dict[str, Any] = {
+            "http.request.method": method,
+            "server.address": url.hostname or "",
+            "server.port": url.port or (443 if url.scheme == "https" else 80),
+        }
+        attributes = {**common, "url.full": request.url}
+        if method != request.method:
+            attributes["http.request.method_original"] = request.method
+        name = "HTTP" if method == "_OTHER" else method
+        span = self._tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
+        request.state[_KEY] = (span, perf_counter(), {**common, "url.scheme": url.scheme})
+        if self._request_hook is not None and span.is_recording():
+            self._request_hook(span, request)
+        inject(request.headers, context=set_span_in_context(span))
+
+    def _end(self, request: Request, response: HTTPSocketPoolResponse) -> None:
+        known = request.state.pop(_KEY, None)
+        if known is None:
+            return
+        span, begun, measured = known
+        status = response.status_code
+        answered: dict[str, Any] = {
+            "http.response.status_code": status,
+            "network.protocol.version": response.version.removeprefix("HTTP/"),
+        }
+        if status >= 400:
+            answered["error.type"] = str(status)
+        self._duration.record(perf_counter() - begun, {**measured, **answered}, set_span_in_context(span))
+        if span.is_recording():
+            peer = response.timings.peer
+            if isinstance(peer, tuple):
+                span.set_attributes({"network.peer.address": peer[0], "network.peer.port": peer[1]})
+            elif peer is not None:
+                span.set_attribute("network.peer.address", peer)
+            span.set_attributes(answered)
+            if status >= 400:
+                span.set_status(Status(StatusCode.ERROR))
+        try:
+            if self._response_hook is not None and span.is_recording():
+                self._response_hook(span, request, response)
+        finally:
+            span.end()
+
+    def _fail(self, request: Request, error: BaseException) -> None:
+        known = request.state.pop(_KEY, None)
+        if known is None:
+            return
+        span, begun, measured = known
+        kind = type(error)
+        name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+        self._duration.record(perf_counter() - begun, {**measured, "error.type": name}, set_span_in_context(span))
+        span.set_attribute("error.type", name)
+        span.record_exception(error)
+        span.set_status(Status(StatusCode.ERROR, str(error)))
+        span.end()
+
+
+class GeventHTTPClientInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # its package has no types
+    """Instruments every HTTPClient that is made after `instrument()`, those of UserAgent, Session and httpx.Client too.
+
+    `instrument()` takes the arguments of Telemetry. `uninstrument()` is for clients that are made after it.
+    """
+
+    _telemetry: Telemetry | None = None
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """What has to be installed for this to be of use."""
+        return ("geventhttpclient >= 3.0",)
+
+    def _instrument(self, **kwargs: Any) -> None:
+        taken = ("tracer_provider", "meter_provider", "request_hook", "response_hook")
+        self._telemetry = Telemetry(**{name: kwargs[name] for name in taken if name in kwargs})
+        add_default(self._telemetry)
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        if self._telemetry is not None:
+            remove_default(self._telemetry)
+            self._telemetry = None
