@@ -86,7 +86,7 @@ audit: $(TOOLS) ## licences, sources and known defects of what we depend on; the
 licences: ## write THIRD-PARTY-LICENSES.txt again, after a change of Cargo.lock
 	$(PYTHON) tools/licences.py
 
-wheel: $(PACKED) ## the wheel for every CPython since 3.10, and the sdist that it is built from, into dist/
+wheel: $(PACKED) ## the wheel for every CPython since 3.10, and the sdist, into dist/
 
 matrix: $(PACKED) ## tests on that wheel by each CPython here, with the oldest gevent and the newest (ARGS=tests: all tests)
 	$(PYTHON) tools/matrix.py $(ARGS)
@@ -118,10 +118,11 @@ $(TOOLS): $(CREATED) tools/requirements.txt
 	$(ENVIRONMENT) $(BIN)/python -m pip install --quiet --requirement tools/requirements.txt
 	touch $@
 
-# Not --locked: the sdist leaves out the crate that fuzzes, which Cargo.lock then lists in vain.
+# The wheel is not built from the sdist: there all files have one date, and Cargo takes what was built of others for new.
 $(PACKED): $(TOOLS) $(SOURCES) $(PACKAGED)
 	rm -rf dist
-	$(ENVIRONMENT) PATH='$(CURDIR)/$(BIN)':"$$PATH" $(BIN)/maturin build --sdist $(WHEEL) --out dist
+	$(ENVIRONMENT) $(BIN)/maturin sdist --out dist
+	$(ENVIRONMENT) PATH='$(CURDIR)/$(BIN)':"$$PATH" $(BIN)/maturin build --locked $(WHEEL) --out dist
 	$(if $(WHEEL),$(BIN)/auditwheel show dist/*.whl)
 	touch $@
 
