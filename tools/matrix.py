@@ -22,8 +22,8 @@ ENVIRONMENTS = ROOT / ".matrix"
 # Oldest first. The one wheel is bound to the oldest one's ABI.
 VERSIONS = ((3, 10), (3, 11), (3, 12), (3, 13), (3, 14))
 
-# Waiting, killing, forking, threads, loops, Python's own TLS: what differs by interpreter and by gevent. All tests would
-# take ten minutes each time, and those of the garbage collector, of these files, one.
+# Waiting, killing, forking, threads, loops, Python's own TLS: what differs by interpreter and by gevent. All tests
+# would take ten minutes each time, and those of the garbage collector, of these files, one.
 USUAL = [
     "-k",
     "not collector",
