@@ -13,6 +13,7 @@ CREATED := $(VENV)/created.stamp
 BUILT := $(VENV)/built.stamp
 TOOLS := $(VENV)/tools.stamp
 PACKED := $(VENV)/wheel.stamp
+DOCUMENTED := $(VENV)/documented.stamp
 # pip and maturin work on this environment whatever else is active.
 ENVIRONMENT := env -u CONDA_PREFIX -u PYTHONHOME -u PYTHONPATH PIP_DISABLE_PIP_VERSION_CHECK=1 VIRTUAL_ENV='$(CURDIR)/$(VENV)'
 SOURCES := pyproject.toml Cargo.toml Cargo.lock $(wildcard crates/*/Cargo.toml) \
@@ -21,7 +22,7 @@ PACKAGED := README.md LICENSE THIRD-PARTY-LICENSES.txt $(shell find python -name
 # Without what the release is built with for speed, which takes a sanitizer long.
 FUZZ := CARGO_PROFILE_RELEASE_LTO=false CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo +nightly fuzz
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
-CHECKED := python tests examples benchmarks tools
+CHECKED := python tests examples benchmarks docs tools
 # The oldest glibc that Rust itself supports. Zig links against it, whatever this machine has.
 WHEEL := $(if $(filter Linux,$(shell uname)),--zig --compatibility manylinux_2_17)
 
@@ -29,7 +30,7 @@ export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test soak leaks fuzz miri dependents lint bench build format wheel matrix audit licences clean
+.PHONY: help demo test soak leaks fuzz miri dependents lint docs bench build format wheel matrix audit licences clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,15 +69,21 @@ miri: ## what Miri can run of the tests in Rust, some four minutes; needs Rust's
 dependents: build ## install locust, tritonclient and botocore, whose tests are skipped without
 	$(ENVIRONMENT) $(BIN)/python -m pip install --quiet --requirement tests/dependents.txt
 
-lint: build ## rustfmt, clippy, ruff, mypy, and the stub against the binary: warnings are errors
+lint: build ## rustfmt, clippy, ruff, mypy, pyright, and the stub against the binary: warnings are errors
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/mypy
+	PATH='$(CURDIR)/$(BIN)':"$$PATH" pyright --warnings
+	PATH='$(CURDIR)/$(BIN)':"$$PATH" pyright --verifytypes geventhttpclient --ignoreexternal >$(VENV)/types.txt || \
+	  { cat $(VENV)/types.txt; exit 1; }
 	$(BIN)/python -m mypy.stubtest geventhttpclient._core --mypy-config-file pyproject.toml
-
 	$(BIN)/python tools/licences.py --check
+
+docs: build $(DOCUMENTED) ## build the documentation into target/docs/html: warnings are errors
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -d target/docs/doctrees docs target/docs/html
+	@echo "file://$(CURDIR)/target/docs/html/index.html"
 
 audit: $(TOOLS) ## licences, sources and known defects of what we depend on; the workflows
 	$(BIN)/cargo-deny --locked $(if $(OFFLINE),--offline) check licenses bans sources $(if $(OFFLINE),,advisories)
@@ -128,4 +135,9 @@ $(PACKED): $(TOOLS) $(SOURCES) $(PACKAGED)
 
 $(BUILT): $(CREATED) $(SOURCES)
 	$(ENVIRONMENT) $(BIN)/maturin develop --release --locked --extras dev
+	touch $@
+
+# Sphinx and what it brings take a while to install, and only those who build the documentation need them.
+$(DOCUMENTED): $(BUILT) pyproject.toml
+	$(ENVIRONMENT) $(BIN)/maturin develop --release --locked --extras docs
 	touch $@

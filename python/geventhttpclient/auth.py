@@ -185,6 +185,7 @@ class DigestAuth:
     """
 
     def __init__(self, username: str, password: str) -> None:
+        """Who is asking; what is no text is taken as `str` writes it."""
         self._username = str(username)
         self._password = str(password)
         self._nonces: dict[tuple[str, str], _Nonce] = {}

@@ -24,6 +24,43 @@ if TYPE_CHECKING:
     from geventhttpclient.header import HeadersDataType, TrailersDataType
     from geventhttpclient.mock import MockTransport
     from geventhttpclient.resolver import Overrides
+    from geventhttpclient.tls import ContextFactory
+
+__all__ = [
+    "CRLF",
+    "EXPECT_100_CONTINUE",
+    "FIELD_VALUE_SEP",
+    "HEADER_CONTENT_LENGTH",
+    "HEADER_EXPECT",
+    "HEADER_HOST",
+    "HEADER_PROXY_AUTHORIZATION",
+    "HEADER_TRANSFER_ENCODING",
+    "HOST_PORT_SEP",
+    "IDEMPOTENT_METHODS",
+    "METHOD_DELETE",
+    "METHOD_GET",
+    "METHOD_HEAD",
+    "METHOD_OPTIONS",
+    "METHOD_PATCH",
+    "METHOD_POST",
+    "METHOD_PUT",
+    "METHOD_TRACE",
+    "PROTO_HTTP",
+    "PROTO_HTTPS",
+    "SLASH",
+    "TRANSFER_ENCODING_CHUNKED",
+    "URL",
+    "WHITESPACE",
+    "Body",
+    "ConnectionPool",
+    "HTTPClient",
+    "HTTPClientPool",
+    "HTTPSocketPoolResponse",
+    "Headers",
+    "Options",
+    "SSLConnectionPool",
+    "Timeouts",
+]
 
 CRLF = "\r\n"
 WHITESPACE = " "
@@ -49,8 +86,8 @@ METHOD_PATCH = "PATCH"
 METHOD_OPTIONS = "OPTIONS"
 METHOD_TRACE = "TRACE"
 
-# RFC 9110 section 9.2.2: sent again when a connection breaks before it has answered. Others never are.
 IDEMPOTENT_METHODS = frozenset({METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE, METHOD_PUT, METHOD_DELETE})
+"""RFC 9110 section 9.2.2: sent again when a connection breaks before it has answered. Others never are."""
 
 # What may be sent as a body: bytes-like or text at once, an open file, a file-like or an iterable piece by piece.
 Body = Any
@@ -99,7 +136,7 @@ class HTTPClient:
         concurrency: int = 1,
         ssl: bool = False,
         ssl_options: dict[str, Any] | None = None,
-        ssl_context_factory: Any = None,
+        ssl_context_factory: ContextFactory | None = None,
         insecure: bool = False,
         proxy_host: str | None = None,
         proxy_port: int | None = None,
@@ -130,16 +167,17 @@ class HTTPClient:
         """For `host` (a name or an address) and `port` (80, with TLS 443).
 
         - `headers`: go out with every request.
-        - `concurrency`: the most connections there are at a time, in each thread.
-        - `block_size`: the bytes that iterating over a response yields at once.
-        - `version`: `HTTP/1.1` or `HTTP/1.0`.
+        - `concurrency`: the most connections there are at a time, in each thread; 1 by default.
+        - `block_size`: the bytes that iterating over a response yields at once; 4096 by default.
+        - `version`: `HTTP/1.1`, which is the default, or `HTTP/1.0`.
         - `headers_type`: the class of `default_headers` and of the responses' fields.
 
         Timeouts are in seconds, None is for ever. A request may bring its own (see `request`). What has taken too long
         raises TimeoutError, whose `phase` says where the request was.
 
-        - `connection_timeout`: for opening a connection: resolving, connecting, the proxy and TLS, all together.
-        - `network_timeout`: for each wait for the peer to take or send bytes.
+        - `connection_timeout`: for opening a connection: resolving, connecting, the proxy and TLS, all together; 5 by
+          default.
+        - `network_timeout`: for each wait for the peer to take or send bytes; 5 by default.
         - `pool_timeout`: for a wait for one of the `concurrency` connections; None by default.
         - `total_timeout`: for a request from its start to the last byte of the response; None by default.
         - `idle_timeout`: how long a connection is kept that nobody uses; 90 by default. One that the server closes is
@@ -216,7 +254,7 @@ class HTTPClient:
         self.version = version
         self.headers_type = headers_type
         self.block_size = block_size
-        self.default_headers = headers_type()
+        self.default_headers: Headers = headers_type()
         self.default_headers.update(self.DEFAULT_HEADERS)
         if headers:
             self.default_headers.update(headers)
@@ -234,7 +272,7 @@ class HTTPClient:
         )
         if transport is not None:
             via = None
-        self.use_proxy = via is not None
+        self.use_proxy: bool = via is not None
         connection_host, connection_port = (host, port) if via is None else (via.host, via.port)
         common: dict[str, Any] = {
             "size": concurrency,
@@ -556,7 +594,7 @@ class HTTPClientPool:
             check_count("max_clients", max_clients)
         self.max_clients = max_clients
         self.clients: dict[tuple[Any, ...], HTTPClient] = {}
-        self.client_args = conceal(kw)
+        self.client_args: dict[str, Any] = conceal(kw)
 
     def get_client(self, url: str | URL) -> HTTPClient:
         """The client for the origin of `url`."""

@@ -7,6 +7,15 @@ from typing import Any, TypeVar
 from geventhttpclient._checks import hide_user
 from geventhttpclient.url import URL
 
+__all__ = [
+    "BadStatusCode",
+    "ConnectionError",
+    "EmptyResponse",
+    "RetriesExceeded",
+    "UnrewoundBodyError",
+    "UnsupportedRedirectSchemeError",
+]
+
 _T = TypeVar("_T", bound=type)
 
 
@@ -27,6 +36,7 @@ class ConnectionError(Exception):
     kw_text: str
 
     def __init__(self, url: str | URL | None, *args: Any, **kw: Any) -> None:
+        """For the request of `url`; the further arguments, and the keyword arguments with their names, are the text."""
         super().__init__(url, *args)
         self.url = url
         for name, value in kw.items():

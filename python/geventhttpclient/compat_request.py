@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 from urllib.request import Request
@@ -18,6 +18,7 @@ from geventhttpclient.compat_errors import (
     _of_useragent,
 )
 from geventhttpclient.header import Headers
+from geventhttpclient.multipart import FilesInput as FilesInput  # also by this place
 from geventhttpclient.multipart import Multipart
 from geventhttpclient.url import URL
 
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
     from geventhttpclient.header import HeadersDataType, TrailersDataType
     from geventhttpclient.url import ParamsDataType
 
-# bytes-like, text, a mapping of form fields, an open file, or an iterable of pieces.
+__all__ = ["CompatRequest", "FilesInput", "Payload"]
+
 Payload = Any
-FilesInput = Mapping[str, Any] | Iterable[tuple[str, Any]]
+"""Bytes-like, text, a mapping of form fields, an open file, or an iterable of pieces."""
 
 # What was read of URLs given as text: programs ask for the same ones again and again. A URL in there is never handed
 # out, only copies of it.
@@ -57,6 +59,13 @@ class CompatRequest(Request):
     method: str
     url: str
     url_split: URL
+    type: str
+    host: str
+    selector: str
+    origin_req_host: str
+    original_host: str
+    original_origin: tuple[str, str, int | None]
+    payload: Payload
     trailers: Any = None
 
     def __init__(
@@ -98,8 +107,8 @@ class CompatRequest(Request):
         return self.url
 
     @full_url.setter
-    def full_url(self, url: str) -> None:
-        self.set_url(url)
+    def full_url(self, value: str) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.set_url(value)
 
     @property
     def data(self) -> Any:
@@ -107,7 +116,7 @@ class CompatRequest(Request):
         return self.payload
 
     @data.setter
-    def data(self, payload: Any) -> None:
+    def data(self, payload: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self.payload = payload
 
     def set_url(self, url: str | URL, params: ParamsDataType | None = None) -> None:
@@ -220,7 +229,7 @@ class CompatRequest(Request):
         self.set_url(target)
         if code in (301, 302, 303):
             if self.method != "HEAD":
-                self.method = "GET"
+                self.method = "GET"  # pyright: ignore[reportIncompatibleVariableOverride]
             self._drop_payload()
         else:
             self._rewind_payload()

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from geventhttpclient.header import Headers
     from geventhttpclient.timings import Timings
+    from geventhttpclient.tls import TLSInfo
+
+
+__all__ = ["CompatResponse"]
 
 
 @_of_useragent
@@ -33,7 +38,7 @@ class CompatResponse:
     _history: list[CompatResponse]
     _cached_content: bytes
     _drained: bytes
-    _headers: Any
+    _headers: Headers
     _sent: str
 
     def __init__(
@@ -53,7 +58,7 @@ class CompatResponse:
             self.headers = ghc_response._headers_index
 
     @property
-    def headers(self) -> Any:
+    def headers(self) -> Headers:
         """The header fields, which become Python objects when they are first asked for."""
         try:
             return self._headers
@@ -104,7 +109,7 @@ class CompatResponse:
         return timings
 
     @property
-    def tls(self) -> Any:
+    def tls(self) -> TLSInfo | None:
         """What the TLS handshake of its connection has come to, None for plain http."""
         return self._response.tls
 
@@ -116,7 +121,7 @@ class CompatResponse:
         """A response is true, whatever its status and its length."""
         return True
 
-    def info(self) -> Any:
+    def info(self) -> Headers:
         """The header fields."""
         return self.headers
 

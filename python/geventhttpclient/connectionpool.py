@@ -24,8 +24,13 @@ __all__ = [
 ]
 
 DEFAULT_CONNECTION_TIMEOUT = 5.0
+"""Seconds for opening a connection."""
+
 DEFAULT_NETWORK_TIMEOUT = 5.0
+"""Seconds for each wait for the peer."""
+
 DEFAULT_IDLE_TIMEOUT = 90.0
+"""Seconds that a connection is kept which nobody uses."""
 
 # The child of a fork must not touch its parent's sockets; a thread that outlives the interpreter must not touch us.
 os.register_at_fork(after_in_child=_core._after_fork_in_child)
@@ -87,7 +92,7 @@ class ConnectionPool(_core.ConnectionPool):
         self.network_timeout = network_timeout
         self.pool_timeout = pool_timeout
         self.total_timeout = total_timeout
-        self.idle_timeout = check_seconds("idle_timeout", idle_timeout)
+        self.idle_timeout: float | None = check_seconds("idle_timeout", idle_timeout)
         # As the engine is told once: assigning to the five above later changes nothing.
         self._timeouts = check_timeouts(connection_timeout, network_timeout, pool_timeout, total_timeout)
         if use_proxy and proxy is None:
@@ -184,7 +189,7 @@ class SSLConnectionPool(ConnectionPool):
         """As the plain pool, with what TLS is to do: see HTTPClient."""
         self.insecure = insecure
         self.ssl_context_factory = ssl_context_factory
-        self.ssl_options = {**self.default_options, **(conceal_password(ssl_options) or {})}
+        self.ssl_options: dict[str, Any] = {**self.default_options, **(conceal_password(ssl_options) or {})}
         self.ssl_context: ssl.SSLContext | None = None
         self._verify = verify
         self._cert = conceal_key(cert)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+__all__ = ["Headers", "HeadersDataType", "TrailersDataType", "parse_content_type_charset"]
 
 _T = TypeVar("_T")
 _Value = str | list[str]
@@ -121,7 +123,7 @@ class Headers(dict[str, _Entry]):
     @overload
     def get(self, field: str, default: _T) -> _Value | _T: ...
 
-    def get(self, field: str, default: Any = None) -> Any:
+    def get(self, field: str, default: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """What `headers[field]` is, or `default` where there is no such name."""
         entry = _raw_get(self, field.lower())
         if type(entry) is tuple:
@@ -175,7 +177,7 @@ class Headers(dict[str, _Entry]):
     @overload
     def pop(self, field: str, default: _T) -> _Value | _T: ...
 
-    def pop(self, field: str, default: Any = _MISSING) -> Any:
+    def pop(self, field: str, default: Any = _MISSING) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Removes all lines of this name and returns what `headers[field]` was; where there is no such name, `default`,
         or KeyError."""
         name = field.lower()
@@ -343,11 +345,14 @@ class Headers(dict[str, _Entry]):
         return self
 
 
-HeadersDataType = Headers | Mapping[str, _Value]
-"""What a request takes as its headers."""
+_Given = str | bytes | float | Sequence[str] | None
 
-TrailersDataType = HeadersDataType | Iterable[tuple[str, _Value]] | Callable[[], Any]
-"""What a request takes as its trailers: such, pairs, or a callable that returns them once the body has been sent."""
+HeadersDataType = Headers | Mapping[str, _Given] | Iterable[tuple[str, _Given]]
+"""What a request takes as its headers: by name, or as pairs. A list of values is a line for each, a number is sent as
+text, and None leaves out a field that the client would send."""
+
+TrailersDataType = HeadersDataType | Callable[[], Any]
+"""What a request takes as its trailers: such, or a callable that returns such once the body has been sent."""
 
 # RFC 9110 section 5.6.6: parameters, with values that may be quoted strings and so contain ";".
 _PARAMETER = re.compile(r"""\s*([^;=]*)(?:=\s*("(?:[^"\\]|\\.)*"|[^;]*))?[^;]*;?""", re.DOTALL)

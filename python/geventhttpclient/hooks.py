@@ -87,9 +87,13 @@ class Connection:
 
 
 OnRequest = Callable[[Request], object]
+"""Called before a request is sent."""
 OnResponse = Callable[[Request, "HTTPSocketPoolResponse"], object]
+"""Called once a response's head is there."""
 OnError = Callable[[Request, BaseException], object]
+"""Called when there is no response."""
 OnConnection = Callable[[Connection], object]
+"""Called after a connection was opened."""
 
 _Hook = TypeVar("_Hook", bound=Callable[..., object])
 Several: TypeAlias = _Hook | Sequence[_Hook] | None
@@ -107,10 +111,10 @@ class Hooks:
         on_connection: Several[OnConnection] = None,
     ) -> None:
         """Each a function, a sequence of them, or None. TypeError for anything else, naming it."""
-        self.on_request = _several("on_request", on_request)
-        self.on_response = _several("on_response", on_response)
-        self.on_error = _several("on_error", on_error)
-        self.on_connection = _several("on_connection", on_connection)
+        self.on_request: tuple[OnRequest, ...] = _several("on_request", on_request)
+        self.on_response: tuple[OnResponse, ...] = _several("on_response", on_response)
+        self.on_error: tuple[OnError, ...] = _several("on_error", on_error)
+        self.on_connection: tuple[OnConnection, ...] = _several("on_connection", on_connection)
 
     def with_defaults(self) -> Hooks:
         """These, between the defaults: those are the first to see a request, and the last to see what it comes to."""

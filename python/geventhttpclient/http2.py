@@ -51,10 +51,11 @@ class HTTP2Error(compat_errors.ConnectionError, builtins.ConnectionError):
     elapsed: float | None
 
     def __init__(self, text: str, code: int = ErrorCode.NO_ERROR, last_stream: int | None = None) -> None:
+        """`code` is a number of RFC 9113 section 7, `last_stream` what a GOAWAY said, None without one."""
         builtins.ConnectionError.__init__(self, text)
         self.text = text
         self.kw_text = ""
-        self.url = None
+        self.url: None = None
         self.code = ErrorCode(code) if code in ErrorCode.__members__.values() else code
         self.last_stream = last_stream
 

@@ -32,10 +32,13 @@ from geventhttpclient import httplib
 
 try:
     import httplib2
-except ImportError as e:
-    raise ImportError("geventhttpclient.httplib2 works with the package httplib2: pip install httplib2") from e
+except ImportError as _error:
+    raise ImportError("geventhttpclient.httplib2 works with the package httplib2: pip install httplib2") from _error
 
 __all__ = ["ClientPool", "HTTPConnection", "HTTPSConnection", "Http"]
+
+# The stubs that type checkers have of it leave out some of what is used here.
+_httplib2: Any = httplib2
 
 # How httplib2 numbers a proxy that is asked for a tunnel by CONNECT; it has the numbers from PySocks.
 HTTP_PROXY = 3
@@ -47,7 +50,8 @@ MOST_CONTEXTS = 16
 class Closeable(Protocol):
     """What a `ClientPool` asks of its clients."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Closes what it has open."""
 
 
 Client = TypeVar("Client", bound=Closeable)
@@ -60,6 +64,7 @@ class ClientPool(Generic[Client]):
     """
 
     def __init__(self, factory: Callable[[], Client], concurrency: int = 5) -> None:
+        """`concurrency` is the most clients there are at a time, and so the most greenlets that have one."""
         if concurrency < 1:
             raise ValueError(f"concurrency must be at least 1, not {concurrency}")
         self.factory = factory
@@ -122,7 +127,7 @@ class ClientPool(Generic[Client]):
 
 def _proxy_info(given: Any, scheme: str, host: str) -> Any:
     """The ProxyInfo for that host, or None to go there directly; `given` is one, or a function of a scheme, or None."""
-    proxy = given(scheme) if given and not isinstance(given, httplib2.ProxyInfo) else given
+    proxy = given(scheme) if given and not isinstance(given, _httplib2.ProxyInfo) else given
     if not proxy or proxy.proxy_host is None or proxy.proxy_port is None or not proxy.applies_to(host):
         return None
     return proxy
@@ -148,7 +153,7 @@ def _stamp(path: object) -> object:
 
 @functools.lru_cache(MOST_CONTEXTS)
 def _kept_context(stamps: object, **settings: Any) -> ssl.SSLContext:
-    context: ssl.SSLContext = httplib2._build_ssl_context(**settings)
+    context: ssl.SSLContext = _httplib2._build_ssl_context(**settings)
     return context
 
 
@@ -164,11 +169,11 @@ class _Proxied:
     proxy_info: Any
     set_tunnel: Callable[..., None]
     # httplib2's way to connect: by PySocks, and, without monkey patching, not cooperatively.
-    _connect_by_socks: Callable[[], None]
+    _connect_by_socks: Callable[..., None]
 
     def _begin(self, kind: Any, host: str, port: int | None, proxy_info: Any, **options: Any) -> None:
         """Has `kind.__init__` done with what `proxy_info` makes of the arguments."""
-        scheme = "https" if issubclass(kind, httplib.HTTPSConnection) else "http"
+        scheme = "https" if kind.default_port == 443 else "http"
         place = urlsplit(f"//{host}")
         name, tunnel_port = place.hostname or host, port or place.port or kind.default_port
         self.proxy_info = _proxy_info(proxy_info, scheme, name)
@@ -184,7 +189,7 @@ class _Proxied:
     def _connect(self, kind: Any) -> None:
         if self.proxy_info is None or self.proxy_info.proxy_type == HTTP_PROXY:
             kind.connect(self)
-        elif httplib2.socks is None:
+        elif _httplib2.socks is None:
             raise httplib2.ProxiesUnavailableError(
                 "a SOCKS proxy is asked for, and the package PySocks is not installed"
             )
@@ -202,9 +207,12 @@ class HTTPConnection(httplib2.HTTPConnectionWithTimeout, _Proxied, httplib.HTTPC
     def __init__(
         self, host: str, port: int | None = None, timeout: float | None = None, proxy_info: Any = None
     ) -> None:
+        """`timeout` in seconds, None for ever; `proxy_info` a ProxyInfo, or a function that returns the one for a
+        scheme, or None."""
         self._begin(httplib.HTTPConnection, host, port, proxy_info, timeout=timeout)
 
     def connect(self) -> None:
+        """Connects, through the proxy where there is one. The first request does it by itself."""
         self._connect(httplib.HTTPConnection)
 
 
@@ -228,8 +236,10 @@ class HTTPSConnection(httplib2.HTTPSConnectionWithTimeout, _Proxied, httplib.HTT
         tls_minimum_version: Any = None,
         key_password: Any = None,
     ) -> None:
+        """`timeout` in seconds, None for ever. `ca_certs`, `cert_file` and `key_file` are files; the versions are as in
+        ssl.TLSVersion, or their names. OSError and ssl.SSLError for files of no use."""
         self.disable_ssl_certificate_validation = disable_ssl_certificate_validation
-        self.ca_certs = ca_certs or httplib2.CA_CERTS
+        self.ca_certs: str = ca_certs or _httplib2.CA_CERTS  # pyright: ignore[reportIncompatibleVariableOverride]
         context = _context(
             disable_ssl_certificate_validation=self.disable_ssl_certificate_validation,
             ca_certs=self.ca_certs,
@@ -240,13 +250,16 @@ class HTTPSConnection(httplib2.HTTPSConnectionWithTimeout, _Proxied, httplib.HTT
             key_password=key_password,
         )
         self._begin(httplib.HTTPSConnection, host, port, proxy_info, timeout=timeout, context=context)
-        self.key_file, self.cert_file, self.key_password = key_file, cert_file, key_password
+        self.key_file: str | None = key_file  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.cert_file: str | None = cert_file  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.key_password: Any = key_password
 
     def connect(self) -> None:
+        """Connects, through the proxy where there is one, and shakes hands. The first request does it by itself."""
         self._connect(httplib.HTTPSConnection)
 
 
-CONNECTION_TYPES = {"http": HTTPConnection, "https": HTTPSConnection}
+CONNECTION_TYPES: dict[str, type[HTTPConnection | HTTPSConnection]] = {"http": HTTPConnection, "https": HTTPSConnection}
 
 
 class _Connections:
@@ -316,15 +329,16 @@ class Http(httplib2.Http):  # type: ignore[misc]
     """
 
     def __init__(self, *args: Any, concurrency: int = 2, **kw: Any) -> None:
+        """`concurrency`: the most greenlets within a request at a time, at least 2."""
         self._make_pool(concurrency)
         super().__init__(*args, **kw)
 
     def _make_pool(self, concurrency: int) -> None:
-        self.concurrency = max(concurrency, 2)
+        self.concurrency: int = max(concurrency, 2)
         # Those of each greenlet that is within a request.
         self._held: dict[Any, _Connections] = {}
         self._all: WeakSet[_Connections] = WeakSet()
-        self.pool = ClientPool(self._more_connections, self.concurrency)
+        self.pool: ClientPool[_Connections] = ClientPool(self._more_connections, self.concurrency)
 
     def _more_connections(self) -> _Connections:
         connections = _Connections()
@@ -333,6 +347,7 @@ class Http(httplib2.Http):  # type: ignore[misc]
 
     @property
     def connections(self) -> MutableMapping[str, Any]:
+        """By `scheme:authority`; of this greenlet within a request, else of all."""
         held = self._held.get(gevent.getcurrent())
         return _Everywhere(self._all) if held is None else held.by_key
 
@@ -371,7 +386,7 @@ class Http(httplib2.Http):  # type: ignore[misc]
         """One exchange. httplib2 leaves a connection as it is when a read fails, or a greenlet is killed: on the next
         use it would send the request, find the old response unread, and send the request again on a new connection."""
         try:
-            return super()._conn_request(conn, request_uri, method, body, headers)
+            return super()._conn_request(conn, request_uri, method, body, headers)  # pyright: ignore[reportAttributeAccessIssue]
         except BaseException:
             with suppress(Exception):
                 conn.close()
@@ -384,12 +399,12 @@ class Http(httplib2.Http):  # type: ignore[misc]
         self.clear_credentials()
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
+        state: dict[str, Any] = super().__getstate__()  # pyright: ignore
         return {name: value for name, value in state.items() if name not in ("pool", "_held", "_all")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._make_pool(state["concurrency"])
-        super().__setstate__(state)
+        super().__setstate__(state)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def __getattr__(name: str) -> Any:

@@ -23,8 +23,8 @@ from geventhttpclient.proxy import Proxy, ProxyError
 
 try:
     import httpx
-except ImportError as error:
-    raise ImportError("geventhttpclient.httpx_transport needs the package httpx: pip install httpx") from error
+except ImportError as _error:
+    raise ImportError("geventhttpclient.httpx_transport needs the package httpx: pip install httpx") from _error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

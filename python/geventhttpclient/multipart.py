@@ -59,7 +59,7 @@ class Multipart:
                 boundaries += [] if own_boundary is None else [own_boundary]
         if len(set(boundaries)) > 1:
             raise ValueError(f"files name different boundaries: {boundaries!r}")
-        self.boundary = boundaries[0] if boundaries else os.urandom(16).hex()
+        self.boundary: str = boundaries[0] if boundaries else os.urandom(16).hex()
         if not isinstance(self.boundary, str) or not _BOUNDARY.fullmatch(self.boundary):
             raise ValueError(f"boundary must be 1 to 70 characters of those that RFC 2046 lists, not {self.boundary!r}")
         self._parts = parts

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from geventhttpclient.cookies import CookiesInput
     from geventhttpclient.header import HeadersDataType, TrailersDataType
-    from geventhttpclient.response import HTTPSocketPoolResponse
+    from geventhttpclient.response import HTTPSocketPoolResponse, HTTPSocketResponse
     from geventhttpclient.url import URL, ParamsDataType
 
 __all__ = ["RequestsRequest", "RequestsResponse", "Session"]
@@ -137,7 +137,7 @@ class RequestsResponse(CompatResponse):
         return self.status_code in PERMANENT_REDIRECT_RESPONSE_CODES and "location" in self._response
 
     @property
-    def raw(self) -> Any:
+    def raw(self) -> HTTPSocketResponse:
         """The response of the client, whose body comes as it was sent."""
         return self._response
 
@@ -360,7 +360,7 @@ class Session(UserAgent):
         if not callable(auth) and not isinstance(auth, DigestAuth):
             resolve_auth(auth)  # or an error, here and now
         self.auth = auth
-        self.trust_env = bool(kw.get("trust_env", False))
+        self.trust_env: bool = bool(kw.get("trust_env", False))
         super().__init__(*args, **kw)
         self._pools: dict[Any, HTTPClientPool] = {}
 
@@ -371,7 +371,7 @@ class Session(UserAgent):
 
     @headers.setter
     def headers(self, headers: HeadersDataType) -> None:
-        self.default_headers = headers if isinstance(headers, Headers) else Headers(headers)
+        self.default_headers: Headers = headers if isinstance(headers, Headers) else Headers(headers)
 
     @property
     def cookies(self) -> Any:
@@ -380,7 +380,7 @@ class Session(UserAgent):
 
     @cookies.setter
     def cookies(self, cookies: CookiesInput) -> None:
-        self.cookiejar = merged(cookies) if isinstance(cookies, Mapping) else cookies
+        self.cookiejar: CookieJar | None = merged(cookies) if isinstance(cookies, Mapping) else cookies
 
     def close(self) -> None:
         """Closes all clients. The next request makes new ones."""

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 try:
     import requests
-except ImportError as error:
-    raise ImportError("geventhttpclient.requests_adapter needs the package requests: pip install requests") from error
+except ImportError as _error:
+    raise ImportError("geventhttpclient.requests_adapter needs the package requests: pip install requests") from _error
 
 from requests import exceptions
 from requests.adapters import DEFAULT_POOLBLOCK, DEFAULT_POOLSIZE, DEFAULT_RETRIES, HTTPAdapter
@@ -99,7 +99,7 @@ class Adapter(HTTPAdapter):
         self._pool_connections = connections
         self._pool_maxsize = maxsize
         self._pool_block = block
-        self.poolmanager = PoolManager(connections, maxsize=maxsize, block=block, **pool_kwargs)
+        self.poolmanager: PoolManager = PoolManager(connections, maxsize=maxsize, block=block, **pool_kwargs)
         # A pool of urllib3 says how an origin is connected to; the connections are kept by the engine, which is quick.
         self._origins: Origins[tuple[Any, HTTPConnection]] = Origins(max(1, connections))
 

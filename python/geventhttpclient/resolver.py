@@ -16,14 +16,14 @@ from geventhttpclient._checks import check_host, check_port, check_seconds
 
 __all__ = ["CACHE_SIZE", "Overrides", "clear_dns_cache"]
 
-# "host:port" to the address, or addresses, to take for it.
 Overrides = Mapping[str, "str | Sequence[str]"]
+"""`host:port` to the address, or addresses, to take for it."""
 
 # As `socket.getaddrinfo` returns it: family, type, protocol, canonical name, address.
 Entry = tuple[Any, ...]
 
-# Most answers that are kept for `dns_cache`; beyond them the oldest go.
 CACHE_SIZE = 1024
+"""Most answers that are kept for `dns_cache`; beyond them the oldest go."""
 
 # When the resolver was asked and what it said, by host, port and family, the oldest first. One for the whole process:
 # programs make clients by the thousand. Each method of an OrderedDict is atomic, so that threads need no lock.

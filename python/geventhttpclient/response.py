@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from geventhttpclient._core import Message
 from geventhttpclient._parser import HTTPParseError, HTTPResponseParser
@@ -24,6 +24,7 @@ __all__ = [
     "HEADER_STATE_INIT",
     "HEADER_STATE_VALUE",
     "HTTPConnectionClosed",
+    "HTTPParseError",
     "HTTPProtocolViolationError",
     "HTTPResponse",
     "HTTPSocketPoolResponse",
@@ -32,9 +33,13 @@ __all__ = [
 ]
 
 HEADER_STATE_INIT = 0
+"""Of a response that is fed: no header field has come."""
 HEADER_STATE_FIELD = 1
+"""The name of one has come."""
 HEADER_STATE_VALUE = 2
+"""Its value has come, too."""
 HEADER_STATE_DONE = 3
+"""All of them have come."""
 
 _T = TypeVar("_T")
 
@@ -71,6 +76,11 @@ class _Computed(Generic[_T]):
         return self if instance is None else self._compute(instance)
 
 
+def computed(compute: Callable[[Any], _T]) -> _T:
+    """An attribute with that value, which may be set as any other: to a type checker it is one of that type."""
+    return cast("_T", _Computed(compute))
+
+
 class HTTPResponse(HTTPResponseParser):
     """A response that is made of what it is fed: `feed(data)`, until `message_complete`.
 
@@ -84,6 +94,8 @@ class HTTPResponse(HTTPResponseParser):
     status_message: str | None
 
     def __init__(self, method: str = "GET", headers_type: type[Headers] = Headers) -> None:
+        """For the answer to a request with that method, on which depends whether it has a body. `headers_type` is the
+        class of the fields."""
         self.method = method.upper()
         self.headers_complete = False
         self.message_begun = False
@@ -257,22 +269,22 @@ class HTTPSocketResponse(Message, HTTPResponse):
         return default if extras is None else extras[index]
 
     # Existing programs look at these, and set them.
-    method = _Computed[str](lambda self: self._extra(0, "GET"))
-    block_size = _Computed[int](lambda self: self._extra(2, self.DEFAULT_BLOCK_SIZE))
-    headers_complete = _Computed[bool](Message._has_head)
-    message_begun = _Computed[bool](Message._has_head)
-    message_complete = _Computed[bool](Message._is_complete)
-    status_message = _Computed["str | None"](Message._reason)
-    _sent_request = _Computed[str](Message._request_head)
+    method: str = computed(lambda self: self._extra(0, "GET"))
+    block_size: int = computed(lambda self: self._extra(2, self.DEFAULT_BLOCK_SIZE))
+    headers_complete: bool = computed(Message._has_head)
+    message_begun: bool = computed(Message._has_head)
+    message_complete: bool = computed(Message._is_complete)
+    status_message: str | None = computed(Message._reason)
+    _sent_request: str = computed(Message._request_head)
 
-    @_Computed
+    @computed
     def _sock(self) -> Any:
         """What the body comes from, None once the response no longer holds it."""
         if not self._is_attached():
             return None
         return self._given[0] if "_given" in self.__dict__ else self._extra(1, None)
 
-    @_Computed
+    @computed
     def _headers_index(self) -> Headers:
         """The header fields, which become Python objects here and now."""
         headers_type = self._extra(3, Headers)
@@ -338,7 +350,7 @@ class HTTPSocketPoolResponse(HTTPSocketResponse):
         self._given_pool = pool
         super().__init__(sock, **kw)
 
-    @_Computed
+    @computed
     def _pool(self) -> ConnectionPool | None:
         """The pool that the connection is to go back to, None once it has."""
         if not self._is_attached():

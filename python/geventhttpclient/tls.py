@@ -11,6 +11,8 @@ import gevent.ssl
 
 from geventhttpclient import _core
 
+__all__ = ["ContextFactory", "TLSInfo", "default_ca_file", "init_ssl_context"]
+
 # Called with `cafile=`, and without arguments where it takes none.
 ContextFactory = Callable[..., ssl.SSLContext]
 

@@ -11,13 +11,24 @@ Texts are taken apart, put together and resolved in Rust, by the rules of RFC 39
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 from urllib.parse import ParseResult
 
 from geventhttpclient import _core
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+__all__ = [
+    "DEFAULT_PORTS",
+    "UNRESERVED_SET",
+    "URL",
+    "InvalidURL",
+    "ParamsDataType",
+    "requote_uri",
+    "to_key_val_list",
+    "unquote_unreserved",
+]
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 """The port of a scheme: what `URL.port` says where the URL names none. Looked up each time, so it may be added to."""
@@ -112,7 +123,7 @@ class URL:
             and self.fragment == other.fragment
         )
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def __copy__(self) -> Self:
         clone = object.__new__(type(self))

@@ -14,7 +14,7 @@ import random
 import time
 from collections.abc import Iterable, Mapping
 from http.cookiejar import CookieJar
-from typing import IO, TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import IO, TYPE_CHECKING, Any, Literal, NoReturn, Protocol, overload
 from urllib.parse import urlencode
 
 import gevent
@@ -65,7 +65,10 @@ __all__ = [
 ]
 
 REDIRECT_RESPONSE_CODES = frozenset({301, 302, 303, 307, 308})
+"""The status codes that lead elsewhere."""
+
 PERMANENT_REDIRECT_RESPONSE_CODES = frozenset({301, 308})
+"""Those that do so for good."""
 
 # Bytes of the body of a response that is not asked for (a redirect's, one before a retry) which are read so that the
 # connection can be used again. A larger one costs more than a new connection.
@@ -121,18 +124,18 @@ class UserAgent:
         seconds, each time `retry_backoff` times more, at most `retry_max_delay`, and up to `retry_jitter` times that
         in addition, at random. With `retry_after` a response's Retry-After counts instead, where it is longer.
         """
-        self.max_redirects = check_number("max_redirects", max_redirects)
-        self.max_retries = check_number("max_retries", max_retries)
-        self.retry_delay = check_factor("retry_delay", retry_delay)
-        self.retry_backoff = check_factor("retry_backoff", retry_backoff)
-        self.retry_max_delay = check_factor("retry_max_delay", retry_max_delay)
-        self.retry_jitter = check_factor("retry_jitter", retry_jitter)
-        self.retry_statuses = frozenset(retry_statuses)
+        self.max_redirects: int = check_number("max_redirects", max_redirects)
+        self.max_retries: int = check_number("max_retries", max_retries)
+        self.retry_delay: float = check_factor("retry_delay", retry_delay)
+        self.retry_backoff: float = check_factor("retry_backoff", retry_backoff)
+        self.retry_max_delay: float = check_factor("retry_max_delay", retry_max_delay)
+        self.retry_jitter: float = check_factor("retry_jitter", retry_jitter)
+        self.retry_statuses: frozenset[int] = frozenset(retry_statuses)
         self.retry_after = retry_after
-        self.default_headers = HTTPClient.DEFAULT_HEADERS.copy()
+        self.default_headers: Headers = HTTPClient.DEFAULT_HEADERS.copy()
         if headers:
             self.default_headers.update(headers)
-        self.cookiejar = cookiejar
+        self.cookiejar: CookieJarLike | None = cookiejar
         self.clientpool: _ClientPool = HTTPClientPool(insecure=insecure, **kw)
 
     def close(self) -> None:
@@ -202,6 +205,42 @@ class UserAgent:
         raise RetriesExceeded(url, self.max_retries, original=last_error) from last_error
 
     # -------------------------------------------------------------------------------------------------------- requests
+
+    @overload
+    def urlopen(
+        self,
+        url: str | URL,
+        method: str = "GET",
+        headers: HeadersDataType | None = None,
+        payload: Payload = None,
+        to_string: Literal[False] = False,
+        debug_stream: IO[str] | None = None,
+        params: ParamsDataType | None = None,
+        max_retries: int | None = None,
+        max_redirects: int | None = None,
+        files: FilesInput | None = None,
+        *,
+        trailers: TrailersDataType | None = None,
+        **kw: Any,
+    ) -> CompatResponse: ...
+
+    @overload
+    def urlopen(
+        self,
+        url: str | URL,
+        method: str = "GET",
+        headers: HeadersDataType | None = None,
+        payload: Payload = None,
+        to_string: bool = False,
+        debug_stream: IO[str] | None = None,
+        params: ParamsDataType | None = None,
+        max_retries: int | None = None,
+        max_redirects: int | None = None,
+        files: FilesInput | None = None,
+        *,
+        trailers: TrailersDataType | None = None,
+        **kw: Any,
+    ) -> Any: ...
 
     def urlopen(
         self,

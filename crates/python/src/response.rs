@@ -616,7 +616,7 @@ impl Message {
         }
     }
 
-    /// Reads up to and including `sep`. The last line may lack it; `b""` at the end.
+    /// Reads up to and including `sep`, CR LF by default. The last line may lack it; `b""` at the end.
     #[pyo3(signature = (sep=None))]
     fn readline<'py>(&self, py: Python<'py>, sep: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyBytes>> {
         let not_bytes = |sep| PyTypeError::new_err(format!("sep must be bytes, not {sep:?}"));

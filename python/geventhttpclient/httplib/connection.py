@@ -287,6 +287,7 @@ class HTTPSConnection(HTTPConnection, _HTTPSConnection):
     """
 
     default_port = http.client.HTTPS_PORT
+    sock: Any
 
     def __init__(
         self,
@@ -306,8 +307,8 @@ class HTTPSConnection(HTTPConnection, _HTTPSConnection):
         if key_file is not None or cert_file is not None or check_hostname is not None:
             what = "key_file, cert_file and check_hostname are deprecated, use a context instead"
             warnings.warn(what, DeprecationWarning, stacklevel=2)
-        self.key_file = key_file
-        self.cert_file = cert_file
+        self.key_file: str | None = key_file  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.cert_file: str | None = cert_file  # pyright: ignore[reportIncompatibleVariableOverride]
         self._check_hostname = check_hostname
         self._context_in_use: ssl.SSLContext | None = None
         if context is not None:

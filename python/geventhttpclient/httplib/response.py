@@ -14,7 +14,7 @@ import gevent.socket
 from geventhttpclient import _core
 from geventhttpclient._parser import HTTPParseError
 from geventhttpclient.header import Headers
-from geventhttpclient.response import HTTPConnectionClosed, _Computed
+from geventhttpclient.response import HTTPConnectionClosed, computed
 from geventhttpclient.timings import Timings, timings_of
 
 if TYPE_CHECKING:
@@ -114,35 +114,34 @@ class HTTPResponse(http.client.HTTPResponse):
         return 0 if self._message is None else self._message.get_code()
 
     # Programs set these, too.
-    status = _Computed[int](lambda self: self.get_code())
-    code = _Computed[int](lambda self: self.status)
+    status: int = computed(lambda self: self.get_code())
+    code: int = computed(lambda self: self.status)
 
-    @_Computed
+    @computed
     def reason(self) -> str:
         """The reason phrase, which may be empty."""
         return "" if self._message is None else (self._message._reason() or "").strip()
 
-    @_Computed
+    @computed
     def version(self) -> int:
         """11 for HTTP/1.1, 10 for HTTP/1.0."""
         return 10 if self._message is not None and self._message.get_http_version() == "HTTP/1.0" else 11
 
-    @_Computed
-    def headers(self) -> Any:
+    @computed
+    def headers(self) -> http.client.HTTPMessage:
         """The header fields, None before `begin()`; they become Python objects here and now."""
         if self._message is None:
-            return None
-        found = self.__dict__["headers"] = HTTPLibHeaders._of(self._message._pairs())
+            return None  # type: ignore[return-value]
+        self.headers = found = HTTPLibHeaders._of(self._message._pairs())
         return found
 
-    msg = _Computed[Any](lambda self: self.headers)
+    msg: http.client.HTTPMessage = computed(lambda self: self.headers)
 
     def info(self) -> http.client.HTTPMessage:
         """The header fields."""
         if self.headers is None:
             self.headers = HTTPLibHeaders()
-        found: http.client.HTTPMessage = self.headers
-        return found
+        return self.headers
 
     def getheader(self, name: str, default: Any = None) -> Any:
         """The value of a field; of several lines, all values with commas between them. `default` without any."""
@@ -159,19 +158,19 @@ class HTTPResponse(http.client.HTTPResponse):
             return super().getheaders()
         return self._message._pairs()
 
-    @_Computed
+    @computed
     def will_close(self) -> bool:
         """Whether the connection ends with this response."""
         # After 101 it goes on in another protocol.
         return self._message is not None and not (self._message.should_keep_alive() or self.status == 101)
 
-    @_Computed
+    @computed
     def chunked(self) -> bool:
         """Whether the body comes in chunks."""
         coding = None if self._message is None else self._message._field("transfer-encoding")
         return isinstance(coding, str) and coding.strip().lower() == "chunked"
 
-    @_Computed
+    @computed
     def length(self) -> int | None:
         """How many bytes of the body are left; None where nobody knows."""
         if self._message is None or self.chunked:

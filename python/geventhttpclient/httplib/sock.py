@@ -30,7 +30,7 @@ class Socket(_core.Connection):
     and what rides on it, asks of one. Whoever sends on it, or reads from it, between two requests, is on his own."""
 
     type = socket.SOCK_STREAM
-    proto = socket.IPPROTO_TCP
+    proto: int = socket.IPPROTO_TCP
 
     def secure(self, way: ConnectionPool) -> None:
         """Makes the connection a private one by the TLS of `way`."""

@@ -1,16 +1,19 @@
 """The shape of httpx, on this package's engine: `Client`, and functions that share one.
 
-with httpx.Client(base_url="https://api.example.org", timeout=httpx.Timeout(5, connect=1)) as client:
-    friends = client.get("/friends", params={"limit": 20}).raise_for_status().json()
-    with client.stream("GET", "/export") as response:
-        for line in response.iter_lines():
-            ...
+The names, and what they do, are those of httpx itself:
+
+    with httpx.Client(base_url="https://api.example.org", timeout=httpx.Timeout(5, connect=1)) as client:
+        friends = client.get("/friends", params={"limit": 20}).raise_for_status().json()
+        with client.stream("GET", "/export") as response:
+            for line in response.iter_lines():
+                ...
 """
 
 from geventhttpclient.httpx.authentication import (
     Auth,
     BasicAuth,
     DigestAuth,
+    Flow,
     NetRCAuth,
 )
 from geventhttpclient.httpx.client import (
@@ -68,6 +71,7 @@ __all__ = [
     "ConnectTimeout",
     "DecodingError",
     "DigestAuth",
+    "Flow",
     "HTTPError",
     "HTTPStatusError",
     "InvalidURL",

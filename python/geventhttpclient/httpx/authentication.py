@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, cast
 
 from geventhttpclient.auth import BasicAuth as _BasicValue
 from geventhttpclient.auth import DigestAuth as _DigestAnswers
 from geventhttpclient.auth import netrc_auth
 from geventhttpclient.httpx.messages import Request, Response
 
-__all__ = ["Auth", "BasicAuth", "DigestAuth", "NetRCAuth"]
+__all__ = ["Auth", "BasicAuth", "DigestAuth", "Flow", "NetRCAuth"]
 
 Flow = Generator[Request, Response, None]
 
@@ -120,7 +120,7 @@ def flow_of(auth: Any, request: Request) -> Flow | None:
     if isinstance(auth, _DigestAnswers) and not isinstance(auth, DigestAuth):
         return _digest_flow(auth, request)
     if not hasattr(auth, "auth_flow"):
-        return _by_function(auth, request)
+        return _by_function(cast("Callable[[Request], Request]", auth), request)
     if getattr(auth, "requires_request_body", False):
         request.read()
     flow: Flow = auth.auth_flow(request)

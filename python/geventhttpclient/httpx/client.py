@@ -190,7 +190,7 @@ class Client(UserAgent):
 
     @headers.setter
     def headers(self, headers: HeadersDataType) -> None:
-        self.default_headers = Headers(headers)
+        self.default_headers: Headers = Headers(headers)
 
     @property
     def cookies(self) -> Any:
@@ -199,7 +199,7 @@ class Client(UserAgent):
 
     @cookies.setter
     def cookies(self, cookies: CookiesInput) -> None:
-        self.cookiejar = merged(cookies)
+        self.cookiejar: CookieJar | None = merged(cookies)
 
     @property
     def event_hooks(self) -> dict[str, list[Callable[..., Any]]]:

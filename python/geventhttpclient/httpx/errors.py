@@ -68,6 +68,7 @@ class HTTPError(Exception):
     _request: CompatRequest | None = None
 
     def __init__(self, message: str, *, request: CompatRequest | None = None) -> None:
+        """`request` is the one that it is about, where there is one."""
         super().__init__(message)
         self._request = request
 
@@ -163,6 +164,7 @@ class HTTPStatusError(HTTPError):
     """The status code is not one of success. `response` is the response."""
 
     def __init__(self, message: str, *, request: CompatRequest | None = None, response: Response | None = None) -> None:
+        """`request` and `response` are those that it is about."""
         super().__init__(message, request=request)
         self._response = response
 

@@ -8,7 +8,7 @@ import json as json_module
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import unquote, urlencode
 
 from geventhttpclient import _core
@@ -27,6 +27,7 @@ from geventhttpclient.useragent import CompatRequest, UnrewoundBodyError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from geventhttpclient.client import Timeouts
     from geventhttpclient.compat_request import FilesInput, Payload
     from geventhttpclient.cookies import CookiesInput
     from geventhttpclient.header import HeadersDataType
@@ -87,7 +88,7 @@ class Timeout:
         """The four by name."""
         return {"connect": self.connect, "read": self.read, "write": self.write, "pool": self.pool}
 
-    def _for_client(self, has_body: bool) -> dict[str, Any]:
+    def _for_client(self, has_body: bool) -> Timeouts:
         """What HTTPClient calls them."""
         network = self.read
         if has_body and network is not None:
@@ -97,7 +98,7 @@ class Timeout:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Timeout) and self.as_dict() == other.as_dict()
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value}" for name, value in self.as_dict().items())
@@ -233,6 +234,7 @@ class Response(RequestsResponse):
         request: CompatRequest | None = None,
         sent_request: str | None = None,
     ) -> None:
+        """Around a response of HTTPClient; a Client makes its responses without this."""
         super().__init__(ghc_response, request, sent_request)
         self.extensions = {}
 

@@ -14,8 +14,8 @@ urllib3 2 is needed (`pip install urllib3`); this package does not ask for it by
 
 try:
     from urllib3 import BaseHTTPResponse as _BaseHTTPResponse  # noqa: F401 (urllib3 1 has none)
-except ImportError as error:
-    raise ImportError("geventhttpclient.urllib3_adapter needs urllib3 2: pip install 'urllib3>=2'") from error
+except ImportError as _error:
+    raise ImportError("geventhttpclient.urllib3_adapter needs urllib3 2: pip install 'urllib3>=2'") from _error
 from geventhttpclient.urllib3_adapter.connection import HTTPConnection, HTTPSConnection
 from geventhttpclient.urllib3_adapter.managers import (
     PoolManager,

@@ -29,7 +29,7 @@ class HTTPConnection:
     """
 
     default_port: ClassVar[int] = 80
-    default_socket_options = _TheirConnection.default_socket_options
+    default_socket_options: Any = _TheirConnection.default_socket_options
     sock = None
 
     def __init__(self, pool: Any, way: Way, size: int = 1) -> None:
@@ -38,14 +38,14 @@ class HTTPConnection:
         self.port: int = self.default_port if pool.port is None else pool.port
         self.timeout: Any = pool.timeout.connect_timeout
         self.proxy: Url | None = pool.proxy
-        self.proxy_config = pool.proxy_config
+        self.proxy_config: Any = pool.proxy_config
         self.blocksize: int = pool.conn_kw.get("blocksize") or 16384
-        self.source_address = pool.conn_kw.get("source_address")
-        self.socket_options = pool.conn_kw.get("socket_options")
+        self.source_address: tuple[str, int] | None = pool.conn_kw.get("source_address")
+        self.socket_options: Any = pool.conn_kw.get("socket_options")
         self.is_verified: bool = way.verifies
         self.proxy_is_verified: bool | None = None
-        self.has_connected_to_proxy = False
-        self.is_by_socks = way.socks is not None
+        self.has_connected_to_proxy: bool = False
+        self.is_by_socks: bool = way.socks is not None
         self._way = way
         self._size = size
         self._engine: Engine | None = None

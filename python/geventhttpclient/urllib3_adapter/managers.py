@@ -25,6 +25,7 @@ class PoolManager(urllib3.PoolManager):
     """
 
     def __init__(self, *args: Any, **kw: Any) -> None:
+        """As urllib3's: at most `num_pools` pools (10 by default), each with the further arguments."""
         super().__init__(*args, **kw)
         self.pool_classes_by_scheme: Any = POOLS
         self._keys: dict[tuple[str | None, str | None, int | None], Any] = {}

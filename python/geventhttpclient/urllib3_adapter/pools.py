@@ -21,7 +21,7 @@ from geventhttpclient.urllib3_adapter.retry import patient
 from geventhttpclient.urllib3_adapter.way import TLS_ATTRIBUTES, TLS_KEYWORDS, Way
 
 # What programs have set the level of, and look for in their logs.
-log = logging.getLogger("urllib3.connectionpool")
+log: logging.Logger = logging.getLogger("urllib3.connectionpool")
 
 
 _KEYWORDS = frozenset({"_socks_options", "blocksize", "proxy", "proxy_config", "socket_options", "source_address"})
@@ -71,9 +71,10 @@ class _Pool(urllib3.HTTPConnectionPool):
         options = self.conn_kw.get("socket_options")
         if options and list(options) != HTTPConnection.default_socket_options:
             warnings.warn("socket_options are not set on the engine's sockets, but for TCP_NODELAY", stacklevel=2)
-        if not isinstance(self.retries, urllib3.Retry):
-            self.retries = urllib3.Retry.from_int(self.retries)
-        self.retries = patient(self.retries)
+        retries = self.retries
+        self.retries: urllib3.Retry = patient(
+            retries if isinstance(retries, urllib3.Retry) else urllib3.Retry.from_int(retries)
+        )
         self._way: Way | None = None
 
     def _tls_arguments(self) -> dict[str, Any]:
@@ -180,7 +181,7 @@ class HTTPConnectionPool(_Pool):
     """Connections to one host. Beside urllib3's arguments nothing is taken; see the module for what differs."""
 
 
-class HTTPSConnectionPool(_Pool, urllib3.HTTPSConnectionPool):
+class HTTPSConnectionPool(_Pool, urllib3.HTTPSConnectionPool):  # pyright: ignore[reportIncompatibleMethodOverride]
     """The same over TLS.
 
     It is the engine's own where that can do what is asked for. An SSLContext does it where one is given, or where the
@@ -197,4 +198,4 @@ class HTTPSConnectionPool(_Pool, urllib3.HTTPSConnectionPool):
         return arguments
 
 
-POOLS = {"http": HTTPConnectionPool, "https": HTTPSConnectionPool}
+POOLS: dict[str, type[_Pool]] = {"http": HTTPConnectionPool, "https": HTTPSConnectionPool}

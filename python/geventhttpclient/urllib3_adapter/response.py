@@ -40,7 +40,10 @@ class Wire(Message):
         """Whether the body has been read to its end, or was given up."""
         return self._done
 
-    closed = property(isclosed)
+    @property
+    def closed(self) -> bool:
+        """The same as `isclosed()`."""
+        return self._done
 
     def close(self) -> None:
         """Gives the body up; the connection is closed unless it had been read."""
@@ -128,6 +131,8 @@ class HTTPResponse(urllib3.HTTPResponse):
     thread, and does nothing where none does.
     """
 
+    headers: HTTPHeaderDict
+    length_remaining: int | None
     _fp: Any
 
     def __init__(
@@ -147,7 +152,7 @@ class HTTPResponse(urllib3.HTTPResponse):
         self._original_response: Any = wire
         self._pool = pool
         self._connection = connection
-        self.status = wire.get_code()
+        self.status: int = wire.get_code()
         self._asked = (method, url, retries, decode_content, enforce_content_length)
         if preload_content:
             data = self.take_whole()
@@ -160,7 +165,7 @@ class HTTPResponse(urllib3.HTTPResponse):
         if name == "headers":
             self.headers = _fields_of(wire)
             return self.headers
-        method, url, retries, decode_content, enforce_content_length = self.__dict__.pop("_asked")
+        method, url, retries, decode_content, enforce_content_length = vars(self).pop("_asked")
         # Somebody may have set some of them already.
         given = dict(self.__dict__)
         version = wire.get_http_version()
@@ -179,7 +184,7 @@ class HTTPResponse(urllib3.HTTPResponse):
             request_url=url,
             sock_shutdown=wire.shutdown,
         )
-        self.__dict__.update(given)
+        vars(self).update(given)
         if self.length_remaining is not None:
             self.length_remaining -= self._fp_bytes_read
         return getattr(self, name)

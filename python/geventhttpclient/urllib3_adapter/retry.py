@@ -37,4 +37,6 @@ def patient(retries: urllib3.Retry) -> urllib3.Retry:
 @lru_cache(maxsize=64)
 def _patient_class(kind: type[urllib3.Retry]) -> type[urllib3.Retry]:
     # What a program's own class overrides is found before ours.
-    return Retry if kind is urllib3.Retry else type(kind.__name__, (kind, Retry), {"__module__": kind.__module__})
+    if kind is urllib3.Retry:
+        return Retry
+    return type(kind.__name__, (kind, Retry), {"__module__": kind.__module__})  # pyright: ignore[reportGeneralTypeIssues]

@@ -14,6 +14,8 @@ from geventhttpclient.proxy import Proxy
 from geventhttpclient.urllib3_adapter.tls import tls_of, verifies
 
 if TYPE_CHECKING:
+    import os
+
     from urllib3.util.url import Url
 
     from geventhttpclient import _core
@@ -48,6 +50,8 @@ class Engine(ConnectionPool):
         local_address: tuple[str, int] | None,
         size: int,
     ) -> None:
+        """To a host and port: `size` is the most connections at a time; the TLS is what the engine is told, None for
+        none. Requests bring their timeouts."""
         self._given_tls, self._given_proxy_tls = tls, proxy_tls
         near, near_port = (host, port) if proxy is None else (proxy.host, proxy.port)
         super().__init__(
@@ -65,8 +69,14 @@ class Engine(ConnectionPool):
     def _tls(self) -> _core._Tls | None:
         return self._given_tls
 
-    def _route(self, proxy: Proxy | None, *others: Any) -> _core._Route | None:
-        route = super()._route(proxy, *others)
+    def _route(
+        self,
+        proxy: Proxy | None,
+        proxy_ssl_options: dict[str, Any] | None,
+        local_address: str | tuple[str, int] | None,
+        uds: str | os.PathLike[str] | None,
+    ) -> _core._Route | None:
+        route = super()._route(proxy, proxy_ssl_options, local_address, uds)
         if proxy is None or route is None or route[0] is None or self._given_proxy_tls is None:
             return route
         return ((*route[0][:4], self._given_proxy_tls), *route[1:])
@@ -89,17 +99,18 @@ class Way:
     nothing else holds it."""
 
     def __init__(self, pool: Any) -> None:
-        self.scheme = pool.scheme
-        self.host = pool.host
-        self.port = int(pool.port or pool.ConnectionCls.default_port)
-        self.source = pool.conn_kw.get("source_address")
+        """As the pool is now: its host, its proxy, what its connections are told."""
+        self.scheme: str = pool.scheme
+        self.host: str = pool.host
+        self.port: int = int(pool.port or pool.ConnectionCls.default_port)
+        self.source: tuple[str, int] | None = pool.conn_kw.get("source_address")
         self.socks: Proxy | None = dict(pool.conn_kw.get("_socks_options") or ()).get("proxy")
         self.proxy: Url | None = pool.proxy
-        self.proxy_config = pool.proxy_config
-        self.proxy_headers = dict(pool.proxy_headers)
-        self.arguments = pool._tls_arguments()
-        self.verifies = verifies(self.arguments)
-        self.proxy_place = "" if self.proxy is None else "{}:{}".format(*_place_of(self.proxy))
+        self.proxy_config: Any = pool.proxy_config
+        self.proxy_headers: dict[str, str] = dict(pool.proxy_headers)
+        self.arguments: dict[str, Any] = pool._tls_arguments()
+        self.verifies: bool = verifies(self.arguments)
+        self.proxy_place: str = "" if self.proxy is None else "{}:{}".format(*_place_of(self.proxy))
         self._made: dict[str, _core._Tls] = {}
 
     def leads_where(self, other: Way) -> bool:

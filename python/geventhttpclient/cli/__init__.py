@@ -1,0 +1,59 @@
+"""The command `geventhttpclient`: `get`, `download` and `bench`. Nothing of it is imported by the package itself.
+
+`main` takes the arguments to the one that does the work, and makes an exit status of how that ended. What is shown to
+people goes to stderr, so that stdout has what was asked for and nothing else. Nothing is monkey-patched: files and
+pipes are written as they are, which may block, and the network is gevent's.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import gevent
+import gevent.hub
+
+from geventhttpclient.cli.arguments import parse
+from geventhttpclient.cli.failure import INTERRUPTED, PIPE_CLOSED, USAGE, Failure, OutputClosed, say
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status; by default with the arguments of the process."""
+    try:
+        with _greenlets_end_quietly():
+            status = _run(arguments)
+            sys.stdout.flush()
+            return status
+    except Failure as failure:
+        say(str(failure))
+        return failure.status
+    except (OutputClosed, BrokenPipeError):
+        # As if SIGPIPE had ended it. It cannot: the network's pipes break, too, and that is no reason to end.
+        return PIPE_CLOSED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        options = parse(arguments)
+    except SystemExit as end:  # argparse has said what there is to say
+        return end.code if isinstance(end.code, int) else USAGE
+    status: int = options.run(options)
+    return status
+
+
+@contextmanager
+def _greenlets_end_quietly() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt in the greenlet that runs, also when that is blocked in a write; gevent then
+    hands it to the main greenlet. In between no traceback is printed."""
+    hub = gevent.get_hub()
+    before = hub.NOT_ERROR
+    hub.NOT_ERROR = (*before, KeyboardInterrupt)
+    try:
+        yield
+    finally:
+        hub.NOT_ERROR = before

@@ -1,0 +1,72 @@
+"""The name of a file that a server proposes (RFC 6266), made one that can do no harm."""
+
+from __future__ import annotations
+
+import os
+import re
+from urllib.parse import unquote, unquote_to_bytes
+
+# Bytes of a name: file systems take 255, and what is beside a download has a longer one.
+_MOST = 200
+
+# RFC 6266 section 4.1: a token or a quoted string.
+_PARAMETER = re.compile(r';\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*))', re.DOTALL)
+
+# What systems, shells or terminals take for something else than a part of a name.
+_HARMFUL = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"|?*\u200e\u200f\u202a-\u202e\u2066-\u2069]')
+
+_FALLBACK = "download"
+
+
+def choose(content_disposition: str | list[str] | None, path: str) -> str:
+    """The name: what Content-Disposition says, else the last segment of a URL's path, else `download`."""
+    if isinstance(content_disposition, list):
+        content_disposition = content_disposition[0]
+    proposed = _proposed(content_disposition) if content_disposition else None
+    return safe(proposed or "") or safe(unquote(path.rpartition("/")[2])) or _FALLBACK
+
+
+def _proposed(field: str) -> str | None:
+    """`filename*` goes before `filename` (RFC 6266 section 4.3)."""
+    found: dict[str, str] = {}
+    for name, quoted, token in _PARAMETER.findall(field):
+        found.setdefault(name.lower(), re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL) if quoted else token)
+    extended = _extended(found.get("filename*", ""))
+    if extended:
+        return extended
+    plain = found.get("filename")
+    if plain is None:
+        return None
+    # Fields are read as Latin-1; what was UTF-8 is so still.
+    try:
+        return plain.encode("latin-1").decode()
+    except UnicodeError:
+        return plain
+
+
+def _extended(value: str) -> str | None:
+    """charset'language'percent-encoded (RFC 8187)."""
+    charset, _, rest = value.partition("'")
+    _, quote, encoded = rest.partition("'")
+    if not quote or charset.lower() not in ("utf-8", "iso-8859-1"):
+        return None
+    try:
+        return unquote_to_bytes(encoded).decode(charset)
+    except UnicodeDecodeError:
+        return None
+
+
+def safe(name: str) -> str:
+    """The last part of what may be a path of any system; "" where nothing is left. It has no control characters and
+    begins with no dot, so that it is neither hidden nor a directory, and with no hyphen, so that it is no option."""
+    last = re.split(r"[/\\]", name)[-1]
+    last = _HARMFUL.sub("_", last).strip().lstrip(".").strip().rstrip(". ")
+    if last.startswith("-"):
+        last = "_" + last[1:]
+    stem, extension = os.path.splitext(last)
+    extension = _cut(extension, 20)
+    return _cut(stem, _MOST - len(extension.encode())) + extension
+
+
+def _cut(text: str, size: int) -> str:
+    return text.encode("utf-8", "replace")[:size].decode(errors="ignore")

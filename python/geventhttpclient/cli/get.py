@@ -1,0 +1,214 @@
+"""`get`: URLs are fetched side by side, and what came is written in the order given."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import zlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from geventhttpclient import HTTPParseError
+from geventhttpclient._coding import decoded
+from geventhttpclient._core import Decoder
+from geventhttpclient.cli import body, heads, terminal, waterfall
+from geventhttpclient.cli.arguments import client_options, credentials, method_of, usage_failure
+from geventhttpclient.cli.failure import FAILED, OK, Failure, describe
+from geventhttpclient.cli.jsontext import JSONText
+from geventhttpclient.cli.output import Output
+from geventhttpclient.cli.tasks import together
+from geventhttpclient.cli.turns import Turn
+from geventhttpclient.compat_errors import ConnectionError as AgentError
+from geventhttpclient.header import Headers
+from geventhttpclient.requests import Session
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.console import Console
+    from typing_extensions import Self
+
+    from geventhttpclient.requests import RequestsResponse
+    from geventhttpclient.url import URL
+
+# Bytes that are read at once, fewer when fewer are there.
+_PIECE = 1 << 18
+
+# How much of a body is looked at for what would upset a terminal.
+_LOOKED_AT = 2048
+
+# What may pass: the server is busy, or another one that it asks is.
+_PASSING = (408, 429, 500, 502, 503, 504)
+
+# Before the first attempt of --retry; each further one waits twice as long.
+_RETRY_SECONDS = 1.0
+
+# Everything that a request may come to grief by, once it is known to be a good one.
+_ERRORS = (OSError, HTTPParseError, AgentError, zlib.error)
+
+
+def run(options: argparse.Namespace) -> int:
+    """The exit status: that of the first URL that failed."""
+    getter = _Getter(options)
+    statuses = [OK] * len(options.urls)
+    with getter, Output(None if options.output in (None, "-") else options.output) as output:
+        turns: list[Turn] = []
+        for _ in options.urls:
+            turns.append(Turn(output, turns[-1] if turns else None))
+        # Shared: each takes the next one when it is done with the last, so that it is the turn of one of them.
+        numbers = iter(range(len(options.urls)))
+
+        def work() -> None:
+            for number in numbers:
+                statuses[number] = getter.fetch(options.urls[number], turns[number])
+
+        together([work] * min(options.concurrency, len(options.urls)))
+    return next((status for status in statuses if status), OK)
+
+
+class _Getter:
+    """What is the same for all URLs."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        # What is on a terminal is for people, unless it was said where it should go.
+        self.for_people = options.output is None and terminal.is_terminal(sys.stdout)
+        self.colors: Console | None = None
+        if options.output is None:
+            self.colors = terminal.colors(options.color, sys.stdout)
+        self.note_colors = terminal.colors(options.color, sys.stderr)
+        self.method = method_of(options)
+        self.headers = Headers()
+        for name, value in options.headers:
+            self.headers.add(name, value)
+        if options.compressed:
+            self.headers.setdefault("Accept-Encoding", "gzip, deflate, br, zstd")
+        self.content: Any = None
+        self.fields: Any = None
+        self.files: Any = None
+        if options.data is not None:
+            # A file can be sent while it is read, but not twice at a time.
+            self.content = body.data_body(options.data, streams=len(options.urls) == 1)
+            self.headers.setdefault("Content-Type", body.FORM)
+        if options.form is not None:
+            self.fields, self.files = body.form_parts(options.form)
+            if not self.files:
+                self.fields, self.files = None, [(name, (None, value)) for name, value in self.fields]
+        try:
+            self.session = Session(
+                max_redirects=options.max_redirs,
+                max_retries=options.retry,
+                retry_delay=_RETRY_SECONDS,
+                retry_backoff=2.0,
+                retry_statuses=_PASSING,
+                concurrency=options.concurrency,
+                **client_options(options),
+            )
+            for url in options.urls:
+                self.session.clientpool.get_client(url)
+        except (ValueError, TypeError, OSError) as error:
+            raise usage_failure(error) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+        self.session.close()
+        if self.content is not None and not isinstance(self.content, bytes):
+            self.content.close()
+
+    def fetch(self, url: URL, turn: Turn) -> int:
+        """One URL; its exit status, after what went wrong has been said."""
+        with turn:
+            try:
+                self._fetch(url, turn)
+            except Failure as failure:
+                # As the output's: it is the end of the whole command.
+                if failure.status != FAILED:
+                    raise
+                turn.note_failure(f"{url}: {failure}")
+            except _ERRORS as error:
+                turn.note_failure(f"{url}: {describe(error)}")
+            else:
+                return OK
+            return FAILED
+
+    def _fetch(self, url: URL, turn: Turn) -> None:
+        options = self.options
+        try:
+            response = self.session.request(
+                self.method,
+                url,
+                data=self.content if self.fields is None else self.fields,
+                files=self.files,
+                headers=self.headers,
+                auth=credentials(options, url),
+                allow_redirects=options.location,
+            )
+        except (TypeError, ValueError) as error:
+            if isinstance(error, OSError):  # as that of a certificate is
+                raise
+            raise usage_failure(error) from None
+        with response:
+            chain = [*response.history, response]
+            for one in chain:
+                if options.verbose:
+                    turn.note(self._conversation(one.raw if one is response else one.stream))
+            if options.fail and response.status_code >= 400:
+                raise Failure(f"{response.status_code} {response.reason or ''}".strip())
+            if options.include or options.head:
+                for one in chain:
+                    lines = heads.response_head(one.stream)
+                    text = heads.as_text(lines, self.colors, end="\n" if self.for_people else "\r\n")
+                    turn.write(text.encode("utf-8" if self.for_people else "latin-1", "replace"))
+            if not options.head:
+                self._write_body(response, turn)
+            if options.timing:
+                turn.note("".join(waterfall.draw(one.stream, self.note_colors) for one in chain))
+
+    def _conversation(self, response: Any) -> str:
+        sent = heads.as_text(heads.request_head(response), self.note_colors, "> ")
+        return sent + heads.as_text(heads.response_head(response), self.note_colors, "< ")
+
+    def _write_body(self, response: RequestsResponse, turn: Turn) -> None:
+        pieces = self._pieces(response)
+        if not self.for_people and self.colors is None:
+            turn.write(b"")  # a file is made for an empty body, too
+            for piece in pieces:
+                turn.write(piece)
+            return
+        shown: JSONText | None = JSONText() if _is_json(response.stream.get("content-type")) else None
+        looked_at = 0
+        for piece in pieces:
+            if self.for_people and looked_at < _LOOKED_AT:
+                if b"\0" in piece[: _LOOKED_AT - looked_at]:
+                    raise Failure("the body is binary and was not shown: -o FILE keeps it, -o - shows it anyway")
+                looked_at += len(piece)
+            self._show(*(("", piece) if shown is None else shown.feed(piece)), turn)
+        if shown is not None:
+            self._show(*shown.finish(), turn)
+
+    def _show(self, text: str, rest: bytes, turn: Turn) -> None:
+        if text and self.colors is not None:
+            from rich.highlighter import JSONHighlighter
+
+            text = heads.rendered(JSONHighlighter()(text), self.colors)
+        turn.write(text.encode() + rest)
+
+    def _pieces(self, response: RequestsResponse) -> Iterator[bytes]:
+        """The body as it comes; without its content coding where one was asked for, or where people look."""
+        raw = response.stream
+        coding = raw.get("content-encoding")
+        if coding and (self.options.compressed or self.for_people):
+            decoder = Decoder(coding if isinstance(coding, str) else ", ".join(coding))
+            while piece := raw._read_available(_PIECE):
+                yield from decoded(decoder, piece)
+            yield decoder.finish()
+            return
+        while piece := raw._read_available(_PIECE):
+            yield piece
+
+
+def _is_json(content_type: Any) -> bool:
+    kind = str(content_type or "").partition(";")[0].strip().lower()
+    return kind.startswith("application/") and kind.endswith(("/json", "+json", "/x-ndjson", "/jsonl"))

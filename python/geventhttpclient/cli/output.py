@@ -1,0 +1,47 @@
+"""Where bytes go that were asked for: stdout, or a file that is made when there is something for it."""
+
+from __future__ import annotations
+
+import sys
+from typing import IO, TYPE_CHECKING
+
+from geventhttpclient.cli.failure import OutputClosed, file_failure
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+
+class Output:
+    """stdout, or the file of that name. OutputClosed when nobody reads stdout any more, Failure for what a
+    file refuses."""
+
+    def __init__(self, path: str | None) -> None:
+        self.path = path
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+        if self._file is not None and self.path is not None:
+            try:
+                self._file.close()
+            except OSError as error:
+                if e is None:
+                    raise file_failure(error, self.path) from None
+
+    def write(self, data: bytes) -> None:
+        """Writes it all and leaves nothing in a buffer: who reads a pipe sees it as it comes. b"" makes the file."""
+        try:
+            if self._file is None:
+                self._file = sys.stdout.buffer if self.path is None else open(self.path, "wb", buffering=0)  # noqa: SIM115
+            view = memoryview(data)
+            while view:
+                view = view[self._file.write(view) or 0 :]
+            self._file.flush()
+        except BrokenPipeError:
+            raise OutputClosed from None
+        except OSError as error:
+            raise file_failure(error, self.path or "stdout") from None

@@ -1,0 +1,79 @@
+"""Ranges of bytes: what is asked for, and whether an answer is what was asked for (RFC 9110 section 14)."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from geventhttpclient.cli.failure import Failure
+from geventhttpclient.cli.part import Range, Validator
+
+_CONTENT_RANGE = re.compile(r"bytes\s+([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.IGNORECASE)
+
+# A range of its own for fewer bytes than this costs more than it brings.
+_LEAST = 64 * 1024
+
+
+class ContentRange(NamedTuple):
+    """Where the bytes of a 206 belong: from `first` to `end`, which is the one behind the last, of `length` or None."""
+
+    first: int
+    end: int
+    length: int | None
+
+
+def asked(first: int, end: int | None) -> str:
+    """The value of Range for bytes from `first` to before `end`, or to the last."""
+    return f"bytes={first}-{'' if end is None else end - 1}"
+
+
+def content_range(response: Any) -> ContentRange:
+    """What a 206 says it is. Failure for one that does not say so in a way that can be trusted."""
+    field = response.get("content-range")
+    found = _CONTENT_RANGE.fullmatch(field.strip()) if isinstance(field, str) else None
+    if found is None:
+        raise Failure(f"the server's 206 does not tell which bytes it has (Content-Range: {field})")
+    first, last = int(found[1]), int(found[2])
+    length = None if found[3] == "*" else int(found[3])
+    if last < first or (length is not None and last >= length):
+        raise Failure(f"the server's 206 has a range that cannot be: {field}")
+    promised = response.content_length
+    if promised is not None and promised != last - first + 1:
+        raise Failure(f"the server's 206 promises {promised} bytes for the range {field}")
+    return ContentRange(first, last + 1, length)
+
+
+def check(response: Any, first: int, end: int | None, length: int | None, validator: Validator) -> ContentRange:
+    """What a 206 is of: bytes from `first` on, `end` at most, of the version that is being downloaded. Failure else."""
+    found = content_range(response)
+    if found.first != first or (end is not None and found.end > end):
+        wanted = asked(first, end)
+        raise Failure(f"the server was asked for {wanted} and answered with bytes {found.first}-{found.end - 1}")
+    if length is not None and found.length is not None and found.length != length:
+        raise Failure(f"the server says {found.length} bytes where it said {length} before")
+    if not validator.agrees(validator_of(response)):
+        raise Failure("the server's 206 is of another version of the file")
+    return found
+
+
+def validator_of(response: Any) -> Validator:
+    """That of a response."""
+    return Validator(response.get("etag"), response.get("last-modified"))
+
+
+def spread(missing: list[Range], count: int) -> list[Range]:
+    """The same bytes as at least `count` ranges, where they are large enough for that."""
+    found = [one for one in missing if not one.is_done]
+    while 0 < len(found) < count:
+        largest = max(found, key=lambda one: (one.end or 0) - one.position)
+        assert largest.end is not None
+        size = largest.end - largest.position
+        if size < 2 * _LEAST:
+            break
+        # In as many parts as are wanted at once, so that they are of one size where there was one to begin with.
+        parts = min(count - len(found) + 1, size // _LEAST)
+        edges = [largest.position + size * number // parts for number in range(parts + 1)]
+        found.remove(largest)
+        found += [Range(start, end) for start, end in pairwise(edges)]
+    return sorted(found, key=lambda one: one.position)

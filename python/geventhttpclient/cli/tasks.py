@@ -1,0 +1,28 @@
+"""Greenlets that work on one thing: the first to fail ends them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import gevent
+
+
+def together(tasks: Iterable[Callable[[], object]]) -> None:
+    """Runs each in a greenlet of its own until all are done. What one of them raises is raised here, and ends the
+    others; so does an interrupt."""
+
+    def attempt(task: Callable[[], object]) -> Exception | None:
+        try:
+            task()
+        except Exception as error:  # a greenlet that raised it would print it, too
+            return error
+        return None
+
+    greenlets = [gevent.spawn(attempt, task) for task in tasks]
+    try:
+        for greenlet in gevent.iwait(greenlets):
+            error = greenlet.get()
+            if isinstance(error, Exception):  # else it is done, or was killed
+                raise error
+    finally:
+        gevent.killall(greenlets)

@@ -1,0 +1,551 @@
+"""`geventhttpclient download`: complete files, parts to go on with, and servers that cannot be trusted with either."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import re
+import resource
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+
+from geventhttpclient.cli import filename, main
+from geventhttpclient.cli.part import Range
+from geventhttpclient.cli.ranges import spread
+from geventhttpclient.cli.tasks import together
+from tests import cli
+from tests.conftest import Nginx
+from tests.peer import Conn, Peer, Request
+from tests.support import answer, saying
+
+pytestmark = pytest.mark.usefixtures("bounded")
+
+CONTENT = random.Random(8).randbytes(1 << 20)
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another attempt comes soon."""
+    monkeypatch.setattr("geventhttpclient.cli.download._DELAY", 0.001)
+
+
+@pytest.fixture
+def big(nginx: Nginx) -> str:
+    (nginx.root / "big.bin").write_bytes(CONTENT)
+    return f"{nginx.url}/big.bin"
+
+
+def download(capfd: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str]:
+    """Exit status and stderr; there is never anything on stdout."""
+    status = main(["download", *map(str, arguments)])
+    out, err = capfd.readouterr()
+    assert out == ""
+    return status, err
+
+
+@dataclass
+class Origin:
+    """A server of one file, which has ranges and validators, and whose connections break after `cut_after` bytes of a
+    body, so often as `cuts` says."""
+
+    content: bytes = CONTENT
+    etag: str | None = '"one"'
+    last_modified: str | None = None
+    has_ranges: bool = True
+    cut_after: int = 0
+    cuts: int = 0
+    ranges: list[str | None] = field(default_factory=list)
+
+    def __call__(self, conn: Conn) -> None:
+        while request := conn.read_request():
+            self.ranges.append(request.get("range"))
+            if not self.reply(conn, request):
+                return
+
+    def reply(self, conn: Conn, request: Request) -> bool:
+        status, lines, body = "200 OK", [], self.content
+        asked = re.fullmatch(r"bytes=([0-9]+)-([0-9]*)", request.get("range") or "")
+        condition = request.get("if-range")
+        if self.has_ranges and asked and condition in (None, self.etag, self.last_modified):
+            first = int(asked[1])
+            if first >= len(self.content):
+                conn.send(answer(b"", "416 Range Not Satisfiable", f"Content-Range: bytes */{len(self.content)}"))
+                return True
+            last = min(int(asked[2] or len(self.content)), len(self.content) - 1)
+            status, body = "206 Partial Content", self.content[first : last + 1]
+            lines.append(f"Content-Range: bytes {first}-{last}/{len(self.content)}")
+        lines += [f"ETag: {self.etag}"] if self.etag else []
+        lines += [f"Last-Modified: {self.last_modified}"] if self.last_modified else []
+        whole = answer(body, status, *lines)
+        if self.cuts and len(body) > self.cut_after:
+            self.cuts -= 1
+            conn.send(whole[: len(whole) - len(body) + self.cut_after])
+            return False
+        conn.send(whole)
+        return True
+
+
+def left(directory: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in directory.iterdir()}
+
+
+# -------------------------------------------------------------------------------------------------------- what is usual
+
+
+@pytest.mark.parametrize("options", [[], ["--parallel", "4"], ["--resume"], ["--limit-rate", "100M"]])
+def test_a_file_comes_as_it_is(big: str, options: list[str], tmp_path: Path, capfd: Any) -> None:
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    status, err = download(capfd, big, "-O", tmp_path, "--checksum", f"sha256:{digest.upper()}", *options)
+    assert status == 0
+    assert re.fullmatch(rf"{tmp_path}/big.bin: 1\.0 MiB in [0-9.]+ s, .* [KMG]iB/s\n", err)
+    assert left(tmp_path) == {"big.bin": len(CONTENT)}
+    assert (tmp_path / "big.bin").read_bytes() == CONTENT
+
+
+def test_ranges_side_by_side_cover_it_once(tmp_path: Path, capfd: Any) -> None:
+    origin = Origin()
+    with Peer(origin) as peer:
+        assert download(capfd, peer.url + "/f", "-O", tmp_path, "--parallel", "4", "--no-progress") == (0, "")
+        assert len(peer.conns) <= 4
+    quarter = len(CONTENT) // 4
+    wanted = [f"bytes={n * quarter}-{(n + 1) * quarter - 1}" for n in range(4)]
+    assert origin.ranges[0] == "bytes=0-0"
+    assert sorted(origin.ranges[1:], key=str) == sorted(wanted)
+    assert {request.get("if-range") for request in peer.requests[1:]} == {'"one"'}
+    assert {request.get("accept-encoding") for request in peer.requests} == {"identity"}
+    assert (tmp_path / "f").read_bytes() == CONTENT
+
+
+PLAIN = [{"has_ranges": False}, {"etag": None}, {"etag": 'W/"weak"'}, {"content": b""}, {"content": b"x"}]
+
+
+@pytest.mark.parametrize("origin", [Origin(**options) for options in PLAIN], ids=map(str, PLAIN))
+def test_what_cannot_come_in_ranges_comes_in_one(origin: Origin, tmp_path: Path, capfd: Any) -> None:
+    with Peer(origin) as peer:
+        assert download(capfd, peer.url + "/f", "-O", tmp_path, "--parallel", "4", "--no-progress") == (0, "")
+    assert (tmp_path / "f").read_bytes() == origin.content
+    assert left(tmp_path).keys() == {"f"}
+
+
+def test_a_body_of_unknown_length(tmp_path: Path, capfd: Any) -> None:
+    said = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+    with Peer(saying(said)) as peer:
+        assert download(capfd, peer.url + "/f", "-O", tmp_path, "--no-progress") == (0, "")
+    assert (tmp_path / "f").read_bytes() == b"hello"
+
+
+def test_redirects_and_credentials(tmp_path: Path, capfd: Any) -> None:
+    with Peer(saying(answer(b"", "302 Found", "Location: /real.txt"), answer(b"x"))) as peer:
+        assert download(capfd, peer.url + "/f", "-O", tmp_path, "-u", "me:secret", "-H", "X-A: b")[0] == 0
+    assert (tmp_path / "real.txt").read_bytes() == b"x"
+    assert [request.get("authorization") for request in peer.requests] == ["Basic bWU6c2VjcmV0"] * 2
+    assert peer.requests[0].get("x-a") == "b"
+
+
+def test_several_urls(tmp_path: Path, capfd: Any) -> None:
+    with Peer() as peer:
+        urls = [f"{peer.url}/a", "http://127.0.0.1:1/b", f"{peer.url}/c"]
+        status, err = download(capfd, *urls, "-O", tmp_path, "--no-progress")
+    assert (status, err.count("\n")) == (1, 1)
+    assert left(tmp_path).keys() == {"a", "c"}
+
+
+def test_the_rate_is_limited(tmp_path: Path, capfd: Any) -> None:
+    with Peer(Origin(content=bytes(40_000))) as peer:
+        begin = gevent.get_hub().loop.now()
+        options = ["-O", tmp_path, "--limit-rate", "100k", "--parallel", "2", "--no-progress"]
+        assert download(capfd, peer.url + "/f", *options) == (0, "")
+        gevent.sleep(0)
+        # The last piece is written before it is waited for.
+        assert gevent.get_hub().loop.now() - begin > 0.3
+
+
+# -------------------------------------------------------------------------------------------------------- interruptions
+
+
+@pytest.mark.parametrize("options", [[], ["--parallel", "3"]])
+def test_what_breaks_is_gone_on_with(options: list[str], tmp_path: Path, capfd: Any) -> None:
+    origin = Origin(cut_after=100_000, cuts=5)
+    with Peer(origin) as peer:
+        assert download(capfd, peer.url + "/f", "-O", tmp_path, "--no-progress", *options) == (0, "")
+    assert (tmp_path / "f").read_bytes() == CONTENT
+    assert left(tmp_path).keys() == {"f"}
+
+
+def test_failures_in_a_row_are_counted_and_a_short_file_is_never_renamed(tmp_path: Path, capfd: Any) -> None:
+    origin = Origin(cut_after=0, cuts=1000)
+    with Peer(origin) as peer:
+        status, err = download(capfd, peer.url + "/f", "-O", tmp_path, "--retry", "2")
+    assert (status, err.count("\n")) == (1, 1)
+    assert len(origin.ranges) == 3
+    assert "f" not in left(tmp_path)
+
+
+def test_without_a_validator_it_begins_anew(tmp_path: Path, capfd: Any) -> None:
+    origin = Origin(etag=None, cut_after=1000, cuts=2)
+    with Peer(origin) as peer:
+        status, err = download(capfd, peer.url + "/f", "-O", tmp_path, "--no-progress")
+    assert status == 0
+    assert err.count("beginning anew") == 2
+    assert origin.ranges == [None, None, None]
+    assert (tmp_path / "f").read_bytes() == CONTENT
+
+
+def test_busy_servers_are_asked_again_and_others_are_not(tmp_path: Path, capfd: Any) -> None:
+    with Peer(saying(answer(b"", "503 Service Unavailable"), answer(b"x"))) as peer:
+        assert download(capfd, peer.url + "/f", "-O", tmp_path, "--no-progress") == (0, "")
+    with Peer(saying(answer(b"", "404 Not Found"))) as peer:
+        status, err = download(capfd, peer.url + "/g", "-O", tmp_path)
+        assert (status, err) == (1, f"geventhttpclient: {peer.url}/g: 404 Not Found\n")
+    assert left(tmp_path).keys() == {"f"}
+
+
+def give_up_in_the_middle(origin: Origin, path: Path, capfd: Any, *options: str) -> tuple[Peer, dict[str, Any]]:
+    """Leaves a part of 300,000 bytes or so, by a server whose connections break for ever after that."""
+    with Peer(origin) as peer:
+        status, _ = download(capfd, peer.url + "/f", "-o", path, "--retry", "0", *options)
+    assert status == 1
+    return peer, json.loads(path.with_name(path.name + ".part.json").read_bytes())
+
+
+def again(port: int, origin: Origin, path: Path, capfd: Any, *options: str) -> tuple[int, str]:
+    with Peer(origin, port=port) as peer:
+        return download(capfd, peer.url + "/f", "-o", path, "--resume", "--no-progress", *options)
+
+
+@pytest.mark.parametrize("validators", [{}, {"etag": None, "last_modified": "Mon, 23 Nov 2026 10:00:00 GMT"}])
+def test_a_part_is_resumed(validators: dict[str, Any], tmp_path: Path, capfd: Any) -> None:
+    path = tmp_path / "f"
+    peer, note = give_up_in_the_middle(Origin(cut_after=300_000, cuts=1, **validators), path, capfd)
+    assert note["missing"] == [[300_000, len(CONTENT)]]
+    assert not path.exists()
+    origin = Origin(**validators)
+    assert again(peer.port, origin, path, capfd) == (0, "")
+    assert origin.ranges == ["bytes=0-0", f"bytes=300000-{len(CONTENT) - 1}"]
+    assert path.read_bytes() == CONTENT
+    assert left(tmp_path).keys() == {"f"}
+
+
+def test_a_part_of_ranges_is_resumed_by_any_number_of_them(tmp_path: Path, capfd: Any) -> None:
+    path = tmp_path / "f"
+    broken = Origin(cut_after=50_000, cuts=100)
+    peer, note = give_up_in_the_middle(broken, path, capfd, "--parallel", "4")
+    there = len(CONTENT) - sum(end - start for start, end in note["missing"])
+    assert there >= 50_000
+    origin = Origin()
+    assert again(peer.port, origin, path, capfd, "--parallel", "2") == (0, "")
+    asked = [re.fullmatch(r"bytes=([0-9]+)-([0-9]+)", one or "") for one in origin.ranges[1:]]
+    assert sum(int(one[2]) + 1 - int(one[1]) for one in asked if one) == len(CONTENT) - there
+    assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("origin", "word"),
+    [
+        (Origin(content=CONTENT[::-1], etag='"two"'), "the file has changed"),
+        (Origin(content=CONTENT[:-1], etag='"one"'), "the file has changed"),
+        (Origin(has_ranges=False), "the server gives no ranges"),
+        (Origin(etag=None), "the server gives no ranges"),
+    ],
+)
+def test_what_cannot_be_resumed_begins_anew_with_a_word(origin: Origin, word: str, tmp_path: Path, capfd: Any) -> None:
+    path = tmp_path / "f"
+    peer, _ = give_up_in_the_middle(Origin(cut_after=300_000, cuts=1), path, capfd)
+    status, err = again(peer.port, origin, path, capfd)
+    assert status == 0
+    assert word in err
+    assert err.endswith("beginning anew\n")
+    assert path.read_bytes() == origin.content
+
+
+def test_a_change_between_the_ranges_begins_anew(tmp_path: Path, capfd: Any) -> None:
+    """The probe is answered with one version, all that comes later with another."""
+
+    class Changing(Origin):
+        def reply(self, conn: Conn, request: Request) -> bool:
+            if len(self.ranges) == 2:
+                self.content, self.etag = CONTENT[::-1], '"two"'
+            return super().reply(conn, request)
+
+    with Peer(Changing()) as peer:
+        status, err = download(capfd, peer.url + "/f", "-O", tmp_path, "--parallel", "3", "--no-progress")
+    assert status == 0
+    assert "the file has changed at the server" in err
+    assert (tmp_path / "f").read_bytes() == CONTENT[::-1]
+
+
+@pytest.mark.parametrize("note", [b"", b"{}", b"[1]", b'{"url": 1', None, b'{"missing": [[0, 9e99]]}'])
+def test_a_part_that_nobody_knows_begins_anew(note: bytes | None, tmp_path: Path, capfd: Any) -> None:
+    (tmp_path / "f.part").write_bytes(b"something else")
+    if note is not None:
+        (tmp_path / "f.part.json").write_bytes(note)
+    with Peer(Origin()) as peer:
+        status, err = download(capfd, peer.url + "/f", "-O", tmp_path, "--resume", "--no-progress")
+    assert status == 0
+    assert "beginning anew" in err
+    assert (tmp_path / "f").read_bytes() == CONTENT
+
+
+def test_a_part_that_was_cut_since_begins_anew(tmp_path: Path, capfd: Any) -> None:
+    path = tmp_path / "f"
+    peer, _ = give_up_in_the_middle(Origin(cut_after=300_000, cuts=1), path, capfd)
+    os.truncate(tmp_path / "f.part", 1000)
+    assert again(peer.port, Origin(), path, capfd)[0] == 0
+    assert path.read_bytes() == CONTENT
+
+
+# ------------------------------------------------------------------------------------------------- servers that lie
+
+
+def lying(change: Any) -> Origin:
+    """Tells the truth of the first byte, and then sends what `change` makes of its replies."""
+
+    class Lying(Origin):
+        def reply(self, conn: Conn, request: Request) -> bool:
+            if request.get("range") == "bytes=0-0":
+                return super().reply(conn, request)
+            first, last = map(int, (request.get("range") or "")[6:].split("-"))
+            conn.send(change(first, last))
+            return True
+
+    return Lying()
+
+
+def part_of(first: int, last: int, said: str, tag: str = "one") -> bytes:
+    lines = [f"Content-Range: {said}", f'ETag: "{tag}"']
+    return answer(CONTENT[first : last + 1], "206 Partial Content", *lines)
+
+
+SIZE = len(CONTENT)
+
+
+def chunked_part(first: int, last: int, body: bytes) -> bytes:
+    head = f'HTTP/1.1 206 P\r\nContent-Range: bytes {first}-{last}/{SIZE}\r\nETag: "one"\r\n'
+    chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+    return head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + chunk + b"0\r\n\r\n"
+
+
+# What is sent for bytes from a first to a last, and what the user is told of it.
+LIES = {
+    "another range": (lambda a, z: part_of(a, z, f"bytes {a + 1}-{z + 1}/{SIZE + 9}"), "was asked for bytes="),
+    "the beginning": (lambda a, z: part_of(0, z, f"bytes 0-{z}/{SIZE}"), "was asked for bytes="),
+    "a longer range": (lambda a, z: part_of(a, z + 1, f"bytes {a}-{z + 1}/{SIZE + 9}"), "was asked for bytes="),
+    "another length": (lambda a, z: part_of(a, z, f"bytes {a}-{z}/{SIZE + 1}"), "where it said"),
+    "no Content-Range": (lambda a, z: answer(CONTENT[a : z + 1], "206 Partial Content"), "does not tell which bytes"),
+    "several ranges": (lambda a, z: answer(b"--x", "206 P", "Content-Type: multipart/byteranges"), "does not tell"),
+    "no number": (lambda a, z: part_of(a, z, f"bytes {a}-x/{SIZE}"), "does not tell which bytes"),
+    "backwards": (lambda a, z: part_of(a, z, f"bytes {z}-{a}/{SIZE}"), "a range that cannot be"),
+    "another version": (lambda a, z: part_of(a, z, f"bytes {a}-{z}/{SIZE}", tag="two"), "another version"),
+    "a shorter body": (lambda a, z: part_of(a, z - 1, f"bytes {a}-{z}/{SIZE}"), "206 promises"),
+    "a longer body": (lambda a, z: chunked_part(a, z, bytes(z - a + 2)), "more than it had promised"),
+    "no body": (lambda a, z: chunked_part(a, z, b""), "bytes before its end"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_206_that_lies_is_an_error(lie: str, tmp_path: Path, capfd: Any) -> None:
+    change, word = LIES[lie]
+    with Peer(lying(change)) as peer:
+        status, err = download(capfd, peer.url + "/f", "-O", tmp_path, "--parallel", "3", "--no-progress")
+    assert (status, err.count("\n")) == (1, 1)
+    assert word in err
+    assert "f" not in left(tmp_path)
+
+
+def test_a_206_may_have_less_than_was_asked_for(tmp_path: Path, capfd: Any) -> None:
+    def less(first: int, last: int) -> bytes:
+        last = min(last, first + 99_999)
+        return part_of(first, last, f"bytes {first}-{last}/*")
+
+    with Peer(lying(less)) as peer:
+        assert download(capfd, peer.url + "/f", "-O", tmp_path, "--parallel", "2", "--no-progress") == (0, "")
+    assert (tmp_path / "f").read_bytes() == CONTENT
+
+
+def test_a_206_that_nobody_asked_for_is_an_error(tmp_path: Path, capfd: Any) -> None:
+    with Peer(saying(part_of(0, 9, f"bytes 0-9/{SIZE}"))) as peer:
+        status, _ = download(capfd, peer.url + "/f", "-O", tmp_path)
+    assert status == 1
+    assert left(tmp_path) == {}
+
+
+# ----------------------------------------------------------------------------------------------------- checksums, files
+
+
+def test_another_checksum_leaves_the_part(big: str, tmp_path: Path, capfd: Any) -> None:
+    status, err = download(capfd, big, "-O", tmp_path, "--checksum", f"sha256:{'0' * 64}", "--resume")
+    assert status == 4
+    assert hashlib.sha256(CONTENT).hexdigest() in err
+    assert left(tmp_path) == {"big.bin.part": len(CONTENT)}
+
+
+def test_a_file_that_is_there_is_replaced_when_it_was_meant(big: str, tmp_path: Path, capfd: Any) -> None:
+    path = tmp_path / "big.bin"
+    path.write_bytes(b"mine")
+    status, err = download(capfd, big, "-O", tmp_path)
+    assert (status, path.read_bytes()) == (3, b"mine")
+    assert err == f"geventhttpclient: {path} is there already: name a file by -o, or say --overwrite\n"
+    for option in (["-o", path], ["-O", tmp_path, "--overwrite"]):
+        path.write_bytes(b"mine")
+        assert download(capfd, big, *option)[0] == 0
+        assert path.read_bytes() == CONTENT
+
+
+def test_places_where_nothing_can_be_written(big: str, tmp_path: Path, capfd: Any) -> None:
+    status, err = download(capfd, big, "-O", tmp_path / "none")
+    assert (status, err) == (3, f"geventhttpclient: {tmp_path}/none/big.bin.part: No such file or directory\n")
+    status, err = download(capfd, big, "-o", tmp_path)
+    assert (status, err.count("\n")) == (3, 1)
+
+
+def test_a_disk_that_is_full(big: str, tmp_path: Path) -> None:
+    """A limit of the size of files is as good as a full disk, for whoever writes."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+
+    status, out, err = cli.run("download", big, "-O", tmp_path, preexec_fn=limit)
+    assert (status, out) == (3, b"")
+    assert err == f"geventhttpclient: {tmp_path}/big.bin.part: File too large\n"
+    assert left(tmp_path)["big.bin.part"] == 300_000
+
+
+def test_an_interrupt_keeps_the_part(tmp_path: Path, capfd: Any) -> None:
+    origin = Origin()
+    with Peer(origin) as peer:
+        url, path = peer.url + "/f", tmp_path / "f"
+        process = cli.start("download", url, "-o", path, "--limit-rate", "200k", "--parallel", "2")
+        part = tmp_path / "f.part"
+        with gevent.Timeout(cli.SECONDS):
+            while not (part.exists() and part.stat().st_size > SIZE // 2):
+                gevent.sleep(0.005)
+        status, out, err = cli.interrupt(process)
+        assert (status, out) == (130, b"")
+        assert re.search(r"interrupted; .* are in .*f\.part: go on with --resume\n$", err)
+        assert not path.exists()
+        origin.ranges.clear()
+        assert download(capfd, url, "-o", path, "--resume", "--no-progress") == (0, "")
+        assert "bytes=0-0" in origin.ranges
+        assert f"bytes=0-{SIZE - 1}" not in origin.ranges
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_bar_on_a_terminal(big: str, tmp_path: Path) -> None:
+    pytest.importorskip("rich")
+    status, seen = cli.on_terminal("download", big, "-O", tmp_path, "--limit-rate", "3M")
+    assert status == 0
+    assert "big.bin" in seen
+    assert re.search(r"[0-9.]+/1\.0 MiB", seen)
+    assert re.search(r"[0-9.]+ [KM]iB/s", seen)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["http://127.0.0.1:1/", "--checksum", "sha256:12"],
+        ["http://127.0.0.1:1/", "--checksum", "nothing:12"],
+        ["http://127.0.0.1:1/", "http://127.0.0.1:1/", "-o", "x"],
+        ["http://127.0.0.1:1/", "-o", "-"],
+        ["http://127.0.0.1:1/", "-o", "x", "-O", "y"],
+        ["http://127.0.0.1:1/", "--limit-rate", "0"],
+        ["http://127.0.0.1:1/", "--parallel", "0"],
+        ["nothing://x"],
+    ],
+)
+def test_what_is_of_no_use_is_told_in_one_line(arguments: list[str], capfd: Any) -> None:
+    status, err = download(capfd, *arguments)
+    assert (status, err.count("\n")) == (2, 1)
+
+
+# ------------------------------------------------------------------------------------------------------------ names
+
+
+@pytest.mark.parametrize(
+    ("field", "path", "name"),
+    [
+        (None, "/a/b.txt", "b.txt"),
+        (None, "/a/b%20c.txt", "b c.txt"),
+        (None, "/a/", "download"),
+        (None, "", "download"),
+        (None, "/..", "download"),
+        (None, "/a/..%2f..%2fetc%2fpasswd", "passwd"),
+        ("attachment", "/b.txt", "b.txt"),
+        ("attachment; filename=plain.txt", "/x", "plain.txt"),
+        ('attachment; filename="a \\"b\\".txt"', "/x", "a _b_.txt"),
+        ('attachment; filename="a;b.txt"', "/x", "a;b.txt"),
+        ("attachment; FileName = x.bin ; size=3", "/x", "x.bin"),
+        ("attachment; filename=\"a.txt\"; filename*=UTF-8''%e2%82%ac%20rates.txt", "/x", "\u20ac rates.txt"),
+        ("attachment; filename*=iso-8859-1'en'%a3%20rates.txt", "/x", "\u00a3 rates.txt"),
+        ("attachment; filename*=utf-8''%ff; filename=a.txt", "/x", "a.txt"),
+        ("attachment; filename*=klingon''x; filename=a.txt", "/x", "a.txt"),
+        ('attachment; filename="\u00c3\u00a9.txt"', "/x", "\u00e9.txt"),
+        ('attachment; filename="../../.bashrc"', "/x", "bashrc"),
+        ('attachment; filename="/etc/passwd"', "/x", "passwd"),
+        ('attachment; filename="C:\\\\Windows\\\\x.dll"', "/x", "x.dll"),
+        ('attachment; filename=".."', "/x", "x"),
+        ('attachment; filename="."', "/", "download"),
+        ('attachment; filename=" . "', "/x", "x"),
+        ('attachment; filename=""', "/x", "x"),
+        ('attachment; filename="a\x00b\x1b[1mc.txt"', "/x", "a_b_[1mc.txt"),
+        ("attachment; filename*=UTF-8''a%00%2f..%2fb%0a", "/x", "b_"),
+        ("attachment; filename*=UTF-8''photo%e2%80%aegpj.exe", "/x", "photo_gpj.exe"),
+        ('attachment; filename="-rf"', "/x", "_rf"),
+    ],
+)
+def test_names_are_made_safe(field: str | None, path: str, name: str) -> None:
+    assert filename.choose(field, path) == name
+
+
+def test_long_names_keep_their_extension() -> None:
+    name = filename.choose(None, "/" + "\u00e9" * 300 + ".tar")
+    assert name.endswith("\u00e9.tar")
+    assert len(name.encode()) <= 200
+
+
+def test_the_server_proposes_and_the_part_is_resumed_under_that_name(tmp_path: Path, capfd: Any) -> None:
+    def script(conn: Conn) -> None:
+        while conn.read_request():
+            conn.send(answer(b"x", "200 OK", 'Content-Disposition: attachment; filename="../up.txt"'))
+
+    with Peer(script) as peer:
+        assert download(capfd, peer.url + "/f", "-O", tmp_path / ".", "--resume", "--no-progress") == (0, "")
+    assert left(tmp_path) == {"up.txt": 1}
+
+
+def test_the_first_to_fail_ends_the_others() -> None:
+    ended: list[str] = []
+
+    def wait() -> None:
+        try:
+            gevent.sleep(60)
+        finally:
+            ended.append("waited")
+
+    def fail() -> None:
+        gevent.sleep(0)
+        raise ValueError("first")
+
+    with pytest.raises(ValueError, match="first"):
+        together([wait, fail, wait])
+    assert ended == ["waited", "waited"]
+
+
+def test_what_is_missing_is_shared_out() -> None:
+    def edges(missing: list[tuple[int, int]], count: int) -> list[tuple[int, int]]:
+        found = spread([Range(*one) for one in missing], count)
+        return [(one.position, one.end or 0) for one in found]
+
+    kib = 1024
+    assert edges([(0, 400 * kib)], 4) == [(n * 100 * kib, (n + 1) * 100 * kib) for n in range(4)]
+    assert edges([(0, 100)], 4) == [(0, 100)]
+    assert edges([(5, 5), (10, 20)], 1) == [(10, 20)]
+    assert edges([], 3) == []
+    uneven = edges([(0, 70 * kib), (100 * kib, 400 * kib)], 3)
+    assert len(uneven) == 3
+    assert sum(end - start for start, end in uneven) == 370 * kib
