@@ -25,7 +25,7 @@ def start(*arguments: str | Path, **options: object) -> subprocess.Popen:
     it in the shell that started the tests."""
     given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     command = [sys.executable, "-W", "error", "-m", "geventhttpclient", *map(str, arguments)]
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # else it might be ignored in the child
     try:
         return subprocess.Popen(command, **given)
     finally:

@@ -8,14 +8,11 @@ pipes are written as they are, which may block, and the network is gevent's.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-
-import gevent
-import gevent.hub
+from collections.abc import Sequence
 
 from geventhttpclient.cli.arguments import parse
 from geventhttpclient.cli.failure import INTERRUPTED, PIPE_CLOSED, USAGE, Failure, OutputClosed, say
+from geventhttpclient.cli.interrupt import interruptible
 
 __all__ = ["main"]
 
@@ -23,7 +20,7 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status; by default with the arguments of the process."""
     try:
-        with _greenlets_end_quietly():
+        with interruptible():
             status = _run(arguments)
             sys.stdout.flush()
             return status
@@ -44,16 +41,3 @@ def _run(arguments: Sequence[str] | None) -> int:
         return end.code if isinstance(end.code, int) else USAGE
     status: int = options.run(options)
     return status
-
-
-@contextmanager
-def _greenlets_end_quietly() -> Iterator[None]:
-    """Ctrl-C raises KeyboardInterrupt in the greenlet that runs, also when that is blocked in a write; gevent then
-    hands it to the main greenlet. In between no traceback is printed."""
-    hub = gevent.get_hub()
-    before = hub.NOT_ERROR
-    hub.NOT_ERROR = (*before, KeyboardInterrupt)
-    try:
-        yield
-    finally:
-        hub.NOT_ERROR = before

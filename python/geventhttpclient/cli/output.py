@@ -6,6 +6,7 @@ import sys
 from typing import IO, TYPE_CHECKING
 
 from geventhttpclient.cli.failure import OutputClosed, file_failure
+from geventhttpclient.cli.interrupt import blocking
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -38,9 +39,10 @@ class Output:
             if self._file is None:
                 self._file = sys.stdout.buffer if self.path is None else open(self.path, "wb", buffering=0)  # noqa: SIM115
             view = memoryview(data)
-            while view:
-                view = view[self._file.write(view) or 0 :]
-            self._file.flush()
+            with blocking():
+                while view:
+                    view = view[self._file.write(view) or 0 :]
+                self._file.flush()
         except BrokenPipeError:
             raise OutputClosed from None
         except OSError as error:
