@@ -11,21 +11,26 @@ VENV := .venv
 BIN := $(VENV)/bin
 CREATED := $(VENV)/created.stamp
 BUILT := $(VENV)/built.stamp
+TOOLS := $(VENV)/tools.stamp
+PACKED := $(VENV)/wheel.stamp
 DOCUMENTED := $(VENV)/documented.stamp
 # pip and maturin work on this environment whatever else is active.
 ENVIRONMENT := env -u CONDA_PREFIX -u PYTHONHOME -u PYTHONPATH PIP_DISABLE_PIP_VERSION_CHECK=1 VIRTUAL_ENV='$(CURDIR)/$(VENV)'
 SOURCES := pyproject.toml Cargo.toml Cargo.lock $(wildcard crates/*/Cargo.toml) \
   $(shell find crates -path '*/src/*' -name '*.rs')
+PACKAGED := README.md LICENSE THIRD-PARTY-LICENSES.txt $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
 # Without what the release is built with for speed, which takes a sanitizer long.
 FUZZ := CARGO_PROFILE_RELEASE_LTO=false CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo +nightly fuzz
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
-CHECKED := python tests examples benchmarks docs
+CHECKED := python tests examples benchmarks docs tools
+# The oldest glibc that Rust itself supports. Zig links against it, whatever this machine has.
+WHEEL := $(if $(filter Linux,$(shell uname)),--zig --compatibility manylinux_2_17)
 
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test soak leaks fuzz miri dependents lint docs bench build format clean
+.PHONY: help demo test soak leaks fuzz miri dependents lint docs bench build format wheel matrix audit licences clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,10 +79,24 @@ lint: build ## rustfmt, clippy, ruff, mypy, pyright, and the stub against the bi
 	PATH='$(CURDIR)/$(BIN)':"$$PATH" pyright --verifytypes geventhttpclient --ignoreexternal >$(VENV)/types.txt || \
 	  { cat $(VENV)/types.txt; exit 1; }
 	$(BIN)/python -m mypy.stubtest geventhttpclient._core --mypy-config-file pyproject.toml
+	$(BIN)/python tools/licences.py --check
 
 docs: build $(DOCUMENTED) ## build the documentation into target/docs/html: warnings are errors
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -d target/docs/doctrees docs target/docs/html
 	@echo "file://$(CURDIR)/target/docs/html/index.html"
+
+audit: $(TOOLS) ## licences, sources and known defects of what we depend on; the workflows
+	$(BIN)/cargo-deny --locked $(if $(OFFLINE),--offline) check licenses bans sources $(if $(OFFLINE),,advisories)
+	$(BIN)/zizmor --quiet $(if $(OFFLINE),--offline) .github
+	$(if $(OFFLINE),,$(BIN)/pip-audit .)
+
+licences: ## write THIRD-PARTY-LICENSES.txt again, after a change of Cargo.lock
+	$(PYTHON) tools/licences.py
+
+wheel: $(PACKED) ## the wheel for every CPython since 3.10, and the sdist, into dist/
+
+matrix: $(PACKED) ## tests on that wheel by each CPython here, with the oldest gevent and the newest (ARGS=tests: all tests)
+	$(PYTHON) tools/matrix.py $(ARGS)
 
 bench: build ## this package beside its predecessor, against nginx, and pictures of it (ARGS="--quick" for a short run)
 	$(BIN)/python benchmarks/bench.py $(ARGS)
@@ -91,7 +110,7 @@ format: $(BUILT) ## put Rust and Python in their usual form
 	$(BIN)/ruff format $(CHECKED)
 
 clean: ## remove what was built, .venv and target included
-	rm -rf $(VENV) .bench target dist python/geventhttpclient/_core.*.so .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .bench .matrix target dist python/geventhttpclient/_core.*.so .mypy_cache .pytest_cache .ruff_cache
 	find $(CHECKED) -name __pycache__ -prune -exec rm -rf {} +
 
 # Where Python comes without ensurepip (Debian's does), the pip of $(PYTHON) puts one into the environment.
@@ -101,6 +120,18 @@ $(CREATED):
 	$(PYTHON) -m venv --clear $(VENV) || { $(PYTHON) -m venv --clear --without-pip $(VENV) && \
 	  $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
 	$(ENVIRONMENT) $(BIN)/python -m pip install --quiet 'maturin>=1.16,<2'
+	touch $@
+
+$(TOOLS): $(CREATED) tools/requirements.txt
+	$(ENVIRONMENT) $(BIN)/python -m pip install --quiet --requirement tools/requirements.txt
+	touch $@
+
+# The wheel is not built from the sdist: there all files have one date, and Cargo takes what was built of others for new.
+$(PACKED): $(TOOLS) $(SOURCES) $(PACKAGED)
+	rm -rf dist
+	$(ENVIRONMENT) $(BIN)/maturin sdist --out dist
+	$(ENVIRONMENT) PATH='$(CURDIR)/$(BIN)':"$$PATH" $(BIN)/maturin build --locked $(WHEEL) --out dist
+	$(if $(WHEEL),$(BIN)/auditwheel show dist/*.whl)
 	touch $@
 
 $(BUILT): $(CREATED) $(SOURCES)

@@ -1,4 +1,4 @@
-"""The programs in tests/typing run, and leave out no public name. That their types are right, type checkers say in
+"""The programs in tests/typed run, and leave out no public name. That their types are right, type checkers say in
 `make lint`."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.conftest import missing
 from tests.server import running
 
 PACKAGE = Path(geventhttpclient.__file__).parent
-PROGRAMS = {path.stem: path for path in sorted((Path(__file__).parent / "typing").glob("[!_]*.py"))}
+PROGRAMS = {path.stem: path for path in sorted((Path(__file__).parent / "typed").glob("[!_]*.py"))}
 
 # What is there to be run, and not to be imported.
 COMMANDS = {"cli"}
@@ -97,7 +97,7 @@ def url() -> Iterator[str]:
 @pytest.mark.parametrize("name", [name for name in PROGRAMS if name != "refused"])
 def test_a_program_runs(name: str, url: str) -> None:
     try:
-        program = importlib.import_module(f"tests.typing.{name}")
+        program = importlib.import_module(f"tests.typed.{name}")
     except ModuleNotFoundError as error:
         missing(str(error.name))
     program.main(url)

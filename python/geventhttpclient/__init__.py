@@ -7,16 +7,23 @@
 >>> response = client.get(url.query_string)
 >>> response.status_code
 200
+
+Each name, and each module below this one, is imported when it is first asked for: a program pays for what it uses.
 """
 
-from geventhttpclient._parser import HTTPParseError
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from geventhttpclient._version import __version__
-from geventhttpclient.api import delete, get, head, options, patch, post, put, request
-from geventhttpclient.auth import BasicAuth
-from geventhttpclient.client import HTTPClient
-from geventhttpclient.requests import Session
-from geventhttpclient.url import URL
-from geventhttpclient.useragent import UserAgent
+
+if TYPE_CHECKING:
+    from geventhttpclient._parser import HTTPParseError
+    from geventhttpclient.api import delete, get, head, options, patch, post, put, request
+    from geventhttpclient.auth import BasicAuth
+    from geventhttpclient.client import HTTPClient
+    from geventhttpclient.requests import Session
+    from geventhttpclient.url import URL
+    from geventhttpclient.useragent import UserAgent
 
 __all__ = [
     "URL",
@@ -35,3 +42,54 @@ __all__ = [
     "put",
     "request",
 ]
+
+_HOMES = {
+    "URL": "url",
+    "BasicAuth": "auth",
+    "HTTPClient": "client",
+    "HTTPParseError": "_parser",
+    "Session": "requests",
+    "UserAgent": "useragent",
+    **dict.fromkeys(("delete", "get", "head", "options", "patch", "post", "put", "request"), "api"),
+}
+
+# Modules that programs reach by `import geventhttpclient` alone.
+_MODULES = {
+    "_core",
+    "_parser",
+    "api",
+    "auth",
+    "challenge",
+    "client",
+    "compat_errors",
+    "compat_request",
+    "compat_response",
+    "connectionpool",
+    "cookies",
+    "header",
+    "hooks",
+    "http2",
+    "multipart",
+    "proxy",
+    "requests",
+    "resolver",
+    "response",
+    "timings",
+    "tls",
+    "url",
+    "useragent",
+}
+
+if not TYPE_CHECKING:  # else every name would be one of ours
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return import_module(f"{__name__}.{name}")
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})
