@@ -55,8 +55,6 @@ pub struct Incoming {
     ended: Option<Instant>,
     /// Bytes of the whole response, known once it is complete.
     received: u64,
-    /// Of a stream, what its head counts for.
-    head_bytes: u64,
 }
 
 /// Where the rest of a body comes from.
@@ -107,16 +105,15 @@ impl Incoming {
             trailers: None,
             ended: None,
             received: 0,
-            head_bytes: 0,
         }
     }
 
     /// On a stream: takes what has already arrived; if that is all, the stream is at its end here.
-    pub(crate) fn of_stream(stream: http2::Body, head_bytes: u64, now: Instant) -> Self {
+    pub(crate) fn of_stream(stream: http2::Body, now: Instant) -> Self {
         // Only the stream knows where its end is: one that has failed has nothing to say about that.
         let framing = Body::new(Framing::UntilClose, &Limits::default());
         let source = Source::Stream(Box::new(stream));
-        let mut body = Incoming { source, framing, head_bytes, ended: Some(now), ..Incoming::none(None) };
+        let mut body = Incoming { source, framing, ended: Some(now), ..Incoming::none(None) };
         if let Source::Stream(stream) = &mut body.source
             && let Err(error) = stream.take_arrived(&mut body.ready)
         {
@@ -150,7 +147,7 @@ impl Incoming {
     pub fn received(&mut self) -> u64 {
         match &mut self.source {
             Source::Connection(lease) => lease.connection().map_or(0, |connection| connection.received),
-            Source::Stream(stream) => self.head_bytes + stream.received(),
+            Source::Stream(stream) => stream.received(),
             Source::None => self.received,
         }
     }

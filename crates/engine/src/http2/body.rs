@@ -18,7 +18,7 @@ pub(crate) struct Body {
     stream: Stream,
     /// What of a frame its reader had no room for.
     rest: Bytes,
-    /// How much has come.
+    /// How much has come, the head with it.
     received: u64,
     /// How much is still to come, where the peer has said so.
     left: Option<u64>,
@@ -28,13 +28,14 @@ pub(crate) struct Body {
 }
 
 impl Body {
-    pub(super) fn new(stream: Stream, framing: Framing, limits: Limits) -> Self {
+    /// Behind a head that counts for so many bytes.
+    pub(super) fn new(stream: Stream, framing: Framing, limits: Limits, head: u64) -> Self {
         let left = match framing {
             Framing::Counted(length) => Some(length),
             Framing::None => Some(0),
             Framing::Chunked | Framing::UntilClose => None,
         };
-        Body { stream, rest: Bytes::new(), received: 0, left, limits, trailers: None, at_end: false }
+        Body { stream, rest: Bytes::new(), received: head, left, limits, trailers: None, at_end: false }
     }
 
     /// How many bytes are still to be taken, where the peer has said so.
@@ -42,7 +43,7 @@ impl Body {
         self.left.map(|left| left + self.rest.len() as u64)
     }
 
-    /// How many bytes have come.
+    /// How many bytes have come, the head with them.
     pub(crate) fn received(&self) -> u64 {
         self.received
     }

@@ -87,7 +87,7 @@ pub(crate) async fn exchange(
     timings.answered = now.saturating_duration_since(timings.started);
     timings.sent = trip.sent.map_or(timings.answered, |sent| sent.saturating_duration_since(timings.started));
     timings.bytes_sent = request.head.len() as u64 + trip.body_bytes;
-    let body = Incoming::of_stream(Body::new(trip.stream, framing, *limits), head.headers.bytes(), now);
+    let body = Incoming::of_stream(Body::new(trip.stream, framing, *limits, head.headers.bytes()), now);
     let request_head = std::mem::take(&mut request.head);
     Ok(Response { head, framing, body, timings: timings.take(), tls: facts, request_head })
 }
