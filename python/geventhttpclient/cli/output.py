@@ -38,11 +38,11 @@ class Output:
         try:
             if self._file is None:
                 self._file = sys.stdout.buffer if self.path is None else open(self.path, "wb", buffering=0)  # noqa: SIM115
-            view = memoryview(data)
+            view, file = memoryview(data), self._file
             with blocking():
                 while view:
-                    view = view[self._file.write(view) or 0 :]
-                self._file.flush()
+                    view = view[file.write(view) or 0 :]
+                file.flush()
         except BrokenPipeError:
             raise OutputClosed from None
         except OSError as error:
