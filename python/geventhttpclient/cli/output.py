@@ -33,12 +33,14 @@ class Output:
                 if e is None:
                     raise file_failure(error, self.path) from None
 
+    def _open(self) -> IO[bytes]:
+        return sys.stdout.buffer if self.path is None else open(self.path, "wb", buffering=0)
+
     def write(self, data: bytes) -> None:
         """Writes it all and leaves nothing in a buffer: who reads a pipe sees it as it comes. b"" makes the file."""
         try:
-            if self._file is None:
-                self._file = sys.stdout.buffer if self.path is None else open(self.path, "wb", buffering=0)  # noqa: SIM115
-            view, file = memoryview(data), self._file
+            file = self._file = self._file or self._open()
+            view = memoryview(data)
             with blocking():
                 while view:
                     view = view[file.write(view) or 0 :]
