@@ -375,9 +375,12 @@ pub(crate) async fn read_response_or_upgrade(
         Ok(head) if head.status == 101 => {
             let tls = connection.facts().cloned();
             timings.note_connection(connection);
-            timings.answered = timings.elapsed();
-            let (framing, body) = (Framing::None, Incoming::none(Some(CloseReason::Upgraded)));
-            Ok((Response { head, framing, body, timings, tls, request_head: Vec::new() }, Some(lease)))
+            let now = Instant::now();
+            timings.answered = now.saturating_duration_since(timings.started);
+            // What came behind the head is no part of the response.
+            let received = connection.received.saturating_sub(connection.buffered().len() as u64);
+            let body = Incoming::upgraded(now, received);
+            Ok((Response { head, framing: Framing::None, body, timings, tls, request_head: Vec::new() }, Some(lease)))
         }
         Ok(head) => {
             let response = deliver(lease, asked, head, None, limits, timings);
