@@ -102,7 +102,7 @@ class _Download:
                 say(f"{self.url}: {change}: beginning anew")
             except KeyboardInterrupt:
                 if self.part is not None and self.part.received:
-                    kept = "go on with --resume" if self.part.can_resume else "the server has no way to go on with it"
+                    kept = "go on with --resume" if self.part.can_resume else "the server does not support resuming"
                     say(f"interrupted; {bytes_text(self.part.received)} are in {self.part.path}: {kept}")
                 raise
             finally:

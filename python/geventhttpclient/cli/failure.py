@@ -21,7 +21,7 @@ PIPE_CLOSED = 141
 STATUSES = """exit status:
   0    all went well
   1    a request failed; with --fail, also a status code of 400 or more
-  2    the command line is of no use
+  2    the command line is wrong
   3    a local file could not be read or written
   4    the checksum of a download is another one
   130  interrupted (SIGINT)
