@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import socket
 import sys
 from contextlib import suppress
 
@@ -67,8 +66,6 @@ def describe(error: BaseException) -> str:
     """An exception in words: its own, or its name where it has none."""
     if isinstance(error, RetriesExceeded) and getattr(error, "original", None) is not None:
         return describe(error.original)  # type: ignore[attr-defined]
-    if isinstance(error, socket.gaierror):
-        return f"cannot resolve the name: {error.strerror or error}"
     text = str(error)
     if isinstance(error, OSError) and error.strerror and error.errno in errno.errorcode and error.filename is not None:
         text = f"{error.filename}: {error.strerror}"
