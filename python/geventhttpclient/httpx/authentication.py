@@ -14,6 +14,7 @@ from geventhttpclient.httpx.messages import Request, Response
 __all__ = ["Auth", "BasicAuth", "DigestAuth", "Flow", "NetRCAuth"]
 
 Flow = Generator[Request, Response, None]
+"""What `Auth.auth_flow` is: yields requests, and is sent their responses."""
 
 
 class Auth:
