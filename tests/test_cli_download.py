@@ -232,6 +232,15 @@ def test_a_part_is_resumed(validators: dict[str, Any], tmp_path: Path, capfd: An
     assert left(tmp_path).keys() == {"f"}
 
 
+def test_what_was_there_is_not_counted_as_fetched(tmp_path: Path, capfd: Any) -> None:
+    path = tmp_path / "f"
+    peer, _ = give_up_in_the_middle(Origin(cut_after=len(CONTENT) - 1000, cuts=1), path, capfd)
+    with Peer(Origin(), port=peer.port) as other:
+        status, err = download(capfd, other.url + "/f", "-o", path, "--resume")
+    assert status == 0
+    assert "iB, 1000 B of it in " in err
+
+
 def test_a_part_of_ranges_is_resumed_by_any_number_of_them(tmp_path: Path, capfd: Any) -> None:
     path = tmp_path / "f"
     broken = Origin(cut_after=50_000, cuts=100)

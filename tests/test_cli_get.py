@@ -21,7 +21,7 @@ from geventhttpclient.cli.jsontext import MOST, JSONText, indented
 from tests import cli
 from tests.peer import Conn, Peer
 from tests.server import running
-from tests.support import answer, saying
+from tests.support import answer, saying, saying_then_closing
 
 pytestmark = pytest.mark.usefixtures("bounded")
 
@@ -320,6 +320,21 @@ def test_on_a_terminal_json_is_pretty() -> None:
         assert cli.on_terminal("get", peer.url, "-o", "-") == (0, JSON)
 
 
+def test_on_a_terminal_a_body_ends_its_last_line() -> None:
+    with Peer(saying(answer(b"text"))) as peer:
+        status, seen = cli.on_terminal("get", peer.url, peer.url, "--timing", "--color", "never")
+    assert status == 0
+    assert seen.count("text\nHTTP/1.1, ") == 2
+    with Peer(saying(answer(b"a line\n"))) as peer:
+        assert cli.on_terminal("get", peer.url) == (0, "a line\n")
+    with Peer(saying(answer(b""))) as peer:
+        assert cli.on_terminal("get", peer.url) == (0, "")
+    with Peer(saying_then_closing(answer(b"text").replace(b": 4", b": 9"))) as peer:
+        status, seen = cli.on_terminal("get", peer.url)
+    assert status == 1
+    assert seen.startswith("text\ngeventhttpclient: ")
+
+
 def test_no_binary_on_a_terminal_unless_asked() -> None:
     with Peer(saying(answer(b"\x7fELF\0\1"))) as peer:
         status, seen = cli.on_terminal("get", peer.url)
@@ -417,6 +432,9 @@ def test_version_and_help(capfdbinary: Any) -> None:
         assert "exit status:" in out
         assert "130" in out
     assert main([]) == 2
+    out, err = capfdbinary.readouterr()
+    assert out == b""
+    assert b"\ncommands:\n" in err
 
 
 @pytest.mark.parametrize(

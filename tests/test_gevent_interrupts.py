@@ -104,7 +104,7 @@ def test_refused_connection_is_the_builtin_error() -> None:
         assert isinstance(call.get(timeout=15), ConnectionRefusedError)
 
 
-def test_resolver_failure_comes_out_unchanged_and_frees_the_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resolver_failure_comes_out_with_the_name_and_frees_the_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     error = socket.gaierror(socket.EAI_NONAME, "no such host")
     wrong: list[Exception] = [error]
     resolve = socket.getaddrinfo
@@ -120,7 +120,9 @@ def test_resolver_failure_comes_out_unchanged_and_frees_the_slot(monkeypatch: py
         client = HTTPClient("origin.test", peer.port)
         with pytest.raises(socket.gaierror) as caught:
             client.get("/")
+        assert caught.value is error
         assert caught.value.errno == socket.EAI_NONAME
+        assert str(caught.value).endswith("no such host (resolving origin.test)")
         assert get(client, "/after") == b"/after"
         client.close()
 

@@ -23,7 +23,7 @@ import gevent
 import gevent.ssl
 import pytest
 
-from geventhttpclient import HTTPClient, UserAgent, useragent
+from geventhttpclient import HTTPClient, Session, UserAgent, useragent
 from geventhttpclient._parser import HTTPParseError
 from geventhttpclient.client import HTTPClientPool
 from geventhttpclient.header import Headers
@@ -190,6 +190,13 @@ def test_headers_of_agent_and_request() -> None:
 def test_no_headers_no_proxy_and_no_jar_may_be_said_as_none() -> None:
     with visiting({}, headers=None, cookiejar=None, proxy_host=None, proxy_port=None) as (peer, agent):
         assert agent.urlopen(peer.url, headers=None, params=None, payload=None).content == b"GET / "
+
+
+def test_a_misspelt_argument_is_found_at_once() -> None:
+    for kind in (UserAgent, Session):
+        with pytest.raises(TypeError, match="unexpected arguments: concurency, tiemout"):
+            kind(concurency=10, tiemout=1)
+        kind(concurrency=10, max_clients=2, proxy_port=3128, network_timeout=1).close()
 
 
 def test_methods_and_parts_of_the_query() -> None:

@@ -89,7 +89,7 @@ METHOD_TRACE = "TRACE"
 IDEMPOTENT_METHODS = frozenset({METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE, METHOD_PUT, METHOD_DELETE})
 """RFC 9110 section 9.2.2: sent again when a connection breaks before it has answered. Others never are."""
 
-# What may be sent as a body: bytes-like or text at once, an open file, a file-like or an iterable piece by piece.
+#: What may be sent as a body: bytes-like or text at once, an open file, a file-like or an iterable piece by piece.
 Body = Any
 
 

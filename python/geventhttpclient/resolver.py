@@ -69,7 +69,12 @@ class Names:
         return list(answer)
 
     def _ask(self, host: str, port: int) -> list[Entry]:
-        return in_turn(gevent.socket.getaddrinfo(host, port, self._family, socket.SOCK_STREAM))
+        try:
+            found = gevent.socket.getaddrinfo(host, port, self._family, socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            error.strerror = f"{error.strerror} (resolving {host})"
+            raise
+        return in_turn(found)
 
 
 def in_turn(found: Sequence[Entry]) -> list[Entry]:

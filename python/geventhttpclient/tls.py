@@ -13,7 +13,7 @@ from geventhttpclient import _core
 
 __all__ = ["ContextFactory", "TLSInfo", "default_ca_file", "init_ssl_context"]
 
-# Called with `cafile=`, and without arguments where it takes none.
+#: Called with `cafile=`, and without arguments where it takes none.
 ContextFactory = Callable[..., ssl.SSLContext]
 """Returns the context of a client; called with `cafile=` where it takes one."""
 

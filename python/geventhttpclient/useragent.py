@@ -77,6 +77,9 @@ DRAINED_BYTES = 64 * 1024
 # Seconds that it may take: a peer that is slower than that is not waited for, however steadily its body drips.
 DRAINED_SECONDS = 1.0
 
+# The arguments of HTTPClientPool, and of the clients that it makes, by their names.
+_OF_CLIENTS = HTTPClient.__init__.__annotations__.keys() - {"host", "port", "return"} | {"max_clients"}
+
 CookieJarLike = CookieJar
 
 
@@ -123,7 +126,11 @@ class UserAgent:
         or when its status is one of `retry_statuses` (none by default). Between two attempts pass `retry_delay`
         seconds, each time `retry_backoff` times more, at most `retry_max_delay`, and up to `retry_jitter` times that
         in addition, at random. With `retry_after` a response's Retry-After counts instead, where it is longer.
+
+        Raises TypeError for arguments that HTTPClient does not have, ValueError or TypeError for numbers of no use.
         """
+        if unknown := kw.keys() - _OF_CLIENTS:
+            raise TypeError(f"unexpected arguments: {', '.join(sorted(unknown))}")
         self.max_redirects: int = check_number("max_redirects", max_redirects)
         self.max_retries: int = check_number("max_retries", max_retries)
         self.retry_delay: float = check_factor("retry_delay", retry_delay)

@@ -49,6 +49,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     for add in (_add_get, _add_download, _add_bench):
         add(commands)
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if not given:
+        parser.print_help(sys.stderr)
+        parser.exit(USAGE)
     options = parser.parse_args(given)
     options.given = given
     try:

@@ -84,6 +84,8 @@ class _Download:
         self.options = options
         self.throttle = pace.Throttle(options.limit_rate)
         self.part: Part | None = None
+        # Bytes that were there already, with --resume.
+        self.kept = 0
         # Whether the server has answered at all: it is worth while to ask again then, whatever happens.
         self.has_answered = False
 
@@ -102,7 +104,7 @@ class _Download:
                 say(f"{self.url}: {change}: beginning anew")
             except KeyboardInterrupt:
                 if self.part is not None and self.part.received:
-                    kept = "go on with --resume" if self.part.can_resume else "the server has no way to go on with it"
+                    kept = "go on with --resume" if self.part.can_resume else "the server does not support resuming"
                     say(f"interrupted; {bytes_text(self.part.received)} are in {self.part.path}: {kept}")
                 raise
             finally:
@@ -115,8 +117,10 @@ class _Download:
         seconds = monotonic() - begun
         if self.options.progress is not False:
             size = self.part.length or 0
-            rate = f", {bytes_text(size / seconds)}/s" if seconds > 0 else ""
-            print(one_line(f"{self.part.target}: {bytes_text(size)} in {seconds:.1f} s{rate}"), file=sys.stderr)
+            fetched = size - self.kept
+            rate = f", {bytes_text(fetched / seconds)}/s" if seconds > 0 else ""
+            rest = f", {bytes_text(fetched)} of it" if self.kept else ""
+            print(one_line(f"{self.part.target}: {bytes_text(size)}{rest} in {seconds:.1f} s{rate}"), file=sys.stderr)
 
     def _attempt(self, resume: bool) -> None:
         """One version of the file, from what is there of it to the end."""
@@ -135,6 +139,7 @@ class _Download:
                 say(f"{part.path}: {reason}: beginning anew")
             if not part.is_open:
                 part.begin(str(self.url), length, validator)
+            self.kept = part.received
             if has_ranges:
                 part.missing = ranges.spread(part.missing, self.options.parallel)
             shown = terminal.display(self.options.progress, self.options.color)

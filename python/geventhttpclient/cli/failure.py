@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import socket
 import sys
 from contextlib import suppress
 
@@ -21,7 +20,7 @@ PIPE_CLOSED = 141
 STATUSES = """exit status:
   0    all went well
   1    a request failed; with --fail, also a status code of 400 or more
-  2    the command line is of no use
+  2    the command line is wrong
   3    a local file could not be read or written
   4    the checksum of a download is another one
   130  interrupted (SIGINT)
@@ -67,8 +66,6 @@ def describe(error: BaseException) -> str:
     """An exception in words: its own, or its name where it has none."""
     if isinstance(error, RetriesExceeded) and getattr(error, "original", None) is not None:
         return describe(error.original)  # type: ignore[attr-defined]
-    if isinstance(error, socket.gaierror):
-        return f"cannot resolve the name: {error.strerror or error}"
     text = str(error)
     if isinstance(error, OSError) and error.strerror and error.errno in errno.errorcode and error.filename is not None:
         text = f"{error.filename}: {error.strerror}"

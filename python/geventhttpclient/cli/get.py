@@ -179,7 +179,7 @@ class _Getter:
             return
         shown: JSONText | None = JSONText() if _is_json(response.stream.get("content-type")) else None
         looked_at = 0
-        for piece in pieces:
+        for piece in with_last_line(pieces) if self.for_people else pieces:
             if self.for_people and looked_at < _LOOKED_AT:
                 if b"\0" in piece[: _LOOKED_AT - looked_at]:
                     raise Failure("the body is binary and was not shown: -o FILE keeps it, -o - shows it anyway")
@@ -207,6 +207,21 @@ class _Getter:
             return
         while piece := raw._read_available(_PIECE):
             yield piece
+
+
+def with_last_line(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The body, its last line ended, also where it breaks off: what is shown next begins a line of its own."""
+    last = b"\n"
+    try:
+        for piece in pieces:
+            last = piece[-1:] or last
+            yield piece
+    except _ERRORS:
+        if last != b"\n":
+            yield b"\n"
+        raise
+    if last != b"\n":
+        yield b"\n"
 
 
 def _is_json(content_type: Any) -> bool:

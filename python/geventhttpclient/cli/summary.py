@@ -144,7 +144,7 @@ def lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
     if count:
         cpu = summary["cpu_seconds"]
         share = f" ({cpu / seconds:.0%} of a core)" if seconds else ""
-        found.append(("CPU of ours", f"{summary['cpu_us_per_request']:,.1f} us per request{share}"))
+        found.append(("client CPU", f"{summary['cpu_us_per_request']:,.1f} us per request{share}"))
         found.append(("", ""))
         latency = summary["latency_us"]
         found.append(("latency", "".join(f"{name.replace('_', '.'):>9}" for name in _ORDER)))
