@@ -211,16 +211,22 @@ def test_an_interrupt_in_another_greenlet_is_the_main_ones(monkeypatch: pytest.M
         assert asking.get(timeout=15) == b"/"
 
 
-def test_an_interrupt_is_not_lost_when_a_resolver_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_interrupt_is_not_lost_when_a_resolver_is_done(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     close = gevent.Timeout.close
 
     def closing(timeout: gevent.Timeout) -> None:
         close(timeout)
         raise KeyboardInterrupt
 
+    def failing(*_: object, **__: object) -> object:
+        raise socket.gaierror(socket.EAI_NONAME, "no such host")
+
     with Peer() as peer, HTTPClient("localhost", peer.port) as client:
         with monkeypatch.context() as patch:
             patch.setattr(gevent.Timeout, "close", closing)
+            if fails:
+                patch.setattr("gevent.socket.getaddrinfo", failing)
             with pytest.raises(KeyboardInterrupt):
                 client.get("/")
         assert client.statistics()["in_use"] == 0

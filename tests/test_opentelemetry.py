@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import closing
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -244,3 +246,10 @@ def test_uninstrumented_clients_tell_nothing() -> None:
 def test_the_distribution_says_where_it_is() -> None:
     (found,) = [each for each in entry_points(group="opentelemetry_instrumentor") if each.name == "geventhttpclient"]
     assert found.load() is GeventHTTPClientInstrumentor
+
+
+def test_what_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.instrumentation.utils", None)
+    monkeypatch.delitem(sys.modules, "geventhttpclient.opentelemetry")
+    with pytest.raises(ImportError, match=r"pip install 'geventhttpclient\[opentelemetry\]'"):
+        import_module("geventhttpclient.opentelemetry")

@@ -20,15 +20,19 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
-from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
-from opentelemetry.metrics import get_meter
-from opentelemetry.propagate import inject
-from opentelemetry.trace import SpanKind, get_tracer, set_span_in_context
-from opentelemetry.trace.status import Status, StatusCode
-
 from geventhttpclient._version import __version__
 from geventhttpclient.hooks import Hooks, Request, add_default, remove_default
+
+try:
+    from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
+    from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled
+    from opentelemetry.metrics import get_meter
+    from opentelemetry.propagate import inject
+    from opentelemetry.trace import SpanKind, get_tracer, set_span_in_context
+    from opentelemetry.trace.status import Status, StatusCode
+except ImportError as _error:
+    _needed = "pip install 'geventhttpclient[opentelemetry]'"
+    raise ImportError(f"geventhttpclient.opentelemetry needs packages of OpenTelemetry: {_needed}") from _error
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider

@@ -162,7 +162,7 @@ fn what_came_instead_of_a_head_is_told() {
 #[test]
 fn a_switched_connection_is_ours_with_all_that_came_behind_the_head() {
     let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n";
-    let peer = Peer::new([vec![Step::Head, send(&format!("{head}hello")), expect("and more"), send("bye")]]);
+    let peer = Peer::new([vec![Step::Head, send(format!("{head}hello")), expect("and more"), send("bye")]]);
     let (reactor, mut conversation) = opened(peer.address);
     run(&reactor, async {
         conversation.send(REQUEST, PATIENT).await.expect("a peer that listens");

@@ -34,7 +34,7 @@ pub(crate) fn within<T>(
     let closed = timeout.call_method0(intern!(py, "close"));
     let result = match (result, closed) {
         // It fails when the loop is gone, and its timers with it; Ctrl-C in the middle of it is no failure.
-        (Ok(_), Err(error)) if is_interrupt(py, &error) => Err(error),
+        (_, Err(error)) if is_interrupt(py, &error) => Err(error),
         (result, _) => result,
     };
     result.map_err(|error| if error.value(py).is(&timeout) { until.exceeded() } else { own(error) })

@@ -609,7 +609,8 @@ impl Runtime {
         if has_failed {
             // gevent stops a watcher whose callback fails. The hub may yet live on (`destroy()` in a greenlet that we
             // woke is not carried to its end): whoever waits next starts the watcher again.
-            let _ = self.watcher.call_method0(py, intern!(py, "stop"));
+            let stopped = self.watcher.call_method0(py, intern!(py, "stop"));
+            stopped.map(drop).unwrap_or_else(|error| ready.keep_interrupt(py, error));
             self.started.set(false);
             self.counted.set(false);
         }
@@ -665,7 +666,7 @@ pub(crate) fn block_on<F: Future>(py: Python<'_>, runtime: &Runtime, future: F) 
     if result.is_err() && !runtime.ready.get(py).in_callback.get() {
         // Nobody else would tell the loop that there is nothing to wait for: only now, since the future counted as
         // long as it was there. A loop that is gone needs no telling.
-        let _ = runtime.settle(py);
+        runtime.settle(py).unwrap_or_else(|error| runtime.keep_interrupt(py, error));
     }
     if result.is_ok() {
         // A connection may have become idle, which it is not to be for ever.
