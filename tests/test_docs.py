@@ -99,13 +99,13 @@ def test_each_block_is_of_a_known_kind(path: Path) -> None:
 
 
 def test_what_is_to_be_put_in_place_is_there() -> None:
-    """Targets of make are in the Makefile, extras in pyproject.toml, packages of Debian are those of .ci/run."""
+    """Targets of make are in the Makefile, extras in pyproject.toml, packages of Debian are those of .ci/servers."""
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     optional = (
         (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]\n")[2].partition("\n[")[0]
     )
     extras = set(re.findall(r"^([a-z]+) = \[", optional, re.MULTILINE))
-    installed = (ROOT / ".ci" / "run").read_text().split()
+    installed = (ROOT / ".ci" / "servers").read_text().split()
     for path in PAGES:
         for block in Page(path).blocks:
             if block.word != "sh":
