@@ -1,4 +1,4 @@
-"""Draws the last run that has all it takes: docs/pictures, and the README's block that shows them.
+"""Draws the last run that has all it takes: docs/pictures, and the block that shows them of each page that has one.
 
     python benchmarks/pictures.py [benchmarks/results/RUN.json]
 
@@ -27,6 +27,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 PICTURES = HERE.parent / "docs" / "pictures"
 README = HERE.parent / "README.md"
+PAGES = (README, PICTURES.parent / "performance.md")
 
 GROWTH = ("get", "get-c100", "get-c1000", "get-c4000", "get-c10000")
 ROWS = ("peers", *GROWTH, "latency", "latency-paced", "http2")
@@ -179,22 +180,25 @@ def caption(run: Kept) -> str:
     return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
-def block(run: Kept, pictures: dict[str, Picture]) -> str:
-    """What stands between BEGIN and END in the README."""
+def block(run: Kept, pictures: dict[str, Picture], page: Path = README) -> str:
+    """What stands between BEGIN and END of that page."""
     shown = "\n".join(
         f'<picture><source media="(prefers-color-scheme: dark)" srcset="docs/pictures/{key}-dark.svg">'
         f'<img src="docs/pictures/{key}-light.svg" width="{charts.WIDTH}" alt="{escape(picture.alt)}"></picture>'
         for key, picture in pictures.items()
     )
-    return f"{shown}\n\n{caption(run)}\n"
+    text = f"{shown}\n\n{caption(run)}\n"
+    if page.parent == PICTURES.parent:
+        text = text.replace('"docs/pictures/', '"pictures/').replace("](benchmarks/", "](../benchmarks/")
+    return text
 
 
-def with_block(readme: str, text: str) -> str:
-    """The README with that block in the place of the one it has; ValueError where it has none."""
-    before, begin, rest = readme.partition(BEGIN)
+def with_block(page: str, text: str) -> str:
+    """The page with that block in the place of the one it has; ValueError where it has none."""
+    before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
-        raise ValueError(f"no {BEGIN.strip()} and {END.strip()} in the README")
+        raise ValueError(f"no {BEGIN.strip()} and {END.strip()} in the page")
     return before + begin + text + end + after
 
 
@@ -213,8 +217,9 @@ def main(path: str = "") -> None:
     for key, picture in pictures.items():
         (PICTURES / f"{key}-light.svg").write_text(picture.light)
         (PICTURES / f"{key}-dark.svg").write_text(picture.dark)
-    README.write_text(with_block(README.read_text(), block(run, pictures)))
-    print(f"Drew {run.path.name}: {PICTURES}, and the block of {README.name}")
+    for page in PAGES:
+        page.write_text(with_block(page.read_text(), block(run, pictures, page)))
+    print(f"Drew {run.path.name}: {PICTURES}, and the block of {' and of '.join(page.name for page in PAGES)}")
 
 
 if __name__ == "__main__":

@@ -108,6 +108,40 @@ def test_an_absolute_target_is_shown_as_it_is(noted: Noted) -> None:
         ]
 
 
+TARGETS = {
+    "there": "/there",
+    "?a=b": "/?a=b",
+    "": "/",
+    "/by/http://example.org/": "/by/http://example.org/",
+    "/@me": "/@me",
+    "{}/@me?mail=me@example.org": "/@me?mail=me@example.org",
+    "{}?a=@": "?a=@",
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_url_is_what_is_asked_for(noted: Noted, target: str) -> None:
+    with serving(serve_ok, **noted.arguments()) as (peer, client):
+        client.get(target.format(peer.url))
+        ((request,),) = noted.of("on_request")
+        assert request.url == peer.url + TARGETS[target]
+        assert request.url.endswith(peer.requests[0].target.lstrip("/"))
+        upper = f"{peer.url.upper()}/@me"
+        client.get(upper)
+        assert noted.of("on_request")[1][0].url == upper
+
+
+@pytest.mark.parametrize("place", ["localhost", "{host}", "{host}:{port}1"])
+def test_a_url_has_no_password_even_if_it_is_refused(noted: Noted, place: str) -> None:
+    with serving(serve_ok, **noted.arguments()) as (peer, client):
+        place = place.format(host=peer.host, port=peer.port)
+        for target in (f"http://user:open/sesame@{place}/", f"http://{peer.host}:sesame@{place}/"):
+            noted.calls.clear()
+            with pytest.raises(ValueError, match="Invalid host"):
+                client.get(target)
+            assert [request.url for (request,) in noted.of("on_request")] == [f"http://***@{place}/"]
+
+
 def test_an_error_is_told(noted: Noted) -> None:
     with serving(lambda conn: conn.read_request(), **noted.arguments()) as (_, client):
         with pytest.raises(Exception, match="closed") as caught:
@@ -177,6 +211,24 @@ def test_what_an_error_hook_raises_takes_its_place() -> None:
         pytest.raises(RuntimeError, match="worse"),
     ):
         client.get("/")
+
+
+def test_each_error_hook_is_called_whatever_the_others_raise() -> None:
+    """One of them may have to end what its request hook has begun."""
+    seen: list[str] = []
+
+    def replace(request: Request, error: BaseException) -> None:
+        seen.append(str(error))
+        raise RuntimeError(f"{error}, worse") from error
+
+    def begin(request: Request) -> None:
+        raise LookupError("bad")
+
+    client = HTTPClient("example.org", on_request=begin, on_error=[replace, replace, lambda _, e: seen.append(str(e))])
+    with pytest.raises(RuntimeError, match="bad, worse, worse") as caught:
+        client.get("/")
+    assert seen == ["bad", "bad, worse", "bad, worse, worse"]
+    assert str(caught.value.__cause__) == "bad, worse"
 
 
 def test_hooks_may_wait_and_ask_themselves() -> None:

@@ -184,6 +184,30 @@ def test_passwords_stay_here(seen: Seen) -> None:
     assert "sesame" not in repr(seen.attributes())
 
 
+def test_signatures_stay_here(seen: Seen) -> None:
+    with Peer(serve_ok) as peer, closing(HTTPClient(peer.host, peer.port)) as client:
+        client.get("/sig=1?a=b&X-Amz-Signature=sesame&design=2&sig=sesame").read()
+        assert peer.requests[0].target.count("sesame") == 2
+    shown = seen.attributes()[0][url_attributes.URL_FULL]
+    assert shown == f"{peer.url}/sig=1?a=b&X-Amz-Signature=REDACTED&design=2&sig=REDACTED"
+
+
+def test_a_target_without_a_slash_is_no_port(seen: Seen) -> None:
+    with Peer(serve_ok) as peer, closing(HTTPClient(peer.host, peer.port)) as client:
+        assert client.get("there").read() == b"/there"
+    assert seen.attributes()[0][server_attributes.SERVER_PORT] == peer.port
+
+
+def test_a_span_ends_even_if_a_hook_of_the_programs_replaces_the_error(seen: Seen) -> None:
+    def replace(request: object, error: BaseException) -> None:
+        raise RuntimeError("worse") from error
+
+    client = HTTPClient("example.org", on_error=replace)
+    with pytest.raises(RuntimeError, match="worse"):
+        client.request("B D", "/")
+    assert [attributes[error_attributes.ERROR_TYPE] for attributes in seen.attributes()] == ["RuntimeError"]
+
+
 def test_suppressed_is_suppressed(seen: Seen) -> None:
     with Peer(serve_ok) as peer, closing(HTTPClient(peer.host, peer.port)) as client:
         with suppress_http_instrumentation():

@@ -146,13 +146,14 @@ def test_the_last_run_that_has_the_rows_is_taken(pictures: ModuleType, run: Any)
     assert newest(results, ["no such row"]) is None
 
 
-def test_the_pictures_of_the_readme_are_those_of_the_last_run(pictures: ModuleType) -> None:
+def test_the_pictures_of_the_pages_are_those_of_the_last_run(pictures: ModuleType) -> None:
     """Other versions of matplotlib draw other paths: what is compared is what there is to read."""
     from kept import newest
 
-    last, readme = newest(pictures.RESULTS, pictures.ROWS), pictures.README.read_text()
-    drawn = pictures.draw(last) if last else {}
-    assert readme == pictures.with_block(readme, pictures.block(last, drawn) if last else "")
+    last = newest(pictures.RESULTS, pictures.ROWS)
+    drawn = pictures.draw(last)
+    for page in pictures.PAGES:
+        assert page.read_text() == pictures.with_block(page.read_text(), pictures.block(last, drawn, page))
     assert {path.name for path in pictures.PICTURES.glob("*")} == {
         f"{key}-{mode}.svg" for key in drawn for mode in MODES
     }

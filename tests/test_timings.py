@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ssl
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +15,7 @@ from gevent import socket
 
 from geventhttpclient import HTTPClient, Session, UserAgent, httpx
 from geventhttpclient.connectionpool import ConnectionPool
-from geventhttpclient.httplib import HTTPConnection
+from geventhttpclient.httplib import HTTPConnection, HTTPSConnection
 from geventhttpclient.mock import MockResponse, MockTransport
 from geventhttpclient.response import HTTPConnectionClosed, HTTPSocketPoolResponse
 from geventhttpclient.timings import Timings
@@ -371,6 +372,42 @@ def test_the_other_clients_tell_it_too() -> None:
             assert timings.bytes_received == len(OK)
             assert timings.bytes_sent == len(peer.conns[3].raw) / len(peer.conns[3].requests)
         connection.close()
+
+
+def test_the_answer_of_an_upgrade_is_complete_with_its_head() -> None:
+    head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
+    with Peer(saying(head + b"words")) as peer, closing(HTTPConnection(peer.host, peer.port)) as connection:
+        connection.request("GET", "/")
+        timings = connection.getresponse().timings
+        check_sum(dataclasses.replace(timings, resolve=None, connect=None))
+        assert timings.bytes_received == len(head)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_what_a_tunnel_was_asked_with_is_no_part_of_the_request(secure: bool, certificates: Certificates) -> None:
+    def proxy(conn: Conn) -> None:
+        conn.read_head()
+        gevent.sleep(PAUSE)
+        conn.send(b"HTTP/1.1 200 Connected\r\n\r\n")
+        if secure:
+            conn.secure(certificates.valid.server())
+        conn.requests.append(conn.read_request())
+        conn.send(OK)
+
+    with Peer(proxy) as peer:
+        plain = HTTPConnection(peer.host, peer.port)
+        context = ssl.create_default_context(cafile=str(certificates.ca))
+        with closing(HTTPSConnection(peer.host, peer.port, context=context) if secure else plain) as connection:
+            connection.set_tunnel("localhost")
+            connection.request("GET", "/")
+            response = connection.getresponse()
+            assert response.read() == b"ok"
+        timings = response.timings
+        check_sum(dataclasses.replace(timings, resolve=None, connect=None, tls=None))
+        check_slow(dataclasses.replace(timings, resolve=None, connect=None, tls=None))
+        assert timings.bytes_received == len(OK)
+        assert timings.bytes_sent == len(b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: identity\r\n\r\n")
+        assert (timings.tls is not None) is secure
 
 
 def test_a_redirect_has_timings_of_its_own() -> None:

@@ -458,10 +458,18 @@ class HTTPClient:
             )
 
         # What is no text is refused below, as without hooks.
-        path = str(target)
-        is_absolute = "://" in path.partition("?")[0]
-        url = without_user(path) if is_absolute else self._bases[0] + ("" if path == "*" else path)
-        return hooks.run(Request(str(method).upper(), url, Headers(headers)), (self.host, self.port), exchange)
+        request = Request(str(method).upper(), self._url_of(str(target)), Headers(headers))
+        return hooks.run(request, (self.host, self.port), exchange)
+
+    def _url_of(self, target: str) -> str:
+        """What is asked for by `target`, as the engine takes it: absolute, and without user and password."""
+        lowered = target.lower()
+        if not lowered.startswith((f"{PROTO_HTTP}://", f"{PROTO_HTTPS}://")):
+            path = "" if target == "*" else target if target.startswith(SLASH) else SLASH + target
+            return self._bases[0] + path
+        # Of what is not our own origin's, and will be refused, it cannot be known where a password ends.
+        rests = [lowered.removeprefix(base.lower()) for base in self._bases if lowered.startswith(base.lower())]
+        return target if any(rest[:1] in ("", "/", "?") for rest in rests) else without_user(target)
 
     def _timeouts(self, given: Timeouts) -> _core._Seconds:
         """All of a request's timeouts: those given, and the client's own for the rest."""

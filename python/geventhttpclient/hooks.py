@@ -13,12 +13,15 @@
 - `on_response(request, response)` is called once the response's head is there. What it raises closes the response, and
   comes out of the request.
 - `on_error(request, error)` is called when the request raises, whatever that is: a GreenletExit, a gevent.Timeout, or
-  what another hook has raised. What it raises itself takes the place of the error.
+  what another hook has raised. What it raises itself takes the place of the error, for those that follow as well.
 - `on_connection(connection)` is called after a connection was opened for a request, before its `on_response` or
-  `on_error`; not when the greenlet was killed meanwhile.
+  `on_error`; not when a kill or a gevent.Timeout has ended the request meanwhile.
 
 All are called in the greenlet of the request, and may wait. Each redirect, and each new attempt of a UserAgent, is a
 request by itself; what the client repeats silently on another connection is not.
+
+What other libraries send through this package (httplib, and the adapters for requests, httpx and urllib3) calls none:
+those have hooks, and instrumentations, of their own.
 """
 
 from __future__ import annotations
@@ -143,8 +146,7 @@ class Hooks:
         try:
             return self._run(request, origin, exchange)
         except BaseException as error:
-            for fail in self.on_error:
-                fail(request, error)
+            _tell_error(self.on_error, request, error)
             raise
 
     def _run(
@@ -197,6 +199,16 @@ def add_default(hooks: Hooks) -> None:
 def remove_default(hooks: Hooks) -> None:
     """Undoes that, for clients that are made from now on. ValueError for hooks that were not added."""
     _defaults.remove(hooks)
+
+
+def _tell_error(hooks: tuple[OnError, ...], request: Request, error: BaseException) -> None:
+    """Calls each, whatever those before it raise: it may have something to end that was begun with the request."""
+    for place, fail in enumerate(hooks, 1):
+        try:
+            fail(request, error)
+        except BaseException as worse:
+            _tell_error(hooks[place:], request, worse)
+            raise
 
 
 def _several(name: str, hooks: Several[_Hook]) -> tuple[_Hook, ...]:

@@ -14,6 +14,7 @@ of a UserAgent is a span of its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,11 @@ _SCHEMA = "https://opentelemetry.io/schemas/1.23.0"
 _METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
 # What the conventions recommend, in seconds.
 _BOUNDARIES = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+# Parameters of signed URLs that the conventions want hidden. Those of AWS have had two generations of names.
+_SECRET = re.compile(
+    r"(?<=[?&])(AWSAccessKeyId|Signature|X-Amz-Signature|X-Amz-Credential|X-Amz-Security-Token|X-Goog-Signature|sig)"
+    r"=[^&#]*"
+)
 # What a request carries in `state`: its span, and when it began.
 _KEY = "opentelemetry"
 
@@ -81,7 +87,7 @@ class Telemetry(Hooks):
             "server.address": url.hostname or "",
             "server.port": url.port or (443 if url.scheme == "https" else 80),
         }
-        attributes = {**common, "url.full": request.url}
+        attributes = {**common, "url.full": _SECRET.sub(r"\1=REDACTED", request.url)}
         if method != request.method:
             attributes["http.request.method_original"] = request.method
         name = "HTTP" if method == "_OTHER" else method

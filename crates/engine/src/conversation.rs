@@ -93,6 +93,8 @@ impl Conversation {
         let taken = self.lease.as_mut().and_then(Lease::take);
         let Some(connection) = taken else { return Ok(()) };
         let connection = connection.secured(tls, limit).await?;
+        // What asked for this was a request of its own.
+        self.timings = None;
         self.facts = connection.facts().cloned();
         if let Some(lease) = &mut self.lease {
             lease.replace(Some(connection));
@@ -119,6 +121,8 @@ impl Conversation {
     /// Reads what there is into `room`, waiting at most `limit` for some; nothing only at the peer's end. What a head
     /// or a body would take comes out here as it is.
     pub async fn receive(&mut self, room: &mut ReadBuf<'_>, limit: Option<Duration>) -> Result<()> {
+        // This is the answer to what was sent, say to a CONNECT: the next request begins with what is sent next.
+        self.timings = None;
         let connection = self.connection(Phase::Body)?;
         connection.patience.set(limit, None);
         let received = poll_fn(|cx| connection.poll_take(cx, room, Phase::Body)).await;

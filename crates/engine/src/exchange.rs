@@ -71,8 +71,14 @@ impl Client {
     ///
     /// `resolver` is asked when a connection has to be opened.
     pub async fn send(&self, mut request: Request, resolver: &dyn Resolver) -> Result<Response> {
+        self.run(&mut request, resolver).await
+    }
+
+    /// The same for those who keep the request where it does not take room twice: a future that waits is memory, and
+    /// thousands of them are more than the caches hold.
+    pub async fn run(&self, request: &mut Request, resolver: &dyn Resolver) -> Result<Response> {
         let mut timings = Timings::begun(Instant::now());
-        let response = self.exchange(&mut request, resolver, &mut timings).await;
+        let response = self.exchange(request, resolver, &mut timings).await;
         response.map_err(|error| error.with_peer(&self.config.peer).after(timings.elapsed()))
     }
 
@@ -90,16 +96,17 @@ impl Client {
             return Box::pin(self.by_either(sessions, request, resolver, timeouts, bounds, timings)).await;
         }
         let dial_limit = timeouts.connection;
-        let mut lease = self.pool.lease(timeouts.pool, until).await?;
+        let mut lease = self.pool.lease(timeouts.pool, bounds.until).await?;
         if lease.has_waited {
             timings.place();
         }
         loop {
             let reused = lease.is_connected();
             if !reused {
-                lease.replace(Some(self.dial(request, resolver, dial_limit, until, timings).await?));
+                lease.replace(Some(self.dial(request, resolver, dial_limit, bounds.until, timings).await?));
             }
-            match self.by_http1(request, bounds, lease, reused, timings).await? {
+            lease.set_patience(bounds);
+            match self.by_http1(request, lease, reused, timings).await? {
                 Outcome::Done(response) => return Ok(response),
                 Outcome::Again(place) => lease = place,
             }
@@ -128,11 +135,10 @@ impl Client {
         Ok(connection)
     }
 
-    /// On the connection in `lease`, which others have used before if it is `reused`.
+    /// On the connection in `lease`, whose patience is set, and which others have used before if it is `reused`.
     async fn by_http1(
         &self,
         request: &mut Request,
-        bounds: Bounds,
         mut lease: Lease,
         reused: bool,
         timings: &mut Timings,
@@ -140,7 +146,6 @@ impl Client {
         let Some(connection) = lease.connection() else {
             return Err(Error::new(Kind::Misuse("a lease without a connection"), Phase::Connect));
         };
-        connection.patience.set(bounds.network, bounds.until);
         (connection.sent, connection.received) = (0, 0);
         timings.reused = reused;
         match self.trip(connection, request, timings).await {
@@ -222,7 +227,8 @@ impl Client {
                 lease.replace(Some(connection));
             }
             drop(opening);
-            match self.by_http1(request, bounds, lease, reused, timings).await? {
+            lease.set_patience(bounds);
+            match self.by_http1(request, lease, reused, timings).await? {
                 Outcome::Done(response) => return Ok(response),
                 Outcome::Again(lease) => place = Some(lease),
             }
@@ -263,17 +269,14 @@ impl Client {
         timings: &mut Timings,
     ) -> std::result::Result<Answer, Failed> {
         let limits = &self.config.limits;
-        let mut early = None;
-        let sent = send(&self.reactor, connection, request, limits, &mut early).await;
-        match sent.map_err(|failure| Failed { error: failure.error, never_left: failure.nothing_left })? {
-            Sent::Cut(head) => {
-                timings.sent = timings.elapsed();
-                return Ok(Answer { head, cut: true });
-            }
-            Sent::Whole => timings.sent = timings.elapsed(),
-        }
+        let sent = send(&self.reactor, connection, request, limits).await;
+        timings.sent = timings.elapsed();
+        let early = match sent.map_err(|failure| Failed { error: failure.error, never_left: failure.nothing_left })? {
+            Sent::Cut(head) => return Ok(Answer { head: *head, cut: true }),
+            Sent::Whole(early) => early,
+        };
         let head = match early {
-            Some(head) => Ok(head),
+            Some(head) => Ok(*head),
             None => connection.read_head(limits).await,
         };
         head.map(|head| Answer { head, cut: false }).map_err(|error| Failed { error, never_left: false })
@@ -372,9 +375,12 @@ pub(crate) async fn read_response_or_upgrade(
         Ok(head) if head.status == 101 => {
             let tls = connection.facts().cloned();
             timings.note_connection(connection);
-            timings.answered = timings.elapsed();
-            let (framing, body) = (Framing::None, Incoming::none(Some(CloseReason::Upgraded)));
-            Ok((Response { head, framing, body, timings, tls, request_head: Vec::new() }, Some(lease)))
+            let now = Instant::now();
+            timings.answered = now.saturating_duration_since(timings.started);
+            // What came behind the head is no part of the response.
+            let received = connection.received.saturating_sub(connection.buffered().len() as u64);
+            let body = Incoming::upgraded(now, received);
+            Ok((Response { head, framing: Framing::None, body, timings, tls, request_head: Vec::new() }, Some(lease)))
         }
         Ok(head) => {
             let response = deliver(lease, asked, head, None, limits, timings);

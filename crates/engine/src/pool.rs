@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::ending::{Ending, Endings, Journal, Records};
+use crate::http2::Bounds;
 use crate::reactor::Keeper;
 use crate::timers::{Deadline, Patience};
 use crate::{Connection, Error, Kind, Phase, Reactor, Result};
@@ -411,6 +412,13 @@ impl Lease {
 
     pub(crate) fn connection(&mut self) -> Option<&mut Connection> {
         self.connection.as_deref_mut()
+    }
+
+    /// How long the peer of its connection is waited for.
+    pub(crate) fn set_patience(&mut self, bounds: Bounds) {
+        if let Some(connection) = &mut self.connection {
+            connection.patience.set(bounds.network, bounds.until);
+        }
     }
 
     /// Its connection, which is no longer its own.

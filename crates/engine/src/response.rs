@@ -108,6 +108,11 @@ impl Incoming {
         }
     }
 
+    /// That of a 101, complete with its head, which was so many bytes: what comes next is another protocol's.
+    pub(crate) fn upgraded(now: Instant, received: u64) -> Self {
+        Incoming { ended: Some(now), received, ..Incoming::none(Some(CloseReason::Upgraded)) }
+    }
+
     /// On a stream: takes what has already arrived; if that is all, the stream is at its end here.
     pub(crate) fn of_stream(stream: http2::Body, now: Instant) -> Self {
         // Only the stream knows where its end is: one that has failed has nothing to say about that.

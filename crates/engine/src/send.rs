@@ -24,10 +24,11 @@ const FILE_PIECE: usize = 64 * 1024;
 
 /// How a request went out.
 pub(crate) enum Sent {
-    /// All of it.
-    Whole,
+    /// All of it; perhaps with an early answer that did not stop us. Heads are boxed here, since these are rare, and
+    /// room is kept for them wherever a request waits.
+    Whole(Option<Box<ResponseHead>>),
     /// The final response came first, and the rest was not sent: the connection cannot be used again.
-    Cut(ResponseHead),
+    Cut(Box<ResponseHead>),
 }
 
 /// A failure to send, and whether the peer may have seen any of the request.
@@ -44,30 +45,26 @@ struct Sender<'a> {
     /// Whether an early answer is still looked for.
     listening: bool,
     /// A final head that came early but does not stop us.
-    early: Option<ResponseHead>,
+    early: Option<Box<ResponseHead>>,
 }
 
-/// Writes the request. On `Whole`, an early answer that did not stop us is in `early`.
+/// Writes the request.
 pub(crate) async fn send(
     reactor: &Rc<Reactor>,
     connection: &mut Connection,
     request: &mut Request,
     limits: &Limits,
-    early: &mut Option<ResponseHead>,
 ) -> std::result::Result<Sent, SendError> {
     let mut sender = Sender { connection, limits, sent: 0, listening: true, early: None };
     let sent = sender.send(reactor, request).await;
     let nothing_left = sender.sent == 0;
     match sent {
-        Ok(None) => {
-            *early = sender.early.take();
-            Ok(Sent::Whole)
-        }
+        Ok(None) => Ok(Sent::Whole(sender.early.take())),
         Ok(Some(head)) => Ok(Sent::Cut(head)),
         Err(error) if nothing_left || !error.is_disconnect() => Err(SendError { error, nothing_left }),
         // The peer has closed on us; it may have said why before that.
         Err(error) => match Box::pin(sender.last_words()).await {
-            Ok(head) => Ok(Sent::Cut(head)),
+            Ok(head) => Ok(Sent::Cut(Box::new(head))),
             // An alert says why.
             Err(why) if matches!(why.kind(), Kind::Tls(_) | Kind::Io(_)) && !why.is_disconnect() => {
                 Err(SendError { error: why, nothing_left })
@@ -86,7 +83,7 @@ pub(crate) async fn send_bytes(connection: &mut Connection, bytes: &[u8]) -> Res
 
 impl Sender<'_> {
     /// The final head when it came before the end.
-    async fn send(&mut self, reactor: &Rc<Reactor>, request: &mut Request) -> Result<Option<ResponseHead>> {
+    async fn send(&mut self, reactor: &Rc<Reactor>, request: &mut Request) -> Result<Option<Box<ResponseHead>>> {
         if let Some(trailers) = request.trailers.as_mut() {
             let asks_leave = request.expects_continue && !request.body.is_empty();
             let reactor = asks_leave.then_some(reactor);
@@ -101,14 +98,14 @@ impl Sender<'_> {
 
     /// The head, when it is not out yet, leaves in one write with the body's first bytes. What is rare is boxed, here
     /// and elsewhere on the way: a request that waits is this future, and a greenlet's stack is copied with it.
-    async fn body(&mut self, head: &[u8], body: &mut RequestBody) -> Result<Option<ResponseHead>> {
+    async fn body(&mut self, head: &[u8], body: &mut RequestBody) -> Result<Option<Box<ResponseHead>>> {
         match body {
             RequestBody::Bytes(bytes) => self.write([head, bytes, b""]).await,
             streamed => Box::pin(self.streamed(head, streamed)).await,
         }
     }
 
-    async fn streamed(&mut self, head: &[u8], body: &mut RequestBody) -> Result<Option<ResponseHead>> {
+    async fn streamed(&mut self, head: &[u8], body: &mut RequestBody) -> Result<Option<Box<ResponseHead>>> {
         match body {
             RequestBody::Bytes(bytes) => self.write([head, bytes, b""]).await,
             RequestBody::File(file) => {
@@ -148,7 +145,7 @@ impl Sender<'_> {
     }
 
     /// Each piece as a chunk, the last chunk left out.
-    async fn chunks(&mut self, source: &mut Box<dyn crate::BodySource>) -> Result<Option<ResponseHead>> {
+    async fn chunks(&mut self, source: &mut Box<dyn crate::BodySource>) -> Result<Option<Box<ResponseHead>>> {
         while let Some(piece) = self.next_piece(source).await? {
             // An empty chunk would end the body.
             if !piece.is_empty() {
@@ -170,7 +167,7 @@ impl Sender<'_> {
         head: &[u8],
         body: &mut RequestBody,
         trailers: &mut dyn TrailerSource,
-    ) -> Result<Option<ResponseHead>> {
+    ) -> Result<Option<Box<ResponseHead>>> {
         let stopped = match reactor {
             Some(reactor) => self.ask_leave(reactor, head).await?,
             None => self.write([head, b"", b""]).await?,
@@ -205,7 +202,7 @@ impl Sender<'_> {
         end.map_err(|_| Kind::Misuse("a trailer that is no field line"))
     }
 
-    async fn file_as_chunk(&mut self, file: &FileBody) -> Result<Option<ResponseHead>> {
+    async fn file_as_chunk(&mut self, file: &FileBody) -> Result<Option<Box<ResponseHead>>> {
         let size = chunked::size_line(file.length);
         let stopped = self.write([size.as_bytes(), b"", b""]).await?;
         if stopped.is_some() {
@@ -222,7 +219,7 @@ impl Sender<'_> {
     }
 
     /// Writes the parts one after the other, down to the socket.
-    async fn write(&mut self, parts: [&[u8]; 3]) -> Result<Option<ResponseHead>> {
+    async fn write(&mut self, parts: [&[u8]; 3]) -> Result<Option<Box<ResponseHead>>> {
         self.connection.check_deadline(Phase::Send)?;
         let mut parts = parts.map(IoSlice::new);
         let mut parts = parts.as_mut_slice();
@@ -254,7 +251,7 @@ impl Sender<'_> {
         .await
     }
 
-    async fn file(&mut self, body: &FileBody) -> Result<Option<ResponseHead>> {
+    async fn file(&mut self, body: &FileBody) -> Result<Option<Box<ResponseHead>>> {
         let (mut offset, end) = (body.offset, body.offset.saturating_add(body.length));
         while offset < end {
             let room = usize::try_from(end - offset).unwrap_or(usize::MAX);
@@ -281,7 +278,7 @@ impl Sender<'_> {
         body: &FileBody,
         offset: u64,
         room: usize,
-    ) -> Result<(usize, Option<ResponseHead>)> {
+    ) -> Result<(usize, Option<Box<ResponseHead>>)> {
         use std::os::fd::AsRawFd;
         // The stream gives other tasks their turn between pieces, however fast the peer takes them.
         let room = room.min(1024 * 1024);
@@ -301,7 +298,7 @@ impl Sender<'_> {
         body: &FileBody,
         offset: u64,
         room: usize,
-    ) -> Result<(usize, Option<ResponseHead>)> {
+    ) -> Result<(usize, Option<Box<ResponseHead>>)> {
         let piece = body.read_at(offset, room);
         let piece = piece.map_err(|error| self.connection.fail(Kind::Caller(error.into()), Phase::Send))?;
         let stopped = self.write([&piece, b"", b""]).await?;
@@ -321,7 +318,7 @@ impl Sender<'_> {
     }
 
     /// The peer takes no more for now: has it answered instead?
-    fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<ResponseHead>>> {
+    fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Box<ResponseHead>>>> {
         while self.listening {
             match self.connection.poll_fill(cx) {
                 Poll::Pending => break,
@@ -349,29 +346,29 @@ impl Sender<'_> {
         self.connection.poll_patience(cx, Phase::Send)
     }
 
-    fn final_head(&mut self) -> Result<Option<ResponseHead>> {
+    fn final_head(&mut self) -> Result<Option<Box<ResponseHead>>> {
         while let Some(head) = self.connection.next_head(self.limits)? {
             if !head.is_interim() {
-                return Ok(Some(head));
+                return Ok(Some(Box::new(head)));
             }
         }
         Ok(None)
     }
 
     /// Sends the head alone, and waits.
-    async fn ask_leave(&mut self, reactor: &Rc<Reactor>, head: &[u8]) -> Result<Option<ResponseHead>> {
+    async fn ask_leave(&mut self, reactor: &Rc<Reactor>, head: &[u8]) -> Result<Option<Box<ResponseHead>>> {
         let stopped = self.write([head, b"", b""]).await?;
         if stopped.is_some() { Ok(stopped) } else { self.await_continue(reactor).await }
     }
 
     /// Waits for leave to send the body: a final head means that it is not wanted.
-    async fn await_continue(&mut self, reactor: &Rc<Reactor>) -> Result<Option<ResponseHead>> {
+    async fn await_continue(&mut self, reactor: &Rc<Reactor>) -> Result<Option<Box<ResponseHead>>> {
         let mut patience = Patience::new(reactor, None);
         patience.set(Some(CONTINUE_TIMEOUT), self.connection.patience.until());
         loop {
             while let Some(head) = self.connection.next_head(self.limits)? {
                 if !head.is_interim() {
-                    return Ok(Some(head));
+                    return Ok(Some(Box::new(head)));
                 }
                 if head.status == 100 {
                     return Ok(None);
@@ -398,7 +395,7 @@ impl Sender<'_> {
     /// What the peer had sent before it closed: the final head, if that is among it.
     async fn last_words(&mut self) -> Result<ResponseHead> {
         match self.early.take() {
-            Some(head) => Ok(head),
+            Some(head) => Ok(*head),
             None => self.connection.read_head(self.limits).await,
         }
     }

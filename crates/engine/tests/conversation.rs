@@ -161,18 +161,16 @@ fn what_came_instead_of_a_head_is_told() {
 
 #[test]
 fn a_switched_connection_is_ours_with_all_that_came_behind_the_head() {
-    let peer = Peer::new([vec![
-        Step::Head,
-        send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nhello"),
-        expect("and more"),
-        send("bye"),
-    ]]);
+    let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n";
+    let peer = Peer::new([vec![Step::Head, send(&format!("{head}hello")), expect("and more"), send("bye")]]);
     let (reactor, mut conversation) = opened(peer.address);
     run(&reactor, async {
         conversation.send(REQUEST, PATIENT).await.expect("a peer that listens");
         let answer = conversation.answer(Asked::Other, &Limits::default(), PATIENT).await;
-        let response = answer.expect("an answer");
+        let mut response = answer.expect("an answer");
         assert_eq!((response.head.status, response.body.is_complete()), (101, true));
+        assert_eq!(response.body.received(), head.len() as u64);
+        assert!(response.body.ended().is_some());
         assert_eq!(conversation.turn(), Turn::Ours);
         assert_eq!(receive(&mut conversation, 3).await.expect("bytes"), b"hel");
         assert_eq!(receive(&mut conversation, 100).await.expect("bytes"), b"lo");

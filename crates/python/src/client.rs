@@ -222,7 +222,8 @@ fn prepare<'py>(
     let timeouts = timeouts.map(of_seconds).transpose()?.map(Box::new);
     let trailers = trailers.map(|trailers| Box::new(trailers) as Box<dyn TrailerSource>);
     let opened = opened.clone();
-    let request = Request { timeouts, head: text, body, asked, idempotent, expects_continue, closes, trailers, opened };
+    let mut request =
+        Request { timeouts, head: text, body, asked, idempotent, expects_continue, closes, trailers, opened };
 
     let runtime = Runtime::current(py)?;
     let client = runtime.client(pool.id, |reactor| {
@@ -230,7 +231,7 @@ fn prepare<'py>(
         Client::new(reactor, Config { journal: Some(journal), ..config.of_thread(py) }, config.size)
     });
     let resolver = PoolResolver(slf.clone().into_any().unbind());
-    let exchange = Box::pin(async move { client.send(request, &resolver).await });
+    let exchange = Box::pin(async move { client.run(&mut request, &resolver).await });
     Ok(Prepared { runtime, exchange, method: method.clone(), file })
 }
 

@@ -49,6 +49,8 @@ def run(options: argparse.Namespace) -> int:
     else:
         _print(found, options.color)
     if options.plot is not None:
+        from geventhttpclient.cli import plotting
+
         plotting.draw(found, options.plot)
     if found["interrupted"]:
         return INTERRUPTED

@@ -27,7 +27,7 @@ class JSONText:
         # How much there has to be before a value that had no end is looked at again.
         self._enough = 0
         # Whether what comes is shown as it is, because something was no JSON or too long.
-        self.is_raw = False
+        self.is_raw: bool = False
 
     def feed(self, data: bytes) -> tuple[str, bytes]:
         """Indented values that have come to their end, and bytes behind them that are to be shown as they are."""

@@ -40,17 +40,17 @@ class Load:
         self._request = request
         self._concurrency = concurrency
         self._rate = rate
-        self.latency = Histogram()
+        self.latency: Histogram = Histogram()
         self.statuses: Counter[int] = Counter()
         self.errors: Counter[str] = Counter()
         self.examples: dict[str, str] = {}
-        self.body_bytes = 0
-        self.begun = 0
-        self.seconds = 0.0
-        self.cpu_seconds = 0.0
-        self.opened = 0
-        self.reused = 0
-        self.protocol = ""
+        self.body_bytes: int = 0
+        self.begun: int = 0
+        self.seconds: float = 0.0
+        self.cpu_seconds: float = 0.0
+        self.opened: int = 0
+        self.reused: int = 0
+        self.protocol: str = ""
         # When, in seconds from the beginning, and how many responses there were by then.
         self.samples: list[tuple[float, int]] = []
         self._begin = perf_counter()

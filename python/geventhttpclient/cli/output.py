@@ -33,16 +33,18 @@ class Output:
                 if e is None:
                     raise file_failure(error, self.path) from None
 
+    def _open(self) -> IO[bytes]:
+        return sys.stdout.buffer if self.path is None else open(self.path, "wb", buffering=0)
+
     def write(self, data: bytes) -> None:
         """Writes it all and leaves nothing in a buffer: who reads a pipe sees it as it comes. b"" makes the file."""
         try:
-            if self._file is None:
-                self._file = sys.stdout.buffer if self.path is None else open(self.path, "wb", buffering=0)  # noqa: SIM115
+            file = self._file = self._file or self._open()
             view = memoryview(data)
             with blocking():
                 while view:
-                    view = view[self._file.write(view) or 0 :]
-                self._file.flush()
+                    view = view[file.write(view) or 0 :]
+                file.flush()
         except BrokenPipeError:
             raise OutputClosed from None
         except OSError as error:

@@ -25,8 +25,8 @@ class Range:
     __slots__ = ("end", "position")
 
     def __init__(self, position: int, end: int | None) -> None:
-        self.position = position
-        self.end = end
+        self.position: int = position
+        self.end: int | None = end
 
     @property
     def is_done(self) -> bool:
@@ -63,11 +63,11 @@ class Part:
 
     def __init__(self, target: Path) -> None:
         self.target = target
-        self.path = target.with_name(target.name + ".part")
-        self.note_path = target.with_name(target.name + ".part.json")
-        self.url = ""
+        self.path: Path = target.with_name(target.name + ".part")
+        self.note_path: Path = target.with_name(target.name + ".part.json")
+        self.url: str = ""
         self.length: int | None = None
-        self.validator = Validator(None, None)
+        self.validator: Validator = Validator(None, None)
         self.missing: list[Range] = []
         self._descriptor: int | None = None
         self._noted_at = 0.0

@@ -32,7 +32,7 @@ class Turn:
         self._before = before
         self._waiting: IO[bytes] | None = None
         self._notes: list[str] = []
-        self.is_over = Event()
+        self.is_over: Event = Event()
 
     @property
     def _has_come(self) -> bool:

@@ -15,6 +15,7 @@ __all__ = ["Auth", "BasicAuth", "DigestAuth", "Flow", "NetRCAuth"]
 
 #: Yields requests, and is sent the response to each.
 Flow = Generator[Request, Response, None]
+"""What `Auth.auth_flow` is: yields requests, and is sent their responses."""
 
 
 class Auth:
