@@ -87,8 +87,6 @@ def check_reference(app: Sphinx, env: BuildEnvironment) -> None:
             is_described = f"{module}.{name}" in objects or origin in objects
             # A constant or an alias that is imported does not say where it is from.
             is_constant = getattr(value, "__qualname__", None) != name
-            if isinstance(value, str) and name.isupper():
-                continue  # words of HTTP that 2.x has names for: their names say it all
             if not is_described and not (is_constant and any(known.endswith(f".{name}") for known in objects)):
                 logging.getLogger(__name__).warning("%s.%s is not in the reference", module, name)
 

@@ -28,8 +28,8 @@ from tests.tls import WAYS, by, trusting
 
 pytestmark = pytest.mark.usefixtures("bounded")
 
-# What a step is made to take, in seconds: far more than any of the others does by itself.
-PAUSE = 0.03
+# What a step is made to take, in seconds: far more than any of the others does by itself, on a busy machine, too.
+PAUSE = 0.1
 
 STEPS = ("pool", "resolve", "connect", "proxy", "tls", "send", "first_byte", "download")
 
@@ -40,7 +40,7 @@ def check_sum(timings: Timings) -> None:
     assert all(step >= 0 for step in known)
     assert timings.total is not None
     assert sum(known) <= timings.total + 1e-6
-    assert timings.total - sum(known) < PAUSE / 2, timings
+    assert timings.total - sum(known) < PAUSE, timings
 
 
 def check_slow(timings: Timings, *slow: str) -> None:

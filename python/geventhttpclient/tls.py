@@ -13,9 +13,8 @@ from geventhttpclient import _core
 
 __all__ = ["ContextFactory", "TLSInfo", "default_ca_file", "init_ssl_context"]
 
-#: Called with `cafile=`, and without arguments where it takes none.
 ContextFactory = Callable[..., ssl.SSLContext]
-"""Returns the context of a client; called with `cafile=` where it takes one."""
+"""Returns the context of a client. Called with `cafile=`, and without arguments where it takes none."""
 
 # What only OpenSSL can do, in its own terms.
 _OPENSSL_OPTIONS = ("ciphers", "options", "verify_flags", "password")

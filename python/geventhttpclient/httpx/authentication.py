@@ -13,7 +13,6 @@ from geventhttpclient.httpx.messages import Request, Response
 
 __all__ = ["Auth", "BasicAuth", "DigestAuth", "Flow", "NetRCAuth"]
 
-#: Yields requests, and is sent the response to each.
 Flow = Generator[Request, Response, None]
 """What `Auth.auth_flow` is: yields requests, and is sent their responses."""
 
