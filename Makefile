@@ -1,4 +1,4 @@
-# `make` alone lists what there is. Needs Rust, a C compiler, and Python 3.10 or newer with pip.
+# `make` alone lists what there is. Needs Rust 1.89 or newer, a C compiler, and Python 3.10 or newer with pip.
 
 PYTHON ?= python3
 ARGS ?=

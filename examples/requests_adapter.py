@@ -1,6 +1,7 @@
 """Programs that keep requests or httpx: their sessions and clients, on this engine, for twenty greenlets at a time.
 
-    python examples/requests_adapter.py URL
+python -m tests.server 8080         (in another terminal)
+python examples/requests_adapter.py [URL]
 
 Prints how many bytes the page at the URL has by requests, and by httpx; and what comes of a port where nobody listens.
 """
@@ -17,8 +18,7 @@ from geventhttpclient.httpx_transport import Transport
 from geventhttpclient.requests_adapter import Adapter
 
 
-def main() -> None:
-    url = sys.argv[1]
+def main(url: str = "http://127.0.0.1:8080/page") -> None:
     with requests.Session() as session, httpx.Client(transport=Transport()) as client:
         session.mount("http://", Adapter())
         session.mount("https://", Adapter())
@@ -35,4 +35,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

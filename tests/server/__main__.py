@@ -309,8 +309,13 @@ def wait_for_end_of(descriptor: int) -> None:
 def main(arguments: list[str]) -> None:
     port = int(arguments[0]) if arguments else 0
     server = StreamServer(("127.0.0.1", port), handle, backlog=1024)
-    server.start()
+    try:
+        server.start()
+    except OSError as error:
+        raise SystemExit(f"127.0.0.1:{port}: {os.strerror(error.errno or 0)}") from None
     print(server.server_port, flush=True)
+    if sys.stdin.isatty():
+        print(f"http://127.0.0.1:{server.server_port}/page and others, until Ctrl-C", file=sys.stderr)
     try:
         wait_for_end_of(sys.stdin.fileno())
     except KeyboardInterrupt:
