@@ -11,6 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CREATED := $(VENV)/created.stamp
 BUILT := $(VENV)/built.stamp
+DEVELOPED := $(VENV)/developed.stamp
 TOOLS := $(VENV)/tools.stamp
 PACKED := $(VENV)/wheel.stamp
 DOCUMENTED := $(VENV)/documented.stamp
@@ -38,14 +39,14 @@ help: ## list the targets
 demo: build ## pull from a small local server and show what came out
 	$(BIN)/python examples/demo.py
 
-test: build ## all the tests, those in Rust and those in Python (ARGS="-k name" goes to pytest)
+test: $(DEVELOPED) ## all the tests, those in Rust and those in Python (ARGS="-k name" goes to pytest)
 	cargo test --locked -p geventhttpclient-wire -p geventhttpclient-engine -p geventhttpclient-fuzz
 	$(BIN)/python -m pytest $(ARGS)
 
-soak: build ## everything at once through a network that does its worst, for SECONDS=60; it must stay flat
+soak: $(DEVELOPED) ## everything at once through a network that does its worst, for SECONDS=60; it must stay flat
 	$(BIN)/python -m tests.soak $(SECONDS)
 
-leaks: build ## every object and path 20,000 times, counting what stays behind (CYCLES=200000, ARGS="-k killed")
+leaks: $(DEVELOPED) ## every object and path 20,000 times, counting what stays behind (CYCLES=200000, ARGS="-k killed")
 	LEAK_CYCLES=$(CYCLES) $(BIN)/python -m pytest tests/test_leaks.py $(ARGS)
 
 fuzz: ## each fuzz target for a minute (SECONDS=600 for ten); needs Rust's nightly and cargo-fuzz
@@ -66,10 +67,10 @@ miri: ## what Miri can run of the tests in Rust, some four minutes; needs Rust's
 	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --locked -p geventhttpclient-wire --lib
 	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --locked -p geventhttpclient-engine --lib sys
 
-dependents: build ## install locust, tritonclient and botocore, whose tests are skipped without
+dependents: $(DEVELOPED) ## install locust, tritonclient and botocore, whose tests are skipped without
 	$(ENVIRONMENT) $(BIN)/python -m pip install --quiet --requirement tests/dependents.txt
 
-lint: build ## rustfmt, clippy, ruff, mypy, pyright, and the stub against the binary: warnings are errors
+lint: $(DEVELOPED) ## rustfmt, clippy, ruff, mypy, pyright, and the stub against the binary: warnings are errors
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	$(BIN)/ruff check $(CHECKED)
@@ -81,7 +82,7 @@ lint: build ## rustfmt, clippy, ruff, mypy, pyright, and the stub against the bi
 	$(BIN)/python -m mypy.stubtest geventhttpclient._core --mypy-config-file pyproject.toml
 	$(BIN)/python tools/licences.py --check
 
-docs: build $(DOCUMENTED) ## build the documentation into target/docs/html: warnings are errors
+docs: $(DOCUMENTED) ## build the documentation into target/docs/html: warnings are errors
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -d target/docs/doctrees docs target/docs/html
 	@echo "file://$(CURDIR)/target/docs/html/index.html"
 
@@ -98,13 +99,13 @@ wheel: $(PACKED) ## the wheel for every CPython since 3.10, and the sdist, into 
 matrix: $(PACKED) ## tests on that wheel by each CPython here, with the oldest gevent and the newest (ARGS=tests: all tests)
 	$(PYTHON) tools/matrix.py $(ARGS)
 
-bench: build ## this package beside its predecessor, against nginx, and pictures of it (ARGS="--quick" for a short run)
+bench: $(DEVELOPED) ## this package beside its predecessor, against nginx, and pictures of it (ARGS="--quick" for a short run)
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 	$(BIN)/python benchmarks/pictures.py
 
 build: $(BUILT) ## build into .venv; nothing is done while the Rust sources stay the same
 
-format: $(BUILT) ## put Rust and Python in their usual form
+format: $(DEVELOPED) ## put Rust and Python in their usual form
 	cargo fmt --all
 	$(BIN)/ruff check --fix $(CHECKED)
 	$(BIN)/ruff format $(CHECKED)
@@ -135,10 +136,15 @@ $(PACKED): $(TOOLS) $(SOURCES) $(PACKAGED)
 	touch $@
 
 $(BUILT): $(CREATED) $(SOURCES)
+	$(ENVIRONMENT) $(BIN)/maturin develop --release --locked
+	touch $@
+
+# What tests and checks need beside it is a hundred times larger than what the package does.
+$(DEVELOPED): $(BUILT)
 	$(ENVIRONMENT) $(BIN)/maturin develop --release --locked --extras dev
 	touch $@
 
 # Sphinx and what it brings take a while to install, and only those who build the documentation need them.
-$(DOCUMENTED): $(BUILT) pyproject.toml
+$(DOCUMENTED): $(DEVELOPED)
 	$(ENVIRONMENT) $(BIN)/maturin develop --release --locked --extras docs
 	touch $@
