@@ -177,6 +177,16 @@ def test_what_is_no_text_is_refused_as_without_hooks(noted: Noted, method: Any, 
     assert noted.names == ["on_request", "on_error"]
 
 
+@pytest.mark.parametrize("headers", [7, "text", {1: "x"}, [("a",)], [7]])
+def test_bad_fields_are_refused_as_without_hooks(noted: Noted, headers: Any) -> None:
+    refused = []
+    for hooked in ({}, noted.arguments()):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            HTTPClient("127.0.0.1", 1, **hooked).get("/", headers=headers)
+        refused.append((caught.type, str(caught.value).partition(" at 0x")[0]))
+    assert refused[0] == refused[1]
+
+
 def test_what_a_request_hook_raises_stops_the_request(noted: Noted) -> None:
     def refuse(request: Request) -> None:
         raise PermissionError("not today")

@@ -457,8 +457,14 @@ class HTTPClient:
                 **({} if opened is None else {"opened": opened}),
             )
 
+        try:
+            fields = Headers(headers)
+        except (AttributeError, TypeError, ValueError):
+            # In the words that it is refused with where there are no hooks.
+            self._build_request("GET", "/", headers=headers)
+            raise
         # What is no text is refused below, as without hooks.
-        request = Request(str(method).upper(), self._url_of(str(target)), Headers(headers))
+        request = Request(str(method).upper(), self._url_of(str(target)), fields)
         return hooks.run(request, (self.host, self.port), exchange)
 
     def _url_of(self, target: str) -> str:
