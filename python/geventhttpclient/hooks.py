@@ -94,7 +94,7 @@ OnRequest = Callable[[Request], object]
 OnResponse = Callable[[Request, "HTTPSocketPoolResponse"], object]
 """Called once a response's head is there."""
 OnError = Callable[[Request, BaseException], object]
-"""Called when there is no response."""
+"""Called when a request raises."""
 OnConnection = Callable[[Connection], object]
 """Called after a connection was opened."""
 
