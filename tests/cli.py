@@ -12,6 +12,7 @@ import termios
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import gevent
 from gevent import subprocess
@@ -20,9 +21,13 @@ from gevent.os import make_nonblocking, nb_read
 SECONDS = 15
 
 
-def start(*arguments: str | Path, **options: object) -> subprocess.Popen:
+def start(*arguments: str | Path, **options: Any) -> subprocess.Popen:
     """The running command, with stdout and stderr as pipes unless said otherwise. SIGINT reaches it whatever became of
     it in the shell that started the tests."""
+    environment = dict(options.pop("env", None) or os.environ)
+    # Where there is no buffer, nothing can be left in it.
+    environment.pop("PYTHONUNBUFFERED", None)
+    options["env"] = environment
     given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     command = [sys.executable, "-W", "error", "-m", "geventhttpclient", *map(str, arguments)]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # else it might be ignored in the child

@@ -16,6 +16,9 @@ from geventhttpclient._checks import check_host, check_port, check_seconds
 
 __all__ = ["CACHE_SIZE", "Overrides", "clear_dns_cache"]
 
+# What is put before the name that was asked for, behind the resolver's own words.
+_RESOLVING = " (resolving "
+
 Overrides = Mapping[str, "str | Sequence[str]"]
 """`host:port` to the address, or addresses, to take for it."""
 
@@ -72,9 +75,14 @@ class Names:
         try:
             found = gevent.socket.getaddrinfo(host, port, self._family, socket.SOCK_STREAM)
         except socket.gaierror as error:
-            error.strerror = f"{error.strerror} (resolving {host})"
+            error.strerror = f"{_words_of(error)}{_RESOLVING}{host})"
             raise
         return in_turn(found)
+
+
+def _words_of(error: socket.gaierror) -> str:
+    """What the resolver has said by itself, without the name that is put behind it here."""
+    return str(error.strerror).partition(_RESOLVING)[0]
 
 
 def in_turn(found: Sequence[Entry]) -> list[Entry]:

@@ -7,8 +7,10 @@ pipes are written as they are, which may block, and the network is gevent's.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from geventhttpclient.cli.arguments import parse
 from geventhttpclient.cli.failure import INTERRUPTED, PIPE_CLOSED, USAGE, Failure, OutputClosed, say
@@ -29,9 +31,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return failure.status
     except (OutputClosed, BrokenPipeError):
         # As if SIGPIPE had ended it. It cannot: the network's pipes break, too, and that is no reason to end.
+        _drop_output()
         return PIPE_CLOSED
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _drop_output() -> None:
+    """Else the interpreter tries at its end to write what is left in its buffer, and says that it cannot."""
+    if sys.stdout is not None and sys.stdout is sys.__stdout__:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: Sequence[str] | None) -> int:

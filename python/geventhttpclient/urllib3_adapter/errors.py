@@ -19,6 +19,7 @@ from urllib3.exceptions import (
 
 from geventhttpclient._parser import HTTPParseError
 from geventhttpclient.proxy import ProxyError
+from geventhttpclient.resolver import _words_of
 from geventhttpclient.response import HTTPConnectionClosed
 
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ def as_urllib3(
             seconds = read if phase == "head" else connect
             return ReadTimeoutError(pool, url, f"Read timed out. (read timeout={seconds})")
     elif isinstance(error, socket.gaierror):
-        return NameResolutionError(conn.host, conn, error)  # type: ignore[arg-type]
+        # urllib3 says the name by itself.
+        plain = socket.gaierror(error.errno, _words_of(error))
+        return NameResolutionError(conn.host, conn, plain)  # type: ignore[arg-type]
     elif is_opening:
         return NewConnectionError(conn, f"Failed to establish a new connection: {error}")  # type: ignore[arg-type]
     elif isinstance(error, ProxyError):
