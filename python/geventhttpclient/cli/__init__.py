@@ -39,9 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _drop_output() -> None:
     """Else the interpreter tries at its end to write what is left in its buffer, and says that it cannot."""
-    if sys.stdout is not None and sys.stdout is sys.__stdout__:
+    output = sys.__stdout__
+    if output is not None and sys.stdout is output:
         with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
 
 
 def _run(arguments: Sequence[str] | None) -> int:
