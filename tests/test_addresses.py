@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -445,6 +445,10 @@ def blocking(patch: pytest.MonkeyPatch, _: object) -> Any:
 
 def silent_server(patch: pytest.MonkeyPatch, stack: list[Callable[[], object]]) -> Any:
     """dnspython, and a name server that never answers."""
+    with suppress(ImportError):
+        # dnspython imports it, and gevent imports dnspython with modules of its own in the place of some: what was not
+        # imported before would keep these.
+        import httpcore  # noqa: F401
     module = pytest.importorskip("gevent.resolver.dnspython")
     server = native_socket.socket(type=native_socket.SOCK_DGRAM)
     server.bind(("127.0.0.1", 0))

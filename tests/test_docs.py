@@ -41,7 +41,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates
 def environment(tmp_path: Path) -> dict[str, str]:
     """That of a user who has the commands of this interpreter, and no proxies. Modules of the project are found."""
     kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    paths = [str(ROOT / "python"), str(ROOT)]
+    # The package is the one that is installed.
+    paths = [str(ROOT)]
     return {**kept, "PATH": f"{tmp_path / 'bin'}:{kept['PATH']}", "PYTHONPATH": ":".join(paths), "COLUMNS": "120"}
 
 

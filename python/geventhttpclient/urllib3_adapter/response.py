@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import zlib
 from contextlib import contextmanager
 from http.client import HTTPMessage
@@ -49,6 +50,16 @@ class Wire(Message):
         """Gives the body up; the connection is closed unless it had been read."""
         self._done = True
         self.release()
+
+    def fileno(self) -> int:
+        """The number of the socket that the body comes from; io.UnsupportedOperation where there is none any more.
+
+        CPython 3.10 asks for it when a text file is made of a response.
+        """
+        number = self._fileno()
+        if number < 0:
+            raise io.UnsupportedOperation("the body comes from no socket of its own")
+        return number
 
     @property
     def _method(self) -> str:
