@@ -22,6 +22,7 @@ from geventhttpclient.cli.arguments import client_options, credentials, method_o
 from geventhttpclient.cli.failure import FAILED, INTERRUPTED, OK, Failure
 from geventhttpclient.cli.load import Load
 from geventhttpclient.cli.output import Output
+from geventhttpclient.cli.tasks import ticking
 from geventhttpclient.cli.units import seconds_text
 from geventhttpclient.client import HTTPClient
 from geventhttpclient.header import Headers
@@ -223,15 +224,10 @@ def _ticking(console: Console | None, picture: Any) -> Iterator[None]:
     with Live(console=console, auto_refresh=False, transient=True) as live:
 
         def tick() -> None:
-            while True:
-                live.update(Text.from_ansi(picture(recent)), refresh=True)
-                gevent.sleep(_TICK)
+            live.update(Text.from_ansi(picture(recent)), refresh=True)
 
-        greenlet = gevent.spawn(tick)
-        try:
+        with ticking(tick, _TICK):
             yield
-        finally:
-            greenlet.kill()
 
 
 def _picture(load: Load, options: argparse.Namespace, recent: deque[tuple[float, int]]) -> str:

@@ -19,7 +19,7 @@ import gevent
 from geventhttpclient import HTTPParseError
 from geventhttpclient.cli import filename, pace, ranges, terminal
 from geventhttpclient.cli.arguments import client_options, credentials, usage_failure
-from geventhttpclient.cli.failure import CHECKSUM, FAILED, FILE, OK, Failure, describe, one_line, say
+from geventhttpclient.cli.failure import CHECKSUM, FAILED, FILE, OK, PASSING, Failure, describe, one_line, say
 from geventhttpclient.cli.part import Part, Range
 from geventhttpclient.cli.tasks import together
 from geventhttpclient.cli.units import bytes_text
@@ -29,9 +29,6 @@ from geventhttpclient.header import Headers
 from geventhttpclient.requests import Session
 from geventhttpclient.response import HTTPConnectionClosed
 from geventhttpclient.url import URL
-
-# Statuses after which another attempt may do better.
-_PASSING = frozenset({408, 429, 500, 502, 503, 504})
 
 # Seconds before another attempt; each failure in a row doubles them, up to the second.
 _DELAY = 0.25
@@ -183,7 +180,7 @@ class _Download:
             return response
         response.release()
         text = f"{status} {response.reason or ''}".strip()
-        raise _Passing(text) if status in _PASSING else Failure(text)
+        raise _Passing(text) if status in PASSING else Failure(text)
 
     def _target(self, response: Any) -> Path:
         """Where it goes. Failure for what is there already and was not meant."""

@@ -17,6 +17,9 @@ CHECKSUM = 4
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 
+# Status codes after which another attempt may do better.
+PASSING = (408, 429, 500, 502, 503, 504)
+
 STATUSES = """exit status:
   0    all went well
   1    a request failed; with --fail, also a status code of 400 or more

@@ -13,7 +13,7 @@ from geventhttpclient._coding import decoded
 from geventhttpclient._core import Decoder
 from geventhttpclient.cli import body, heads, terminal, waterfall
 from geventhttpclient.cli.arguments import client_options, credentials, method_of, usage_failure
-from geventhttpclient.cli.failure import FAILED, OK, Failure, describe
+from geventhttpclient.cli.failure import FAILED, OK, PASSING, Failure, describe
 from geventhttpclient.cli.jsontext import JSONText
 from geventhttpclient.cli.output import Output
 from geventhttpclient.cli.tasks import together
@@ -36,9 +36,6 @@ _PIECE = 1 << 18
 
 # How much of a body is looked at for what would upset a terminal.
 _LOOKED_AT = 2048
-
-# What may pass: the server is busy, or another one that it asks is.
-_PASSING = (408, 429, 500, 502, 503, 504)
 
 # Before the first attempt of --retry; each further one waits twice as long.
 _RETRY_SECONDS = 1.0
@@ -100,7 +97,7 @@ class _Getter:
                 max_retries=options.retry,
                 retry_delay=_RETRY_SECONDS,
                 retry_backoff=2.0,
-                retry_statuses=_PASSING,
+                retry_statuses=PASSING,
                 concurrency=options.concurrency,
                 **client_options(options),
             )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import gevent
 
+from geventhttpclient.cli.tasks import ticking
 from geventhttpclient.cli.units import bytes_text
 
 if TYPE_CHECKING:
@@ -81,13 +82,8 @@ def bar(console: Console | None, name: str, part: Part) -> Iterator[None]:
         task = progress.add_task(name, total=part.length, completed=part.received)
 
         def tick() -> None:
-            while True:
-                progress.update(task, total=part.length, completed=part.received)
-                progress.refresh()
-                gevent.sleep(_TICK)
+            progress.update(task, total=part.length, completed=part.received)
+            progress.refresh()
 
-        greenlet = gevent.spawn(tick)
-        try:
+        with ticking(tick, _TICK):
             yield
-        finally:
-            greenlet.kill()

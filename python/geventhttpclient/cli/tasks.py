@@ -1,8 +1,9 @@
-"""Greenlets that work on one thing: the first to fail ends them all."""
+"""Greenlets that work on one thing, the first of which to fail ends them all; and one that keeps a display fresh."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import gevent
 
@@ -26,3 +27,19 @@ def together(tasks: Iterable[Callable[[], object]]) -> None:
                 raise error
     finally:
         gevent.killall(greenlets)
+
+
+@contextmanager
+def ticking(tick: Callable[[], object], seconds: float) -> Iterator[None]:
+    """Calls `tick` at once and after every so many seconds, in a greenlet of its own, for as long as the with-block."""
+
+    def repeat() -> None:
+        while True:
+            tick()
+            gevent.sleep(seconds)
+
+    greenlet = gevent.spawn(repeat)
+    try:
+        yield
+    finally:
+        greenlet.kill()
