@@ -718,7 +718,11 @@ fn nothing_holds_on_to_a_client_that_is_dropped() {
     drop(client);
     drop(response);
     run(&reactor, support::turn(&reactor));
-    assert!(!reactor.has_work());
+    // An answer that had not come whole is cancelled first: h2 wakes its task once more then.
+    for _ in 0..20 {
+        reactor.turn(Some(Duration::ZERO)).expect("a turn");
+    }
+    assert!(!reactor.has_work(), "a task that wakes itself");
     let watched = Rc::downgrade(&reactor);
     drop(reactor);
     assert!(watched.upgrade().is_none(), "somebody holds the reactor");
