@@ -789,6 +789,22 @@ def test_others_run_between_the_responses() -> None:
     assert bursts >= 10
 
 
+@pytest.mark.parametrize("loop", ["libev-cext", "libuv-cffi"])
+def test_the_loop_turns_during_a_download_that_is_always_ahead(loop: str) -> None:
+    length = 128 * 1024 * 1024
+
+    def send(conn: Conn) -> None:
+        conn.read_request()
+        conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length)
+        for _ in range(length // 1_048_576):
+            conn.send(bytes(1_048_576))
+
+    with Peer(send) as peer:
+        received, most = map(int, run("hub.download_fairness", peer.port, **choose(loop)).clean().split())
+    assert received == length
+    assert most <= 2 * 1_048_576
+
+
 def test_spinning_greenlets_do_not_keep_requests_from_coming_in() -> None:
     with Peer() as peer:
         assert run("hub.timer_fairness", peer.port).clean().split() == ["ok"]

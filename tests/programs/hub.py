@@ -330,6 +330,24 @@ def fairness(port: str) -> None:
     print(responses, max(bursts), sum(1 for burst in bursts if burst))
 
 
+def download_fairness(port: str) -> None:
+    """Prints the length of a download, and how many bytes of it came at most between two turns of the loop."""
+    seen = most = length = 0
+
+    def turned() -> None:
+        nonlocal seen, most
+        seen, most = length, max(most, length - seen)
+
+    turns = gevent.get_hub().loop.check()
+    turns.start(turned)
+    response = HTTPClient("127.0.0.1", int(port)).get("/")
+    piece = bytearray(65_536)
+    while received := response.readinto(piece):
+        length += received
+    turned()
+    print(length, most)
+
+
 def timer_fairness(port: str) -> None:
     """The same for a greenlet that sleeps a millisecond at a time, with 10 spinning ones about."""
     client = HTTPClient("127.0.0.1", int(port), concurrency=8)

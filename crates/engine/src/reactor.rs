@@ -19,6 +19,8 @@ use crate::timers::Timers;
 /// Events taken from the kernel in one turn.
 const EVENTS: usize = 1024;
 
+const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
 /// Bytes that a socket is asked for at once where the reader has no better place for them.
 const SCRATCH: usize = 64 * 1024;
 
@@ -356,9 +358,8 @@ impl Reactor {
         let generation = self.generation.get().wrapping_add(1);
         self.generation.set(generation);
         let token = Token(entry.key() | (generation as usize) << 32);
-        let interest = Interest::READABLE | Interest::WRITABLE;
         if let Some(poll) = &*self.poll.borrow() {
-            poll.registry().register(&mut socket, token, interest)?;
+            poll.registry().register(&mut socket, token, INTEREST)?;
         }
         let source = Rc::new(Source {
             socket: RefCell::new(Some(socket)),
@@ -374,6 +375,15 @@ impl Reactor {
         });
         entry.insert(source.clone());
         Ok(source)
+    }
+
+    /// Has the kernel tell of the socket again, at the next turn, if there is anything to be read or room to write.
+    pub(crate) fn rearm(&self, source: &Source) -> io::Result<()> {
+        self.check_open()?;
+        match (&*self.poll.borrow(), &mut *source.socket.borrow_mut()) {
+            (Some(poll), Some(socket)) => poll.registry().reregister(socket, source.token, INTEREST),
+            _ => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 
     pub(crate) fn deregister(&self, source: &Source) {

@@ -160,9 +160,9 @@ impl Socket {
             self.source.reader.set(Some(cx.waker().clone()));
             return Poll::Pending;
         }
-        if self.moved > TURN_BYTES {
-            self.moved = 0;
-            cx.waker().wake_by_ref();
+        if self.must_pause() {
+            self.source.readable.set(false);
+            self.source.reader.set(Some(cx.waker().clone()));
             return Poll::Pending;
         }
         let room = limit.min(buffer.remaining());
@@ -187,6 +187,18 @@ impl Socket {
         }
     }
 
+    /// Whether this task has had enough of a turn: then it is to wait for the kernel to say once more what it has said
+    /// already, which it does with the loop's next events. Woken by itself it would run on within this turn, and
+    /// timers and other sockets wait for as long as the peer keeps up.
+    fn must_pause(&mut self) -> bool {
+        if self.moved <= TURN_BYTES {
+            return false;
+        }
+        self.moved = 0;
+        // Should the kernel refuse, or the socket be closed, there is nothing to wait for.
+        self.reactor.rearm(&self.source).is_ok()
+    }
+
     /// Runs one kind of write when the socket takes bytes. Fewer than `wanted` mean that it is full.
     fn poll_put(
         &mut self,
@@ -194,9 +206,9 @@ impl Socket {
         wanted: usize,
         mut put: impl FnMut(&Handle) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        if self.moved > TURN_BYTES {
-            self.moved = 0;
-            cx.waker().wake_by_ref();
+        if self.must_pause() {
+            self.source.writable.set(false);
+            self.source.writer.set(Some(cx.waker().clone()));
             return Poll::Pending;
         }
         while self.source.writable.get() {
