@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -22,7 +23,9 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status; by default with the arguments of the process."""
     try:
-        with interruptible():
+        with interruptible(), warnings.catch_warnings():
+            # gevent's, of pauses that are shorter: they are longer then, and nobody minds.
+            warnings.filterwarnings("ignore", "libuv only supports millisecond timer resolution")
             status = _run(arguments)
             sys.stdout.flush()
             return status
