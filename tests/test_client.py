@@ -28,7 +28,7 @@ from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError, HTTP
 from geventhttpclient.url import URL
 from tests.conftest import Nginx
 from tests.peer import Conn, Peer, serve_ok
-from tests.support import HUGE, OK, saying, saying_then_closing, serving, settle
+from tests.support import HUGE, OK, quickest, saying, saying_then_closing, serving, settle
 
 pytestmark = pytest.mark.usefixtures("bounded")
 
@@ -804,9 +804,7 @@ def test_a_server_that_closes_instead_of_inviting() -> None:
 def test_http_1_0_does_not_wait_for_an_invitation() -> None:
     """It knows no 100: the header, if the caller insists, goes out, and the body right behind it."""
     with serving(version="HTTP/1.0", network_timeout=10) as (peer, client):
-        start = time.monotonic()
-        client.post("/", b"content", headers=EXPECT).read()
-        assert time.monotonic() - start < 0.7
+        assert quickest(lambda: client.post("/", b"content", headers=EXPECT).read()) < 0.7
         assert peer.requests[0].body == b"content"
 
 
@@ -1543,10 +1541,11 @@ def test_nginx_http_1_0(nginx: Nginx) -> None:
 
 
 def test_nginx_expect_continue(real: HTTPClient) -> None:
-    start = time.monotonic()
-    assert real.post("/echo-length", b"x" * 100_000, headers=EXPECT).read() == b"100000"
-    assert real.post("/small", b"x" * 100_000, headers=EXPECT).status_code == 413
-    assert time.monotonic() - start < 0.9
+    def post() -> None:
+        assert real.post("/echo-length", b"x" * 100_000, headers=EXPECT).read() == b"100000"
+        assert real.post("/small", b"x" * 100_000, headers=EXPECT).status_code == 413
+
+    assert quickest(post) < 0.9
 
 
 @pytest.mark.parametrize(
