@@ -140,30 +140,19 @@ impl Pool {
         host_field: Option<&Bound<'py, PyString>>,
         bases: &Bound<'py, PyList>,
         version: &Bound<'py, PyString>,
-        proxy: Option<Proxy<'py>>,
-        shape: (usize, Bound<'py, PyType>),
-        timeouts: Option<Seconds>,
+        proxy: Option<&Bound<'py, PyAny>>,
+        shape: &Bound<'py, PyAny>,
+        timeouts: Option<&Bound<'py, PyAny>>,
         trailers: Option<&Bound<'py, PyAny>>,
         opened: Option<&Bound<'py, PyList>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        let connections = opened.map(|_| Rc::default());
+        let connections = opened.map(|list| (list, Rc::default()));
         let origin = (host_field, bases, version, proxy);
         let Prepared { runtime, exchange, method, file } =
             prepare(slf, method, target, body, headers, default_headers, origin, timeouts, trailers, &connections)?;
-        let response = block_on(py, &runtime, exchange)?;
-        runtime.tell_notes(py)?;
-        if let (Some(list), Some(connections)) = (opened, connections) {
-            for connection in connections.take() {
-                list.append(opened_of_python(py, &connection)?)?;
-            }
-        }
-        let response = response.map_err(|error| to_python(py, error))?;
-        if let Some((file, end)) = file {
-            // As if it had been read.
-            file.call_method1(py, intern!(py, "seek"), (end,))?;
-        }
-        Message::create(response_class, runtime, response, &method, Some(slf.as_any()), shape)
+        let outcome = block_on(py, &runtime, exchange)?;
+        finish(slf, response_class, runtime, outcome, method, file, shape, connections)
     }
 }
 
@@ -177,15 +166,20 @@ impl Drop for Pool {
 /// A request that is ready to be run.
 struct Prepared<'py> {
     runtime: Rc<Runtime>,
-    exchange: Pin<Box<dyn Future<Output = engine::Result<engine::Response>>>>,
+    exchange: Pin<Box<dyn Future<Output = Outcome>>>,
     method: Bound<'py, PyString>,
-    /// To be moved there when all was sent.
     file: Option<(Py<PyAny>, u64)>,
 }
 
+/// Boxed, since there has to be room for it on the stack while the request waits.
+type Outcome = engine::Result<Box<engine::Response>>;
+
+/// Where the connections are noted that were opened, and whom they are for.
+type Noted<'a, 'py> = (&'a Bound<'py, PyList>, Rc<RefCell<Vec<Opened>>>);
+
 /// What the head says of its origin: the value of Host, the bases of absolute targets, the version, the proxy.
 type OriginArguments<'a, 'py> =
-    (Option<&'a Bound<'py, PyString>>, &'a Bound<'py, PyList>, &'a Bound<'py, PyString>, Option<Proxy<'py>>);
+    (Option<&'a Bound<'py, PyString>>, &'a Bound<'py, PyList>, &'a Bound<'py, PyString>, Option<&'a Bound<'py, PyAny>>);
 
 /// Checks and encodes. All that this needs of the stack is gone while the request waits: with ten thousand of them
 /// each kilobyte of it counts, and it is copied at each switch.
@@ -199,9 +193,9 @@ fn prepare<'py>(
     headers: Option<&Bound<'py, PyAny>>,
     default_headers: &Bound<'py, PyAny>,
     (host_field, bases, version, proxy): OriginArguments<'_, 'py>,
-    timeouts: Option<Seconds>,
+    timeouts: Option<&Bound<'py, PyAny>>,
     trailers: Option<&Bound<'py, PyAny>>,
-    opened: &Option<Rc<RefCell<Vec<Opened>>>>,
+    opened: &Option<Noted<'_, 'py>>,
 ) -> PyResult<Prepared<'py>> {
     let py = slf.py();
     let pool = slf.get();
@@ -213,15 +207,16 @@ fn prepare<'py>(
     let trailers = Trailers::new(trailers)?;
     let name = in_upper_case(characters("method", method)?);
     let name = name.as_ref();
+    let proxy: Option<Proxy<'py>> = proxy.map(|proxy| proxy.extract()).transpose()?;
     let origin = origin(host_field, bases, version, proxy.as_ref())?;
     let Head { text, outgoing, closes, expects_continue } =
         encode(&origin, name, target, default_headers, headers, body.extent(), trailers.as_ref())?;
     let (body, file) = body.framed(outgoing);
     let asked = Asked::by(name.as_bytes());
     let idempotent = wire::request::is_idempotent(name.as_bytes());
-    let timeouts = timeouts.map(of_seconds).transpose()?.map(Box::new);
+    let timeouts = timeouts.map(|timeouts| of_seconds(timeouts.extract::<Seconds>()?)).transpose()?.map(Box::new);
     let trailers = trailers.map(|trailers| Box::new(trailers) as Box<dyn TrailerSource>);
-    let opened = opened.clone();
+    let opened = opened.as_ref().map(|(_, connections)| connections.clone());
     let mut request =
         Request { timeouts, head: text, body, asked, idempotent, expects_continue, closes, trailers, opened };
 
@@ -231,8 +226,36 @@ fn prepare<'py>(
         Client::new(reactor, Config { journal: Some(journal), ..config.of_thread(py) }, config.size)
     });
     let resolver = PoolResolver(slf.clone().into_any().unbind());
-    let exchange = Box::pin(async move { client.run(&mut request, &resolver).await });
+    let exchange = Box::pin(async move { client.run(&mut request, &resolver).await.map(Box::new) });
     Ok(Prepared { runtime, exchange, method: method.clone(), file })
+}
+
+/// Makes a response of what the exchange came to. `file` is to be moved to that place, now that all of it was sent.
+#[inline(never)]
+#[expect(clippy::too_many_arguments, reason = "all that a request leaves")]
+fn finish<'py>(
+    slf: &Bound<'py, Pool>,
+    response_class: &Bound<'py, PyType>,
+    runtime: Rc<Runtime>,
+    outcome: Outcome,
+    method: Bound<'py, PyString>,
+    file: Option<(Py<PyAny>, u64)>,
+    shape: &Bound<'py, PyAny>,
+    opened: Option<Noted<'_, 'py>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = slf.py();
+    runtime.tell_notes(py)?;
+    if let Some((list, connections)) = opened {
+        for connection in connections.take() {
+            list.append(opened_of_python(py, &connection)?)?;
+        }
+    }
+    let response = outcome.map_err(|error| to_python(py, error))?;
+    if let Some((file, end)) = file {
+        // As if it had been read.
+        file.call_method1(py, intern!(py, "seek"), (end,))?;
+    }
+    Message::create(response_class, runtime, *response, &method, Some(slf.as_any()), shape.extract()?)
 }
 
 /// Methods are case-sensitive (RFC 9110 section 9.1), and existing programs write them as they like.

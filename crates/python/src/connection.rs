@@ -234,10 +234,13 @@ impl PyConnection {
     fn _answer<'py>(&self, py: Python<'py>, method: &str) -> PyResult<Bound<'py, Message>> {
         let (limits, limit) = (Limits::default(), self.limit(py));
         let asked = Asked::by(method.as_bytes());
-        let answer =
-            self.with(py, |runtime, conversation| block_on(py, runtime, conversation.answer(asked, &limits, limit)))?;
+        let answer = self.with(py, |runtime, conversation| {
+            // Neither is to lie on the stack while the greenlet waits: it is copied at each switch.
+            let answer = Box::pin(async { conversation.answer(asked, &limits, limit).await.map(Box::new) });
+            block_on(py, runtime, answer)
+        })?;
         let response = answer.map_err(|error| unanswered(py, error))?;
-        Message::bare(py, Runtime::current(py)?, response)
+        Message::bare(py, Runtime::current(py)?, *response)
     }
 
     /// The number of its socket; -1 once that is closed, which it is not while a response is read from it.

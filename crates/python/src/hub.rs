@@ -104,17 +104,23 @@ fn current_greenlet<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
 }
 
 /// Switches to a greenlet. On `false` a Python error is set: what was thrown into us, or what the other died of.
-fn switch(py: Python<'_>, target: &Py<PyAny>) -> PyResult<bool> {
-    let api = api(py)?;
+fn switch(py: Python<'_>, target: &Py<PyAny>) -> bool {
+    let api = match api(py) {
+        Ok(api) => api,
+        Err(error) => {
+            error.restore(py);
+            return false;
+        }
+    };
     // SAFETY: attached, no error is set, the target is a greenlet that the caller keeps alive. Nothing of this frame is
     // borrowed by anybody else while other greenlets run.
     let result = unsafe { (api.switch)(target.as_ptr(), std::ptr::null_mut(), std::ptr::null_mut()) };
     if result.is_null() {
-        return Ok(false);
+        return false;
     }
     // SAFETY: a new reference.
     unsafe { ffi::Py_DECREF(result) };
-    Ok(true)
+    true
 }
 
 // ------------------------------------------------------------------------------------------------------------- tasks
@@ -501,7 +507,14 @@ impl Runtime {
         task.process.set(process);
         task.parked.set(true);
         let key = self.parked.borrow_mut().insert(waker.clone());
-        let switched = self.prepare(py, waker).and_then(|()| switch(py, &self.hub));
+        // An error stays where Python has it: the stack is copied with every switch, and has no room for one.
+        let switched = match self.prepare(py, waker) {
+            Ok(()) => switch(py, &self.hub),
+            Err(error) => {
+                error.restore(py);
+                false
+            }
+        };
         // Whatever came out of the switch: from here on a late entry of the ready list means nothing.
         task.parked.set(false);
         // A fork's child starts anew.
@@ -509,12 +522,11 @@ impl Runtime {
             let parked = self.parked.borrow_mut().try_remove(key);
             drop(parked);
         }
-        if let Ok(true) = switched {
-            return Ok(());
-        }
-        Err(switched.err().unwrap_or_else(|| PyErr::fetch(py)))
+        if switched { Ok(()) } else { Err(PyErr::fetch(py)) }
     }
 
+    /// A function of its own, as [`poll`] is.
+    #[inline(never)]
     fn prepare(&self, py: Python<'_>, waker: &Arc<TaskWaker>) -> PyResult<()> {
         let ready = self.ready.get(py);
         self.arm(py)?;
@@ -630,7 +642,7 @@ impl Runtime {
             let Some(greenlet) = greenlet else { continue };
             let hub = runtime.hub.clone_ref(py);
             drop((waker, runtime));
-            if !switch(py, &greenlet)? {
+            if !switch(py, &greenlet) {
                 report(py, &hub, &greenlet)?;
             }
         }
