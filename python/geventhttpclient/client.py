@@ -513,6 +513,9 @@ class HTTPClient:
         self, request_uri: str, headers: HeadersDataType | None = None, **options: Unpack[Options]
     ) -> HTTPSocketPoolResponse:
         """`request` with the method GET."""
+        if not options:
+            # A call by dictionary would be a frame more on the stack that is copied at each switch.
+            return self.request(METHOD_GET, request_uri, headers=headers)
         return self.request(METHOD_GET, request_uri, headers=headers, **options)
 
     def head(
@@ -535,6 +538,8 @@ class HTTPClient:
         **options: Unpack[Options],
     ) -> HTTPSocketPoolResponse:
         """`request` with the method POST."""
+        if not options:
+            return self.request(METHOD_POST, request_uri, body=body, headers=headers)
         return self.request(METHOD_POST, request_uri, body=body, headers=headers, **options)
 
     def put(
