@@ -1563,6 +1563,16 @@ def test_an_option_that_counts_is_checked_by_name(name: str, value: Any, error: 
         HTTPClient("127.0.0.1", 80, **{name: value})
 
 
+@pytest.mark.parametrize(("name", "value"), [("block_size", "x"), ("block_size", -1), ("headers_type", None)])
+def test_an_attribute_that_is_no_good_is_refused_before_anything_is_sent(name: str, value: Any) -> None:
+    with serving() as (peer, client):
+        setattr(client, name, value)
+        with pytest.raises((TypeError, OverflowError)):
+            client.get("/")
+        assert client.statistics()["opened"] == 0
+        assert not peer.conns
+
+
 @pytest.mark.parametrize("value", [None, 5, b"/x", "/\udc80"])
 @pytest.mark.parametrize("name", ["method", "request_uri"])
 def test_what_is_no_text_is_refused_by_name(name: str, value: Any) -> None:

@@ -149,10 +149,11 @@ impl Pool {
         let py = slf.py();
         let connections = opened.map(|list| (list, Rc::default()));
         let origin = (host_field, bases, version, proxy);
-        let Prepared { runtime, exchange, method, file } =
-            prepare(slf, method, target, body, headers, default_headers, origin, timeouts, trailers, &connections)?;
+        let further = (shape, timeouts, trailers, &connections);
+        let Prepared { runtime, exchange, response } =
+            prepare(slf, method, target, body, headers, default_headers, origin, further)?;
         let outcome = block_on(py, &runtime, exchange)?;
-        finish(slf, response_class, runtime, outcome, method, file, shape, connections)
+        finish(slf, response_class, runtime, outcome, response, connections)
     }
 }
 
@@ -167,7 +168,14 @@ impl Drop for Pool {
 struct Prepared<'py> {
     runtime: Rc<Runtime>,
     exchange: Pin<Box<dyn Future<Output = Outcome>>>,
+    response: Wanted<'py>,
+}
+
+/// What a response is made of beside what was received.
+struct Wanted<'py> {
     method: Bound<'py, PyString>,
+    shape: (usize, Bound<'py, PyType>),
+    /// To be moved there when all was sent.
     file: Option<(Py<PyAny>, u64)>,
 }
 
@@ -181,6 +189,10 @@ type Noted<'a, 'py> = (&'a Bound<'py, PyList>, Rc<RefCell<Vec<Opened>>>);
 type OriginArguments<'a, 'py> =
     (Option<&'a Bound<'py, PyString>>, &'a Bound<'py, PyList>, &'a Bound<'py, PyString>, Option<&'a Bound<'py, PyAny>>);
 
+/// What the response is to be like, the request's own timeouts, its trailers, and where to note connections.
+type FurtherArguments<'a, 'py> =
+    (&'a Bound<'py, PyAny>, Option<&'a Bound<'py, PyAny>>, Option<&'a Bound<'py, PyAny>>, &'a Option<Noted<'a, 'py>>);
+
 /// Checks and encodes. All that this needs of the stack is gone while the request waits: with ten thousand of them
 /// each kilobyte of it counts, and it is copied at each switch.
 #[inline(never)]
@@ -193,9 +205,7 @@ fn prepare<'py>(
     headers: Option<&Bound<'py, PyAny>>,
     default_headers: &Bound<'py, PyAny>,
     (host_field, bases, version, proxy): OriginArguments<'_, 'py>,
-    timeouts: Option<&Bound<'py, PyAny>>,
-    trailers: Option<&Bound<'py, PyAny>>,
-    opened: &Option<Noted<'_, 'py>>,
+    (shape, timeouts, trailers, opened): FurtherArguments<'_, 'py>,
 ) -> PyResult<Prepared<'py>> {
     let py = slf.py();
     let pool = slf.get();
@@ -214,6 +224,7 @@ fn prepare<'py>(
     let (body, file) = body.framed(outgoing);
     let asked = Asked::by(name.as_bytes());
     let idempotent = wire::request::is_idempotent(name.as_bytes());
+    let shape = shape.extract()?;
     let timeouts = timeouts.map(|timeouts| of_seconds(timeouts.extract::<Seconds>()?)).transpose()?.map(Box::new);
     let trailers = trailers.map(|trailers| Box::new(trailers) as Box<dyn TrailerSource>);
     let opened = opened.as_ref().map(|(_, connections)| connections.clone());
@@ -227,20 +238,17 @@ fn prepare<'py>(
     });
     let resolver = PoolResolver(slf.clone().into_any().unbind());
     let exchange = Box::pin(async move { client.run(&mut request, &resolver).await.map(Box::new) });
-    Ok(Prepared { runtime, exchange, method: method.clone(), file })
+    Ok(Prepared { runtime, exchange, response: Wanted { method: method.clone(), shape, file } })
 }
 
-/// Makes a response of what the exchange came to. `file` is to be moved to that place, now that all of it was sent.
+/// Makes a response of what the exchange came to.
 #[inline(never)]
-#[expect(clippy::too_many_arguments, reason = "all that a request leaves")]
 fn finish<'py>(
     slf: &Bound<'py, Pool>,
     response_class: &Bound<'py, PyType>,
     runtime: Rc<Runtime>,
     outcome: Outcome,
-    method: Bound<'py, PyString>,
-    file: Option<(Py<PyAny>, u64)>,
-    shape: &Bound<'py, PyAny>,
+    Wanted { method, shape, file }: Wanted<'py>,
     opened: Option<Noted<'_, 'py>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = slf.py();
@@ -255,7 +263,7 @@ fn finish<'py>(
         // As if it had been read.
         file.call_method1(py, intern!(py, "seek"), (end,))?;
     }
-    Message::create(response_class, runtime, *response, &method, Some(slf.as_any()), shape.extract()?)
+    Message::create(response_class, runtime, *response, &method, Some(slf.as_any()), shape)
 }
 
 /// Methods are case-sensitive (RFC 9110 section 9.1), and existing programs write them as they like.
