@@ -1049,7 +1049,6 @@ def test_elapsed_ends_with_the_head() -> None:
         start = time.monotonic()
         response = session.get(peer.url, hooks={"response": hook})
         assert response.content == b"ok"
-        assert time.monotonic() - heard[0] >= 0.19
         assert response.elapsed.total_seconds() <= heard[0] - start
 
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import socket as native_socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import gevent
@@ -250,6 +253,50 @@ def test_an_idle_connection_that_is_of_no_more_use(
         assert len(peer.conns) == 2
         check_whole(client)
         done.set()
+
+
+@pytest.mark.parametrize("length", [1_050_000, 2_110_000])
+def test_an_answer_that_nobody_has_asked_for_behind_a_large_body(
+    way: str, length: int, certificates: Certificates
+) -> None:
+    """The body ends as its reader is about to let others have their turn, and nothing turns the loop before the next
+    request: whether the connection is quiet has to be asked of the kernel all the same."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.valid.chain, certificates.valid.key)
+    # In threads, and with waits that block: the hub is not to turn.
+    sent, read, planted = threading.Event(), threading.Event(), threading.Event()
+
+    def serve() -> None:
+        with listener, context.wrap_socket(listener.accept()[0], server_side=True) as first:
+            for _ in range(3):  # by which the kernel learns to make room
+                first.recv(65_536)
+                first.sendall(head % 40_000_000 + bytes(40_000_000))
+            first.recv(65_536)
+            first.sendall(head % length)
+            first.sendall(bytes(length))
+            sent.set()
+            assert read.wait(20)
+            first.sendall(head % 7 + b"planted")
+            planted.set()
+            with context.wrap_socket(listener.accept()[0], server_side=True) as second:
+                second.recv(65_536)
+                second.sendall(OK)
+
+    with native_socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as executor:
+        listener.settimeout(20)
+        serving = executor.submit(serve)
+        with client_of(listener.getsockname()[1], way, ssl_options=trusting(certificates)) as client:
+            for _ in range(3):
+                assert len(client.get("/warm").read()) == 40_000_000
+            response = client.get("/large")
+            sent.wait(2)  # which it does as far as the kernel has room
+            assert len(response.read()) == length
+            read.set()
+            assert planted.wait(20)
+            assert client.post("/next", b"x").read() == b"ok"
+            assert opened(client) == 2
+        serving.result()
 
 
 def test_new_keys_leave_an_idle_connection_as_good_as_it_was(way: str, certificates: Certificates) -> None:

@@ -35,6 +35,8 @@ pub(crate) struct Source {
     process: u32,
     pub(crate) readable: Cell<bool>,
     pub(crate) writable: Cell<bool>,
+    /// Bytes read and written since somebody else had a turn.
+    pub(crate) moved: Cell<usize>,
     /// The peer has closed, or the connection has failed: from here on a short read is no sign that nothing is left,
     /// since data and FIN that arrive together are one event.
     pub(crate) closing: Cell<bool>,
@@ -67,6 +69,17 @@ impl Source {
 }
 
 impl Source {
+    /// Has the next read ask the kernel, whatever it has told so far, and whoever's turn it is: that nothing comes of it
+    /// is to mean that there is nothing.
+    pub(crate) fn look_again(&self) {
+        self.readable.set(true);
+        self.moved.set(0);
+    }
+
+    pub(crate) fn add_moved(&self, bytes: usize) {
+        self.moved.set(self.moved.get() + bytes);
+    }
+
     /// Whether this process is the child of a fork, and the socket its parent's: it may be closed, and that is all.
     ///
     /// [`Reactor::after_fork_in_child`] closes them all, but it is not what runs first in a child. CPython begins by
@@ -367,6 +380,7 @@ impl Reactor {
             process: forks(),
             readable: Cell::new(false),
             writable: Cell::new(false),
+            moved: Cell::new(0),
             closing: Cell::new(false),
             reader: Cell::new(None),
             writer: Cell::new(None),

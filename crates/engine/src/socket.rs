@@ -35,8 +35,6 @@ const LONGEST_QUEUE_PAUSE: Duration = Duration::from_millis(50);
 pub struct Socket {
     source: Rc<Source>,
     reactor: Rc<Reactor>,
-    /// Bytes read and written since somebody else had a turn.
-    moved: usize,
 }
 
 impl Socket {
@@ -90,14 +88,14 @@ impl Socket {
             _ => {}
         }
         let source = reactor.register(Handle::from_std(socket.into()))?;
-        Ok(Socket { source, reactor: reactor.clone(), moved: 0 })
+        Ok(Socket { source, reactor: reactor.clone() })
     }
 
     /// A second handle on a connected socket that is somebody else's, who may close it, or change its mode, as he likes.
     /// It is only to be read from: bytes that two write would mix.
     pub fn sharing(reactor: &Rc<Reactor>, descriptor: OwnedFd) -> io::Result<Self> {
         let source = reactor.register(Handle::from_std(descriptor.into()))?;
-        Ok(Socket { source, reactor: reactor.clone(), moved: 0 })
+        Ok(Socket { source, reactor: reactor.clone() })
     }
 
     /// The number that the system knows it by, for as long as it is open.
@@ -156,7 +154,7 @@ impl Socket {
         limit: usize,
     ) -> Poll<io::Result<usize>> {
         if !self.source.readable.get() {
-            self.moved = 0;
+            self.source.moved.set(0);
             self.source.reader.set(Some(cx.waker().clone()));
             return Poll::Pending;
         }
@@ -169,14 +167,14 @@ impl Socket {
         loop {
             match self.with_socket(|socket| sys::receive(socket, buffer, room)) {
                 Ok(received) => {
-                    self.moved += received;
+                    self.source.add_moved(received);
                     if received < room && !self.source.closing.get() {
                         self.source.readable.set(false);
                     }
                     return Poll::Ready(Ok(received));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.moved = 0;
+                    self.source.moved.set(0);
                     self.source.readable.set(false);
                     self.source.reader.set(Some(cx.waker().clone()));
                     return Poll::Pending;
@@ -190,11 +188,11 @@ impl Socket {
     /// Whether this task has had enough of a turn: then it is to wait for the kernel to say once more what it has said
     /// already, which it does with the loop's next events. Woken by itself it would run on within this turn, and
     /// timers and other sockets wait for as long as the peer keeps up.
-    fn must_pause(&mut self) -> bool {
-        if self.moved <= TURN_BYTES {
+    fn must_pause(&self) -> bool {
+        if self.source.moved.get() <= TURN_BYTES {
             return false;
         }
-        self.moved = 0;
+        self.source.moved.set(0);
         // Should the kernel refuse, or the socket be closed, there is nothing to wait for.
         self.reactor.rearm(&self.source).is_ok()
     }
@@ -214,7 +212,7 @@ impl Socket {
         while self.source.writable.get() {
             match self.with_socket(&mut put) {
                 Ok(written) => {
-                    self.moved += written;
+                    self.source.add_moved(written);
                     if written < wanted && written > 0 {
                         self.source.writable.set(false);
                     }
@@ -225,7 +223,7 @@ impl Socket {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
-        self.moved = 0;
+        self.source.moved.set(0);
         self.source.writer.set(Some(cx.waker().clone()));
         Poll::Pending
     }
@@ -245,7 +243,7 @@ impl Socket {
 
     /// Asks the kernel at the next read, whatever its events have said: the loop may not have had a turn since.
     pub(crate) fn look_again(&self) {
-        self.source.readable.set(true);
+        self.source.look_again();
     }
 
     /// Forgets who waited: the next exchange on this connection is another task's.
@@ -310,7 +308,7 @@ impl Descriptor {
             _ => false,
         };
         if has_more {
-            source.readable.set(true);
+            source.look_again();
         }
         has_more
     }

@@ -40,6 +40,10 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(30);
 /// of a peer that does not read them have to be kept.
 const MOST_LATE_FRAMES: usize = 65_536;
 
+/// Pieces of [`READ_AT_ONCE`](super::transport) that are read of a connection on which nothing can be said any more: as
+/// much as the kernel may hold.
+const READ_OUT: usize = 64;
+
 /// Requests that there are numbers for on one connection (RFC 9113 section 5.1.1).
 const NUMBERS: u64 = 1 << 30;
 
@@ -376,8 +380,13 @@ impl Driver {
     /// Reads what is left of a connection on which nothing can be said any more: answers, or a goodbye with reasons.
     fn read_out(&mut self, cx: &mut Context<'_>) {
         let transport = self.session.transport.clone();
-        transport.look_again();
-        while Pin::new(&mut self.connection).poll(cx).is_pending() && transport.has_heard() {}
+        for _ in 0..READ_OUT {
+            // All in this turn: there is none after it.
+            transport.look_again();
+            if Pin::new(&mut self.connection).poll(cx).is_ready() || !transport.has_heard() {
+                return;
+            }
+        }
     }
 
     /// Ready when the peer has been silent for too long.
