@@ -113,7 +113,7 @@ def test_a_duration_ends_with_requests_under_way(capsys: pytest.CaptureFixture[s
     assert status == 0
     assert found["requests"] == 3
     assert found["unfinished"] == 3
-    assert found["duration_seconds"] >= 0.199  # libuv's clock counts in milliseconds
+    assert 0.199 <= found["duration_seconds"] < 5  # libuv's clock counts in milliseconds
 
 
 def test_what_a_slow_answer_holds_up_is_timed_from_when_it_was_due(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ use crate::timers::Timers;
 /// Events taken from the kernel in one turn.
 const EVENTS: usize = 1024;
 
+/// What the kernel is to tell of each socket, from its registration on.
 const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 /// Bytes that a socket is asked for at once where the reader has no better place for them.
@@ -66,9 +67,7 @@ impl Source {
         self.stirred.set(true);
         found
     }
-}
 
-impl Source {
     /// Has the next read ask the kernel, whatever it has told so far, and whoever's turn it is: that nothing comes of it
     /// is to mean that there is nothing.
     pub(crate) fn look_again(&self) {

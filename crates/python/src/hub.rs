@@ -537,7 +537,7 @@ impl Runtime {
         // Last, since what was called above may run code of the program's (a signal handler, a `__del__`) that waits
         // in this greenlet, and so takes its switches.
         if waker.0.get(py).notified.get() {
-            // Woken while it was being polled, perhaps by itself, to let others have their turn.
+            // Woken while it was being polled, perhaps by itself.
             ready.push(py, waker.clone());
         }
         Ok(())
