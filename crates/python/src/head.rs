@@ -164,7 +164,7 @@ impl Writer {
             target
         };
         let path = latin1("the request target", path)?;
-        let mut full = Vec::with_capacity(path.len() + 1);
+        let mut full = Vec::with_capacity(path.len().saturating_add(1));
         if origin.absolute {
             let base: PyBackedStr = origin.bases.get_item(0)?.extract()?;
             full.extend_from_slice(base.as_bytes());
@@ -312,7 +312,7 @@ impl Lines {
         let start = self.text.len();
         self.text.extend_from_slice(name);
         self.text.extend_from_slice(value.unwrap_or_default());
-        let (name_end, end) = (start + name.len(), self.text.len());
+        let (name_end, end) = (start.saturating_add(name.len()), self.text.len());
         self.lines.push(Line { start, name_end, end, absent: value.is_none(), written: false });
     }
 
@@ -355,20 +355,20 @@ type Sink<'a> = dyn FnMut(&[u8], Option<&[u8]>) -> PyResult<()> + 'a;
 pub(crate) fn each_line(words: &Words, fields: &Bound<'_, PyAny>, sink: &mut Sink<'_>) -> PyResult<()> {
     let py = fields.py();
     if let Ok(dict) = fields.cast::<PyDict>() {
+        // Taken out first: what turns a value into text may be code of the program's that changes the dict, and PyO3's
+        // iterator panics then.
+        let entries: Vec<_> = dict.iter().collect();
         if !fields.is_instance(types::headers(py)?)? {
-            for (name, value) in dict {
-                lines_of(words, &name, &value, sink)?;
-            }
-            return Ok(());
+            return entries.iter().try_for_each(|(name, value)| lines_of(words, name, value, sink));
         }
         // A Headers has (name, value) under the lower-case name, or a list of such for several lines.
-        for (_, entry) in dict {
+        for (_, entry) in entries {
             if let Ok(line) = entry.cast::<PyTuple>() {
-                lines_of(words, &line.get_item(0)?, &line.get_item(1)?, sink)?;
+                line_of(words, &line.get_item(0)?, &line.get_item(1)?, sink)?;
             } else {
                 for line in entry.try_iter()? {
                     let line = line?;
-                    lines_of(words, &line.get_item(0)?, &line.get_item(1)?, sink)?;
+                    line_of(words, &line.get_item(0)?, &line.get_item(1)?, sink)?;
                 }
             }
         }
@@ -385,13 +385,27 @@ pub(crate) fn each_line(words: &Words, fields: &Bound<'_, PyAny>, sink: &mut Sin
 }
 
 fn lines_of(words: &Words, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, sink: &mut Sink<'_>) -> PyResult<()> {
-    if value.is_none() {
-        return with_text(words.name, name, &mut |name| sink(name, None));
+    if is_list(value) {
+        return value.try_iter()?.try_for_each(|item| line_of(words, name, &item?, sink));
     }
-    if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
-        return value.try_iter()?.try_for_each(|item| lines_of(words, name, &item?, sink));
+    line_of(words, name, value, sink)
+}
+
+fn is_list(value: &Bound<'_, PyAny>) -> bool {
+    value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>()
+}
+
+fn line_of(words: &Words, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, sink: &mut Sink<'_>) -> PyResult<()> {
+    // One level is all there is: a list may contain itself, and the C stack ends somewhere.
+    if is_list(value) {
+        let (words, kind) = (words.all, value.get_type().name()?);
+        let problem = format!("{words}: a list of values must not contain a {kind}: give one flat list");
+        return Err(PyTypeError::new_err(problem));
     }
     with_text(words.name, name, &mut |name| {
+        if value.is_none() {
+            return sink(name, None);
+        }
         let label = String::from_utf8_lossy(name);
         if let Ok(text) = value.cast::<PyString>() {
             return sink(name, Some(&latin1(&label, characters(&label, text)?)?));
