@@ -10,6 +10,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::ReadBuf;
 use wire::{HeadReader, Limits, ResponseHead};
 
+use crate::buffer::try_extend;
 use crate::reactor::{Keeper, Reactor};
 use crate::socket::Descriptor;
 use crate::stream::Stream;
@@ -154,11 +155,12 @@ impl Connection {
         let mut scratch = self.reactor.take_scratch();
         let mut room = ReadBuf::new(&mut scratch);
         let polled = self.poll_receive(cx, &mut room, usize::MAX);
-        self.buffer.extend_from_slice(room.filled());
+        let kept = try_extend(&mut self.buffer, room.filled());
         self.reactor.return_scratch(scratch);
         if polled.is_ready() {
             self.patience.reset();
         }
+        kept?;
         polled
     }
 

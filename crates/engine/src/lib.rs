@@ -9,6 +9,7 @@
 //! next in the queue.
 #![deny(unsafe_code)]
 
+pub mod buffer;
 pub mod config;
 pub mod connection;
 pub mod conversation;

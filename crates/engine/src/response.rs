@@ -12,6 +12,7 @@ use wire::body::Step;
 use wire::framing::CloseReason;
 use wire::{Body, Framing, HeaderMap, Limits, ResponseError, ResponseHead};
 
+use crate::buffer::try_extend;
 use crate::ending::Ending;
 use crate::http2;
 use crate::pool::Lease;
@@ -403,12 +404,13 @@ impl Incoming {
                 break;
             }
             let data = connection.buffer.split_to(length);
-            self.framing.taken(length as u64);
             if self.ready.is_empty() {
                 self.ready = data;
-            } else {
-                self.ready.extend_from_slice(&data);
+            } else if let Err(error) = try_extend(&mut self.ready, &data) {
+                let error = self.fail(Kind::Io(error));
+                return Err(self.abandon(error));
             }
+            self.framing.taken(length as u64);
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyByteArray, PyBytes, PyIterator, PyMemoryView, PyString};
 
+use crate::bytes::{contents, duplicate};
 use crate::deadline::within;
 use crate::head::{Extent, Outgoing};
 use crate::types;
@@ -70,7 +71,7 @@ impl Body {
             (Body::Bytes(bytes), Outgoing::Counted(_) | Outgoing::Trailed) => (RequestBody::Bytes(bytes), None),
             (Body::Bytes(bytes), Outgoing::Chunked) => (RequestBody::Chunked(Box::new(Source::Once(bytes))), None),
             (Body::File { body, object }, Outgoing::Counted(_) | Outgoing::Trailed) => {
-                let end = body.offset + body.length;
+                let end = body.offset.saturating_add(body.length);
                 (RequestBody::File(body), Some((object, end)))
             }
             (Body::File { body, .. }, Outgoing::Chunked) => (RequestBody::Chunked(Box::new(Source::File(body))), None),
@@ -91,7 +92,7 @@ fn in_memory(body: &Bound<'_, PyAny>) -> PyResult<Option<Bytes>> {
         return Ok(Some(Bytes::copy_from_slice(text.to_str()?.as_bytes())));
     }
     if let Ok(array) = body.cast::<PyByteArray>() {
-        return Ok(Some(Bytes::from(array.to_vec())));
+        return Ok(Some(Bytes::from(contents(array)?)));
     }
     if body.is_instance_of::<PyMemoryView>() {
         return Ok(Some(owned(body.call_method0(intern!(body.py(), "tobytes"))?.cast()?)));
@@ -121,7 +122,7 @@ fn of_file(object: &Bound<'_, PyAny>) -> PyResult<Option<FileBody>> {
         flush.call0()?;
     }
     let number: i32 = raw.call_method0(intern!(py, "fileno"))?.extract()?;
-    let file = File::from(crate::bytes::duplicate(number)?);
+    let file = File::from(duplicate(number)?);
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Ok(None);
@@ -164,8 +165,9 @@ impl Source {
 
 fn next_of_file(body: &mut FileBody) -> PyResult<Option<Bytes>> {
     let piece = body.read_at(body.offset, PIECE.min(usize::try_from(body.length).unwrap_or(usize::MAX)))?;
-    body.offset += piece.len() as u64;
-    body.length -= piece.len() as u64;
+    let length = piece.len() as u64;
+    body.offset = body.offset.saturating_add(length);
+    body.length = body.length.saturating_sub(length);
     Ok(Some(piece).filter(|piece| !piece.is_empty()))
 }
 

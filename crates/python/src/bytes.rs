@@ -5,10 +5,38 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use pyo3::exceptions::PyMemoryError;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyByteArray, PyBytes};
 use tokio::io::ReadBuf;
+
+/// A bytes object with a copy of `bytes`. MemoryError if there is no room: PyO3's own constructor panics then.
+pub(crate) fn copied<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    // SAFETY: attached; the pointer and the length are those of a slice, whose length fits into an isize. The result is
+    // a new reference to a bytes object, or null with an error set.
+    unsafe {
+        let object = ffi::PyBytes_FromStringAndSize(bytes.as_ptr().cast(), bytes.len().cast_signed());
+        Ok(Bound::from_owned_ptr_or_err(py, object)?.cast_into_unchecked::<PyBytes>())
+    }
+}
+
+/// A copy of a bytearray, whose owner may change it at any time. MemoryError if there is no room.
+pub(crate) fn contents(array: &Bound<'_, PyByteArray>) -> PyResult<Vec<u8>> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(array.len()).map_err(|_| PyMemoryError::new_err(()))?;
+    // SAFETY: attached, and no Python code runs while the slice lives: nothing can change or resize the array.
+    bytes.extend_from_slice(unsafe { array.as_bytes() });
+    Ok(bytes)
+}
+
+/// A bytearray with a copy of `bytes`. MemoryError if there is no room: PyO3's own constructor panics then.
+pub(crate) fn copied_to_array<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyByteArray>> {
+    PyByteArray::new_with(py, bytes.len(), |room| {
+        room.copy_from_slice(bytes);
+        Ok(())
+    })
+}
 
 /// A bytes object of at most `length` bytes, filled in place by `fill`. MemoryError when there is no room.
 pub(crate) fn filled_by<'py>(
@@ -16,7 +44,7 @@ pub(crate) fn filled_by<'py>(
     length: usize,
     fill: impl FnOnce(&mut ReadBuf<'_>) -> PyResult<()>,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    let size = ffi::Py_ssize_t::try_from(length).map_err(|_| pyo3::exceptions::PyMemoryError::new_err(()))?;
+    let size = ffi::Py_ssize_t::try_from(length).map_err(|_| PyMemoryError::new_err(()))?;
     // SAFETY: attached; a new reference, or null with an error set. With a null pointer the contents are left
     // uninitialised, and nobody but us sees the object before they are written.
     let object = unsafe {
@@ -37,7 +65,7 @@ pub(crate) fn filled_by<'py>(
     if filled.len() == length {
         return Ok(object);
     }
-    Ok(PyBytes::new(py, filled))
+    copied(py, filled)
 }
 
 /// Memory that is fresh from the kernel is cleared at its first touch, page by page: for a large body that takes longer
@@ -46,8 +74,10 @@ pub(crate) fn filled_by<'py>(
 fn prefer_huge_pages(room: &mut [MaybeUninit<u8>]) {
     const HUGE_PAGE: usize = 2 * 1024 * 1024;
     let start = room.as_mut_ptr().align_offset(HUGE_PAGE);
-    let whole = room.len().saturating_sub(start) / HUGE_PAGE * HUGE_PAGE;
-    if let Some(part) = room.get_mut(start..start + whole).filter(|part| !part.is_empty()) {
+    let Some(aligned) = room.get_mut(start..) else { return };
+    let rest = aligned.len() % HUGE_PAGE;
+    let whole = aligned.len().saturating_sub(rest);
+    if let Some(part) = aligned.get_mut(..whole).filter(|part| !part.is_empty()) {
         // SAFETY: the range is ours, aligned to pages, and the advice changes nothing of what it holds. A kernel without
         // such pages refuses, and no harm is done.
         let _ = unsafe { libc::madvise(part.as_mut_ptr().cast(), part.len(), libc::MADV_HUGEPAGE) };

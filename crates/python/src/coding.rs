@@ -9,7 +9,7 @@ use pyo3::types::{PyBytes, PyMemoryView};
 use wire::CodingError;
 use wire::coding;
 
-use crate::bytes::filled_by;
+use crate::bytes::{copied, filled_by};
 use crate::error::coding_error;
 use crate::hub::GilBound;
 
@@ -44,7 +44,7 @@ impl Decoder {
             decoder.feed(data.as_bytes(), &mut output)
         };
         fed.map_err(|error| coding_error(py, &error))?;
-        Ok(PyBytes::new(py, &output))
+        copied(py, &output)
     }
 
     /// At most `most` bytes of what `data` decodes to from its byte `start` on, and where to go on. Fewer bytes than
@@ -61,7 +61,7 @@ impl Decoder {
         let mut output = Vec::new();
         let fed = self.0.get(py).borrow_mut().feed_at_most(&mut input, &mut output, most);
         fed.map_err(|error| coding_error(py, &error))?;
-        Ok((PyBytes::new(py, &output), bytes.len() - input.len()))
+        Ok((copied(py, &output)?, bytes.len().saturating_sub(input.len())))
     }
 
     /// The body has ended: an error if its coding has not. Always `b""`, since `feed` keeps nothing back.
@@ -112,7 +112,7 @@ pub(crate) fn decode<'py>(
         return Ok(start);
     }
     let start = start.as_bytes();
-    filled_by(py, start.len() + rest.len(), |whole| {
+    filled_by(py, start.len().saturating_add(rest.len()), |whole| {
         whole.put_slice(start);
         whole.put_slice(&rest);
         Ok(())

@@ -8,7 +8,7 @@ use engine::http2::Http2Error;
 use engine::tls::TlsError;
 use engine::{Error, Kind};
 use pyo3::exceptions::{
-    PyConnectionAbortedError, PyException, PyOSError, PyRuntimeError, PyTimeoutError, PyValueError,
+    PyConnectionAbortedError, PyException, PyMemoryError, PyOSError, PyRuntimeError, PyTimeoutError, PyValueError,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -77,6 +77,7 @@ fn response_error_with(py: Python<'_>, error: &ResponseError, text: String) -> P
 #[cold]
 pub(crate) fn coding_error(py: Python<'_>, error: &CodingError) -> PyErr {
     match types::zlib_error(py) {
+        _ if matches!(error, CodingError::OutOfMemory) => PyMemoryError::new_err(error.to_string()),
         Ok(class) => PyErr::from_type(class.clone(), (error.to_string(),)),
         Err(error) => error,
     }
@@ -158,6 +159,9 @@ fn os_error(error: io::Error, context: &str) -> PyErr {
         Some(number) => PyOSError::new_err((number, format!("{}{context}", system_words(&error)))),
         None if error.kind() == io::ErrorKind::NotConnected => {
             PyConnectionAbortedError::new_err((libc::ECONNABORTED, format!("{error}{context}")))
+        }
+        None if error.kind() == io::ErrorKind::OutOfMemory => {
+            PyMemoryError::new_err(format!("no memory for what the peer sends{context}"))
         }
         // A Python socket's exception, which travelled inside.
         None => match error.into_inner().map(|inner| inner.downcast::<PyErr>()) {

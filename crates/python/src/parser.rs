@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::mem;
 
 use ::bytes::{Buf, BytesMut};
-use pyo3::exceptions::{PyRuntimeError, PyTypeError};
+use engine::buffer::try_extend;
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyString, PyTuple};
@@ -12,6 +13,7 @@ use wire::body::Step;
 use wire::framing::{Asked, close_reason};
 use wire::{Body, Framing, HeadReader, Limits, ResponseError, ResponseHead};
 
+use crate::bytes::{contents, copied_to_array};
 use crate::error::response_error;
 use crate::head::from_latin1;
 use crate::hub::GilBound;
@@ -158,7 +160,7 @@ impl Feeding<'_, '_> {
             feed.version = head.version.as_str();
             let framed = framing.as_ref().ok();
             feed.keep_alive = framed.is_some_and(|&framing| close_reason(Asked::Other, &head, framing).is_none());
-            feed.interim = if head.is_interim() { feed.interim + 1 } else { 0 };
+            feed.interim = if head.is_interim() { feed.interim.saturating_add(1) } else { 0 };
         });
         if self.state(|feed| feed.interim > feed.limits.interim_responses) {
             return Err(ResponseError::TooManyInterim(Limits::default().interim_responses).into());
@@ -202,7 +204,7 @@ impl Feeding<'_, '_> {
                     body.taken(data.len() as u64);
                     // In place while the callback looks at it.
                     self.state(|feed| feed.stage = Stage::Body(body));
-                    let called = self.object.call_method1(intern!(py, "_on_body"), (PyByteArray::new(py, &data),));
+                    let called = self.object.call_method1(intern!(py, "_on_body"), (copied_to_array(py, &data)?,));
                     let stage = self.state(|feed| mem::replace(&mut feed.stage, Stage::Busy));
                     called?;
                     let Stage::Body(same) = stage else {
@@ -274,15 +276,15 @@ impl Parser {
         let py = slf.py();
         let feeding = Feeding { object: slf };
         let taken = |bytes: &[u8]| {
-            feeding.state(|feed| feed.buffer.extend_from_slice(bytes));
-            bytes.is_empty()
+            feeding.state(|feed| try_extend(&mut feed.buffer, bytes)).map_err(|_| PyMemoryError::new_err(()))?;
+            Ok::<_, PyErr>(bytes.is_empty())
         };
         let at_end = if let Ok(text) = data.cast::<PyString>() {
-            taken(text.to_str()?.as_bytes())
+            taken(text.to_str()?.as_bytes())?
         } else if let Ok(bytes) = data.cast::<PyBytes>() {
-            taken(bytes.as_bytes())
+            taken(bytes.as_bytes())?
         } else if let Ok(bytes) = data.cast::<PyByteArray>() {
-            taken(&bytes.to_vec())
+            taken(&contents(bytes)?)?
         } else {
             return Err(PyTypeError::new_err(format!("data must be str or bytes, not {}", data.get_type().name()?)));
         };

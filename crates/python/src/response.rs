@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ::bytes::BytesMut;
+use engine::buffer::try_extend;
 use engine::pool::Lease;
 use engine::socket::{Descriptor, Socket};
 use engine::stream::Stream;
@@ -11,7 +13,7 @@ use engine::timers::Patience;
 use engine::tls::{Facts, Verify};
 use engine::{Connection, Incoming, Response, Stop, Timings};
 use memchr::memmem;
-use pyo3::exceptions::{PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -19,7 +21,7 @@ use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyMemoryView, PyString, 
 use wire::framing::Asked;
 use wire::{HeaderMap, Limits, ResponseHead};
 
-use crate::bytes::{duplicate, filled_by};
+use crate::bytes::{contents, copied, copied_to_array, duplicate, filled_by};
 use crate::config::seconds;
 use crate::error::{response_error, to_python, unanswered};
 use crate::head::{for_logs, from_latin1};
@@ -176,6 +178,8 @@ impl Message {
                 }
                 Body::InUse(stop) => {
                     state.body = Body::InUse(stop);
+                    // Making the exception may import a module, whose code may come back here.
+                    drop(state);
                     return Err(read_by_another(py));
                 }
                 other @ (Body::Absent | Body::Released) => {
@@ -184,6 +188,7 @@ impl Message {
                 }
                 Body::Lost => {
                     state.body = Body::Lost;
+                    drop(state);
                     return Err(lost(py));
                 }
             }
@@ -222,34 +227,68 @@ impl Message {
         })
     }
 
-    /// `Some` when what is asked for is there already, and can be had without waiting.
+    /// `Some` when what is asked for is there already, and can be had without waiting. MemoryError if there is no room
+    /// for a copy; nothing is taken then.
     fn ready_bytes<'py>(
         &self,
         py: Python<'py>,
         enough: impl FnOnce(&mut Incoming) -> Option<usize>,
-    ) -> Option<Bound<'py, PyBytes>> {
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        self.take_back(py)?;
         let mut state = self.0.get(py).borrow_mut();
-        let state = &mut *state;
-        let Body::Here(body) = &mut state.body else { return None };
-        if state.buffer.is_some() {
-            take_back(py, &mut state.buffer, body);
-        }
-        let length = enough(body)?;
+        let Body::Here(body) = &mut state.body else { return Ok(None) };
+        let Some(length) = enough(body) else { return Ok(None) };
         let ready = body.ready();
-        let bytes = PyBytes::new(py, ready.get(..length)?);
+        let length = length.min(ready.len());
+        // A bytes object is none that the garbage collector follows: making one runs no code of the program's.
+        let bytes = copied(py, ready.get(..length).unwrap_or_default())?;
         bytes::Buf::advance(ready, length);
-        Some(bytes)
+        Ok(Some(bytes))
+    }
+
+    /// What was given out as a bytearray is read first.
+    fn take_back(&self, py: Python<'_>) -> PyResult<()> {
+        let buffer = {
+            let mut state = self.0.get(py).borrow_mut();
+            let State { body: Body::Here(body), buffer: slot, .. } = &mut *state else { return Ok(()) };
+            let Some(buffer) = slot.take() else { return Ok(()) };
+            let buffer = buffer.into_bound(py);
+            if let Err(error) = contents(&buffer).and_then(|bytes| put_before(&bytes, body)) {
+                *slot = Some(buffer.unbind());
+                return Err(error);
+            }
+            buffer
+        };
+        // While somebody has a view of it, it cannot be emptied; then it is theirs. The exception that says so may run
+        // the garbage collector, and with it code that comes back here: nothing is borrowed.
+        if buffer.resize(0).is_ok() {
+            self.0.get(py).borrow_mut().buffer.get_or_insert(buffer.unbind());
+        }
+        Ok(())
     }
 
     fn read_all<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let all = |body: &mut Incoming| body.is_complete().then(|| body.ready().len());
-        if let Some(bytes) = self.ready_bytes(py, all) {
+        if let Some(bytes) = self.ready_bytes(py, all)? {
             return Ok(bytes);
         }
-        self.with_body(py, PyBytes::new(py, b""), |runtime, body| match body.remaining() {
-            Some(length) if length <= TRUSTED_LENGTH => read_into_bytes(py, runtime, body, length as usize),
-            _ => read_growing(py, runtime, body, usize::MAX),
-        })
+        let read = self.with_body(py, Read::Nothing, |runtime, body| match trusted(body.remaining()) {
+            Some(length) => read_into_bytes(py, runtime, body, length),
+            None => fetch_until(py, runtime, body, usize::MAX),
+        })?;
+        self.taken(py, read)
+    }
+
+    /// The bytes that a read has come to.
+    fn taken<'py>(&self, py: Python<'py>, read: Read<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        match read {
+            Read::Bytes(bytes) => Ok(bytes),
+            Read::Nothing => Ok(PyBytes::new(py, b"")),
+            Read::Ready(length) => {
+                let bytes = self.ready_bytes(py, |_| Some(length))?;
+                Ok(bytes.unwrap_or_else(|| PyBytes::new(py, b"")))
+            }
+        }
     }
 
     fn read_some<'py>(&self, py: Python<'py>, length: usize) -> PyResult<Bound<'py, PyBytes>> {
@@ -257,20 +296,21 @@ impl Message {
             let ready = body.ready().len();
             (ready >= length || body.is_complete()).then(|| ready.min(length))
         };
-        if let Some(bytes) = self.ready_bytes(py, some) {
+        if let Some(bytes) = self.ready_bytes(py, some)? {
             return Ok(bytes);
         }
-        self.with_body(py, PyBytes::new(py, b""), |runtime, body| match body.remaining() {
+        let read = self.with_body(py, Read::Nothing, |runtime, body| match body.remaining() {
             Some(left) => {
                 let length = u64::try_from(length).unwrap_or(u64::MAX).min(left);
-                match usize::try_from(length.min(TRUSTED_LENGTH)) {
-                    Ok(room) if room as u64 == length => read_into_bytes(py, runtime, body, room),
-                    _ => read_growing(py, runtime, body, usize::try_from(length).unwrap_or(usize::MAX)),
+                match trusted(Some(length)) {
+                    Some(room) => read_into_bytes(py, runtime, body, room),
+                    None => fetch_until(py, runtime, body, usize::try_from(length).unwrap_or(usize::MAX)),
                 }
             }
             None if length <= DIRECT_READ => read_into_bytes(py, runtime, body, length),
-            None => read_growing(py, runtime, body, length),
-        })
+            None => fetch_until(py, runtime, body, length),
+        })?;
+        self.taken(py, read)
     }
 }
 
@@ -291,19 +331,32 @@ fn read_from(
     Ok((runtime, response))
 }
 
-/// What was given out as a bytearray is read first.
+/// What a read has come to.
+enum Read<'py> {
+    /// These bytes.
+    Bytes(Bound<'py, PyBytes>),
+    /// There is no body.
+    Nothing,
+    /// So many bytes that are ready to be taken. They stay with the body if there is no memory for a copy.
+    Ready(usize),
+}
+
+/// Puts `bytes` in front of what is ready to be read.
 #[cold]
-fn take_back(py: Python<'_>, slot: &mut Option<Py<PyByteArray>>, body: &mut Incoming) {
-    let Some(buffer) = slot.as_ref().map(|buffer| buffer.bind(py)) else { return };
-    if buffer.len() > 0 {
-        let mut ready = ::bytes::BytesMut::from(buffer.to_vec().as_slice());
-        ready.extend_from_slice(body.ready());
-        *body.ready() = ready;
-        // While somebody has a view of it, it cannot be emptied; then it is his.
-        if buffer.resize(0).is_err() {
-            *slot = None;
-        }
+fn put_before(bytes: &[u8], body: &mut Incoming) -> PyResult<()> {
+    if bytes.is_empty() {
+        return Ok(());
     }
+    let mut ready = BytesMut::new();
+    let room = try_extend(&mut ready, bytes).and_then(|()| try_extend(&mut ready, body.ready()));
+    room.map_err(|_| PyMemoryError::new_err(()))?;
+    *body.ready() = ready;
+    Ok(())
+}
+
+/// A length that room may be made for at once.
+fn trusted(length: Option<u64>) -> Option<usize> {
+    length.filter(|&length| length <= TRUSTED_LENGTH).and_then(|length| usize::try_from(length).ok())
 }
 
 /// Straight into the memory of the object that the caller gets.
@@ -312,33 +365,27 @@ fn read_into_bytes<'py>(
     runtime: &Runtime,
     body: &mut Incoming,
     length: usize,
-) -> PyResult<engine::Result<Bound<'py, PyBytes>>> {
+) -> PyResult<engine::Result<Read<'py>>> {
     let mut outcome = Ok(());
     let bytes = filled_by(py, length, |room| {
         outcome = block_on(py, runtime, body.read_fully(room))?;
         Ok(())
     })?;
-    Ok(outcome.map(|()| bytes))
+    Ok(outcome.map(|()| Read::Bytes(bytes)))
 }
 
-/// For bodies of unknown length: collected, then copied once.
-fn read_growing<'py>(
+/// For bodies of unknown length: collected, to be copied once.
+fn fetch_until<'py>(
     py: Python<'py>,
     runtime: &Runtime,
     body: &mut Incoming,
     length: usize,
-) -> PyResult<engine::Result<Bound<'py, PyBytes>>> {
+) -> PyResult<engine::Result<Read<'py>>> {
     let fetched = block_on(py, runtime, async {
         while body.ready().len() < length && body.fetch().await? {}
         Ok(())
     })?;
-    Ok(fetched.map(|()| {
-        let ready = body.ready();
-        let length = ready.len().min(length);
-        let bytes = PyBytes::new(py, ready.get(..length).unwrap_or_default());
-        bytes::Buf::advance(ready, length);
-        bytes
-    }))
+    Ok(fetched.map(|()| Read::Ready(body.ready().len().min(length))))
 }
 
 #[cold]
@@ -566,20 +613,27 @@ impl Message {
 
     /// What has arrived and not been read, as a bytearray that is read first, whatever is added to it.
     #[getter]
-    fn _body_buffer<'py>(&self, py: Python<'py>) -> Bound<'py, PyByteArray> {
-        let mut guard = self.0.get(py).borrow_mut();
-        let state = &mut *guard;
-        if let Body::Here(body) = &mut state.body {
-            take_back(py, &mut state.buffer, body);
-        }
-        let buffer = match &mut state.body {
-            Body::Here(body) => PyByteArray::new(py, &body.ready().split()),
-            _ => PyByteArray::new(py, b""),
+    fn _body_buffer<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyByteArray>> {
+        self.take_back(py)?;
+        let mut state = self.0.get(py).borrow_mut();
+        let ready = match &mut state.body {
+            Body::Here(body) => body.ready().split(),
+            _ => BytesMut::new(),
+        };
+        // A bytearray is none that the garbage collector follows: making one runs no code of the program's.
+        let buffer = match copied_to_array(py, &ready) {
+            Ok(buffer) => buffer,
+            Err(error) => {
+                if let Body::Here(body) = &mut state.body {
+                    *body.ready() = ready;
+                }
+                return Err(error);
+            }
         };
         let replaced = state.buffer.replace(buffer.clone().unbind());
-        drop(guard);
+        drop(state);
         drop(replaced);
-        buffer
+        Ok(buffer)
     }
 
     #[setter(_body_buffer)]
@@ -626,13 +680,13 @@ impl Message {
             return Err(PyValueError::new_err("sep must not be empty"));
         }
         let line = |body: &mut Incoming| {
-            let found = memmem::find(body.ready(), sep).map(|at| at + sep.len());
+            let found = memmem::find(body.ready(), sep).map(|at| at.saturating_add(sep.len()));
             found.or_else(|| body.is_complete().then(|| body.ready().len()))
         };
-        if let Some(bytes) = self.ready_bytes(py, line) {
+        if let Some(bytes) = self.ready_bytes(py, line)? {
             return Ok(bytes);
         }
-        self.with_body(py, PyBytes::new(py, b""), |runtime, body| {
+        let read = self.with_body(py, Read::Nothing, |runtime, body| {
             let line = block_on(py, runtime, async {
                 // What was searched is not searched again, but for a separator that lies across.
                 let mut searched = 0;
@@ -640,7 +694,7 @@ impl Message {
                     let ready = body.ready();
                     let from = searched_before(searched, sep);
                     if let Some(at) = memmem::find(ready.get(from..).unwrap_or_default(), sep) {
-                        return Ok(from + at + sep.len());
+                        return Ok(from.saturating_add(at).saturating_add(sep.len()));
                     }
                     searched = ready.len();
                     if !body.fetch().await? {
@@ -648,13 +702,9 @@ impl Message {
                     }
                 }
             })?;
-            Ok(line.map(|length| {
-                let ready = body.ready();
-                let bytes = PyBytes::new(py, ready.get(..length).unwrap_or_default());
-                bytes::Buf::advance(ready, length);
-                bytes
-            }))
-        })
+            Ok(line.map(Read::Ready))
+        })?;
+        self.taken(py, read)
     }
 
     /// Reads into a writable buffer until it is full or the body is at its end; how many bytes that were.
@@ -665,7 +715,7 @@ impl Message {
         }
         let data = self.read_some(py, view.len()?)?;
         let length = data.as_bytes().len();
-        view.set_item(pyo3::types::PySlice::new(py, 0, length as isize, 1), data)?;
+        view.set_item(pyo3::types::PySlice::new(py, 0, length.cast_signed(), 1), data)?;
         Ok(length)
     }
 
@@ -678,7 +728,7 @@ impl Message {
             let ready = body.ready().len();
             (ready > 0 || body.is_complete()).then(|| ready.min(length))
         };
-        if let Some(bytes) = self.ready_bytes(py, some) {
+        if let Some(bytes) = self.ready_bytes(py, some)? {
             return Ok(bytes);
         }
         self.with_body(py, PyBytes::new(py, b""), |runtime, body| {
@@ -701,7 +751,7 @@ impl Message {
                 return Ok(Err(error));
             }
             let ready = body.ready();
-            Ok(Ok(PyBytes::new(py, ready.get(..ready.len().min(length)).unwrap_or_default())))
+            copied(py, ready.get(..ready.len().min(length)).unwrap_or_default()).map(Ok)
         })
     }
 
@@ -716,8 +766,7 @@ impl Message {
         let nothing = (PyBytes::new(py, b""), None);
         let (bytes, failure) = self.with_body(py, nothing, |runtime, body| {
             let length = length.unwrap_or(usize::MAX);
-            let left = body.remaining().filter(|&left| left <= TRUSTED_LENGTH).map(|left| left as usize);
-            match left {
+            match trusted(body.remaining()) {
                 Some(left) if body.ready().len() < left.min(length) => {
                     let mut outcome = Ok(());
                     let bytes = filled_by(py, left.min(length), |room| {
@@ -733,7 +782,7 @@ impl Message {
                     })?;
                     let ready = body.ready();
                     let length = ready.len().min(length);
-                    let bytes = PyBytes::new(py, ready.get(..length).unwrap_or_default());
+                    let bytes = copied(py, ready.get(..length).unwrap_or_default())?;
                     bytes::Buf::advance(ready, length);
                     Ok(Ok((bytes, outcome.err())))
                 }
@@ -766,7 +815,7 @@ impl Message {
 
 /// Where to go on searching behind what was searched in vain.
 fn searched_before(searched: usize, sep: &[u8]) -> usize {
-    searched.saturating_sub(sep.len() - 1)
+    searched.saturating_sub(sep.len().saturating_sub(1))
 }
 
 /// What `TLSInfo` is made of.

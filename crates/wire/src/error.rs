@@ -121,6 +121,9 @@ pub enum CodingError {
         /// What is wrong with it, in the decoder's words.
         words: String,
     },
+    /// There is no memory for what the body decodes to.
+    #[error("no memory for the decoded body")]
+    OutOfMemory,
     /// More than [`coding`](crate::coding) allows for what was sent, or than the limit that was given.
     #[error("{coding}: the body decodes to more than the {allowed} bytes that are allowed")]
     TooLarge {

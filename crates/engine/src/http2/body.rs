@@ -8,6 +8,7 @@ use wire::{Framing, HeaderMap, Limits, ResponseError};
 
 use super::fields;
 use super::stream::Stream;
+use crate::buffer::try_extend;
 use crate::{Error, Kind, Phase, Result};
 
 /// What is taken of a body before anybody asks, if that is all of it: more is left where the peer's window bounds it.
@@ -77,7 +78,7 @@ impl Body {
         let cx = &mut Context::from_waker(std::task::Waker::noop());
         while ready.len() < AHEAD && !self.is_at_end() {
             match self.poll_piece(cx) {
-                Poll::Ready(Ok(piece)) => ready.extend_from_slice(&piece),
+                Poll::Ready(Ok(piece)) => self.keep(ready, &piece)?,
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => break,
             }
@@ -111,9 +112,13 @@ impl Body {
         let before = ready.len();
         while ready.len() == before && !self.is_at_end() {
             let piece = if self.rest.is_empty() { ready!(self.poll_patiently(cx))? } else { self.rest.split_off(0) };
-            ready.extend_from_slice(&piece);
+            self.keep(ready, &piece)?;
         }
         Poll::Ready(Ok(ready.len() > before))
+    }
+
+    fn keep(&self, ready: &mut BytesMut, piece: &[u8]) -> Result<()> {
+        try_extend(ready, piece).map_err(|error| self.fail(Kind::Io(error)))
     }
 
     fn poll_patiently(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes>> {

@@ -220,6 +220,7 @@ impl Decoder {
         while output.len() < end {
             let start = output.len();
             let length = piece.min(end - start);
+            output.try_reserve(length).map_err(|_| CodingError::OutOfMemory)?;
             output.resize(start + length, 0);
             let filled = self.fill(input, output.get_mut(start..).unwrap_or_default());
             output.truncate(start + filled.as_ref().map_or(0, |&made| made));
