@@ -196,6 +196,12 @@ impl Reactor {
         Ok(())
     }
 
+    /// Polls `task` in this reactor's next turn, and whenever it is woken, until it is done.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.tasks.spawn(Box::pin(task));
+        self.tasks.deliver();
+    }
+
     /// Polls the background tasks that have something to do. [`turn`](Reactor::turn) and [`expire`](Reactor::expire) do
     /// so as well; this is for what the tasks that they woke have left to be sent.
     pub fn run_tasks(&self) {

@@ -5,11 +5,12 @@
 //! back here. So wakers are handed out that only make a note, in [`Shared`]; [`Tasks::deliver`] acts on it afterwards.
 
 use std::cell::{Cell, RefCell};
-use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
+use std::{convert, mem, thread};
 
 use slab::Slab;
 
@@ -115,21 +116,32 @@ impl Tasks {
         self.poll_all(woken);
     }
 
+    /// A panic in one of them ends that task, and goes on once the others have had their turn.
     fn poll_all(&self, woken: impl IntoIterator<Item = usize>) {
+        let mut panic = None;
         {
             let _running = Running::new(&self.running);
-            woken.into_iter().for_each(|key| self.poll(key));
+            for key in woken {
+                let polled = catch_unwind(AssertUnwindSafe(|| self.poll(key)));
+                panic = panic.or(polled.and_then(convert::identity).err());
+            }
         }
         self.deliver();
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
     }
 
-    fn poll(&self, key: usize) {
+    fn poll(&self, key: usize) -> thread::Result<()> {
         let taken = self.tasks.borrow_mut().get_mut(key).and_then(|task| {
             task.note.noted.store(false, Ordering::Relaxed);
             task.future.take().map(|future| (future, task.note.clone(), task.waker.clone()))
         });
-        let Some((mut future, note, waker)) = taken else { return };
-        let done = future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready();
+        let Some((mut future, note, waker)) = taken else { return Ok(()) };
+        let mut cx = Context::from_waker(&waker);
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut cx)));
+        // After a panic it is dropped as one that is done: who waits in it is woken by that.
+        let done = !matches!(polled, Ok(Poll::Pending));
         // Not borrowed while anything is dropped, for that may lead back here.
         let mut tasks = self.tasks.borrow_mut();
         let over = match tasks.get_mut(key).filter(|task| Arc::ptr_eq(&task.note, &note)) {
@@ -143,6 +155,7 @@ impl Tasks {
         drop(tasks);
         drop(over);
         self.wake_noted();
+        polled.map(drop)
     }
 
     /// Acts on what was noted: wakes who is to be woken, and sees to it that tasks are polled.
@@ -257,10 +270,8 @@ impl Relay {
 #[allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::future::poll_fn;
-    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::rc::Rc;
     use std::sync::atomic::AtomicUsize;
-    use std::task::Poll;
 
     use super::*;
 
@@ -381,13 +392,29 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_panics_does_not_hold_up_the_others() {
+    fn test_panic_in_a_task_ends_that_task_alone() {
+        struct Last(Waker);
+        impl Drop for Last {
+            fn drop(&mut self) {
+                self.0.wake_by_ref();
+            }
+        }
         let (tasks, polls, other) = (Tasks::default(), Rc::default(), Rc::default());
-        tasks.spawn(task(&polls, |_| panic!("on purpose")));
+        let relay = Relay::new(&tasks);
+        let (count, waker) = counting();
+        let last = Last(relay.stand_for(&Context::from_waker(&waker)).clone());
+        tasks.spawn(task(&polls, move |_| {
+            let _kept = &last;
+            panic!("on purpose")
+        }));
+        // Woken for the same turn.
+        tasks.spawn(task(&other, |_| false));
         assert!(catch_unwind(AssertUnwindSafe(|| tasks.run())).is_err());
-        tasks.spawn(task(&other, |_| true));
+        assert_eq!((polls.get(), other.get(), count.get()), (1, 1, 1), "who waited in the task is woken");
+        assert_eq!(tasks.tasks.borrow().len(), 1, "the task is gone");
+        tasks.wake(1);
         tasks.run();
-        assert_eq!((polls.get(), other.get()), (1, 1));
+        assert_eq!((polls.get(), other.get()), (1, 2));
     }
 
     #[test]

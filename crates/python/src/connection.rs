@@ -87,9 +87,10 @@ impl PyConnection {
                 let message = "the connection belongs to another thread, or to a hub that was destroyed";
                 Err(PyRuntimeError::new_err(message))
             }
-            State::InUse => Err(used_by_another(py)),
-            State::Opening(stop) => {
-                *state = State::Opening(stop);
+            before @ (State::InUse | State::Opening(_)) => {
+                *state = before;
+                // Making the exception may import a module, whose code may come back here.
+                drop(state);
                 Err(used_by_another(py))
             }
             State::Closed => {
@@ -179,8 +180,16 @@ impl PyConnection {
             State::Here(mut held) => {
                 let is_here = Rc::ptr_eq(&held.runtime, &current);
                 let turn = if is_here { held.conversation.turn() } else { Turn::Nobody };
-                self.state.get(py).replace(State::Here(held));
-                turn
+                let mut state = self.state.get(py).borrow_mut();
+                // close() by that code has the last word.
+                if matches!(*state, State::InUse) {
+                    *state = State::Here(held);
+                    turn
+                } else {
+                    drop(state);
+                    drop(held);
+                    Turn::Nobody
+                }
             }
             State::Closed => {
                 self.state.get(py).replace(State::Closed);

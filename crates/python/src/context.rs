@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker, ready};
 use engine::stream::{Layer, Stream};
 use engine::tls::{Facts, Handshake, Records, Secured, Tls, TlsError, Verify};
 use engine::{BoxError, Kind};
+use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -218,7 +219,7 @@ impl ContextStream {
             match ready!(polled)? {
                 (0, _) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 (_, true) => self.held = None,
-                (sent, false) => self.held_sent += sent,
+                (sent, false) => self.held_sent = self.held_sent.saturating_add(sent),
             }
         }
     }
@@ -240,8 +241,18 @@ impl ContextStream {
     fn has_more(&self, py: Python<'_>) -> PyResult<bool> {
         let decoded: usize = self.object.call_method0(py, intern!(py, "pending"))?.extract(py)?;
         let encoded: usize = self.incoming.getattr(py, intern!(py, "pending"))?.extract(py)?;
-        Ok(decoded + encoded > 0)
+        Ok(decoded > 0 || encoded > 0)
     }
+}
+
+/// Refuses a count of bytes beyond what an SSLObject was given, or asked for: the object may be of any class.
+fn within_bounds(method: &str, count: usize, most: usize) -> PyResult<()> {
+    if count <= most {
+        return Ok(());
+    }
+    Err(PyValueError::new_err(format!(
+        "{method}() of the SSLContext's object says {count} bytes, and {most} is the most"
+    )))
 }
 
 fn classify<T>(py: Python<'_>, result: PyResult<T>) -> PyResult<Asked<T>> {
@@ -298,13 +309,13 @@ impl AsyncRead for ContextStream {
             ready!(self.poll_more(cx))?;
         }
         let read = self.poll_asked(cx, |object| {
-            let read = object.call_method1(intern!(object.py(), "read"), (room,))?;
-            Ok(read.cast_into::<PyBytes>()?.unbind())
+            let read = object.call_method1(intern!(object.py(), "read"), (room,))?.cast_into::<PyBytes>()?;
+            within_bounds("read", read.as_bytes().len(), room)?;
+            Ok(read.unbind())
         });
         if let Some(read) = ready!(read)? {
             let more = Python::attach(|py| {
-                let bytes = read.as_bytes(py);
-                buf.put_slice(bytes.get(..room).unwrap_or(bytes));
+                buf.put_slice(read.as_bytes(py));
                 self.has_more(py)
             });
             self.is_dry = !more.map_err(io::Error::other)?;
@@ -330,7 +341,7 @@ impl AsyncWrite for ContextStream {
         ready!(self.poll_drain(cx))?;
         let mut piece = Vec::with_capacity(bufs.iter().map(|buf| buf.len()).sum::<usize>().min(PIECE));
         for buf in bufs {
-            let room = PIECE - piece.len();
+            let room = PIECE.saturating_sub(piece.len());
             piece.extend_from_slice(buf.get(..room).unwrap_or(buf));
         }
         if piece.is_empty() {
@@ -338,7 +349,9 @@ impl AsyncWrite for ContextStream {
         }
         let written = self.poll_asked(cx, |object| {
             let py = object.py();
-            object.call_method1(intern!(py, "write"), (PyBytes::new(py, &piece),))?.extract::<usize>()
+            let written = object.call_method1(intern!(py, "write"), (PyBytes::new(py, &piece),))?.extract::<usize>()?;
+            within_bounds("write", written, piece.len())?;
+            Ok(written)
         });
         let written = ready!(written)?.ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))?;
         // What does not leave now leaves with the next write, or with the flush.

@@ -13,10 +13,12 @@
 //!   wait for nothing ends as it would without us.
 #![allow(unsafe_code)]
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::c_void;
 use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -35,6 +37,7 @@ use slab::Slab;
 
 use crate::error::is_interrupt;
 use crate::journal::Notes;
+use crate::panic::as_exception;
 use crate::types;
 
 /// A value that is only ever touched with the GIL held: `get` asks for proof, and Python's destructors run under it.
@@ -328,16 +331,22 @@ impl Drop for ThreadEnd {
 impl Runtime {
     /// The runtime of this thread's hub; a new one when the hub is another than before.
     pub(crate) fn current(py: Python<'_>) -> PyResult<Rc<Runtime>> {
+        match Runtime::known(py)? {
+            Some(runtime) => Ok(runtime),
+            None => Runtime::create(py),
+        }
+    }
+
+    /// The runtime of this thread's hub, if it has been used.
+    fn known(py: Python<'_>) -> PyResult<Option<Rc<Runtime>>> {
         let gone = |_| PyRuntimeError::new_err("this thread is ending: no more requests can be made in it");
-        let cached = CURRENT.try_with(|current| current.borrow().clone()).map_err(gone)?;
-        if cached.as_ref().is_some_and(|runtime| runtime.reactor.is_inherited()) {
+        let known = CURRENT.try_with(|current| current.borrow().clone()).map_err(gone)?;
+        let Some(runtime) = known else { return Ok(None) };
+        if runtime.reactor.is_inherited() {
             // A fork that Python was not told of.
             after_fork_in_child(py);
         }
-        match cached {
-            Some(runtime) if runtime.hub_is_alive(py)? => Ok(runtime),
-            _ => Runtime::create(py),
-        }
+        Ok(runtime.hub_is_alive(py)?.then_some(runtime))
     }
 
     /// A destroyed hub has let go of its loop.
@@ -353,6 +362,23 @@ impl Runtime {
         drop(buried);
         let outdated = CURRENT.with(|current| current.borrow_mut().take());
         let stranded = outdated.map(|outdated| outdated.retire(py));
+        let created = Runtime::build(py)?;
+        // What was called above may have run code of the program's (a signal handler, a `__del__`) that makes a request:
+        // its runtime has sockets by now, and waiters. From here to the end no code of the program's runs.
+        let runtime = match Runtime::known(py)? {
+            Some(other) => {
+                created.retire(py);
+                other
+            }
+            None => created.establish(py)?,
+        };
+        // Unwinding them may run code of the program's.
+        drop(stranded);
+        Ok(runtime)
+    }
+
+    /// A runtime for this thread's hub that nobody knows yet.
+    fn build(py: Python<'_>) -> PyResult<Rc<Runtime>> {
         let hub = types::get_hub(py)?.call0()?;
         let event_loop = hub.getattr("loop")?;
         let reactor = Reactor::new()?;
@@ -394,14 +420,18 @@ impl Runtime {
         }
         runtime.ready.get(py).callback.replace(Some(on_ready));
         runtime.reactor.set_nudge(Waker::from(Arc::new(Nudge(runtime.ready.clone()))));
+        Ok(runtime)
+    }
+
+    /// Makes it the runtime of this thread. Runs no code of the program's.
+    fn establish(self: Rc<Self>, py: Python<'_>) -> PyResult<Rc<Runtime>> {
+        let runtime = self;
         let mut registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
         registry.retain(|known| known.get(py).strong_count() > 0);
         registry.push(GilBound(Rc::downgrade(&runtime)));
         drop(registry);
         ThreadEnd::await_it(py, &runtime)?;
         CURRENT.with(|current| current.replace(Some(runtime.clone())));
-        // Unwinding them may run code of the program's.
-        drop(stranded);
         Ok(runtime)
     }
 
@@ -628,6 +658,19 @@ impl Runtime {
         }
     }
 
+    /// Reports a panic of the callback, and has what it left undone be done in another.
+    #[cold]
+    fn after_panic(py: Python<'_>, this: &Weak<Runtime>, panic: &(dyn Any + Send)) -> PyResult<()> {
+        let Some(runtime) = this.upgrade() else { return Ok(()) };
+        let ready = runtime.ready.get(py);
+        ready.in_callback.set(false);
+        ready.schedule(py);
+        let told = runtime.settle(py).and_then(|()| runtime.arm(py));
+        told.unwrap_or_else(|error| ready.keep_interrupt(py, error));
+        as_exception(panic).restore(py);
+        report(py, &runtime.hub, &runtime.hub)
+    }
+
     fn run_ready(py: Python<'_>, this: &Weak<Runtime>) -> PyResult<()> {
         loop {
             let Some(runtime) = this.upgrade() else { return Ok(()) };
@@ -753,9 +796,14 @@ impl Callback {
 
 #[pymethods]
 impl Callback {
+    /// A panic of ours is the hub's to report: gevent stops a watcher whose callback raises, and every later request of
+    /// the thread would hang.
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
         let runtime = self.runtime.get(py).borrow().clone();
-        Runtime::on_event(py, &runtime, self.event)
+        match catch_unwind(AssertUnwindSafe(|| Runtime::on_event(py, &runtime, self.event))) {
+            Ok(result) => result,
+            Err(panic) => Runtime::after_panic(py, &runtime, &*panic),
+        }
     }
 }
 
@@ -826,6 +874,15 @@ pub(crate) fn at_exit(py: Python<'_>) {
         // For those that are in the callback now.
         py.detach(|| thread::sleep(Duration::from_millis(5)));
     }
+}
+
+/// For tests: has a background task of this thread's reactor panic in the loop's next callback.
+#[pyfunction]
+#[pyo3(name = "_panic_in_callback")]
+pub(crate) fn panic_in_callback(py: Python<'_>) -> PyResult<()> {
+    #[expect(clippy::panic, reason = "to see what becomes of a panic")]
+    Runtime::current(py)?.reactor.spawn(async { panic!("a panic for tests") });
+    Ok(())
 }
 
 /// For tests and for the curious: (greenlets that wait, of them in the queue of a pool) of this thread's hub.

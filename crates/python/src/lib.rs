@@ -4,6 +4,15 @@
 //! The trip of a request: [`client`] checks and encodes it, [`body`] wraps what is to be sent, [`hub`] runs the engine's
 //! future as the calling greenlet, and [`response`] is what comes out.
 #![deny(unsafe_code)]
+// Numbers come in here from objects of any class: each is checked against its range before it is calculated with.
+#![warn(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::indexing_slicing,
+    clippy::string_slice
+)]
 
 mod body;
 mod bytes;
@@ -18,6 +27,7 @@ mod head;
 mod histogram;
 mod hub;
 mod journal;
+mod panic;
 mod parser;
 mod pysocket;
 mod resolve;
@@ -32,7 +42,8 @@ mod usual_head;
 use pyo3::prelude::*;
 
 /// The table of contents of `geventhttpclient._core`.
-#[pymodule]
+// `GilBound` takes the GIL for the lock of what is in it: a free-threaded interpreter has to keep it for this module.
+#[pymodule(gil_used = true)]
 mod _core {
     use super::*;
 
@@ -45,7 +56,7 @@ mod _core {
     #[pymodule_export]
     use super::histogram::Histogram;
     #[pymodule_export]
-    use super::hub::{after_fork_in_child, at_exit, runtime_statistics};
+    use super::hub::{after_fork_in_child, at_exit, panic_in_callback, runtime_statistics};
     #[pymodule_export]
     use super::parser::Parser;
     #[pymodule_export]
@@ -57,6 +68,7 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        panic::set_hook();
         url::register(module)
     }
 }

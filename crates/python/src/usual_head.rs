@@ -39,7 +39,7 @@ fn write(method: &str, url: &str, host: &str, headers: &Bound<'_, PyDict>, lengt
         }
         request::field(&mut own, name.as_bytes(), value.as_bytes()).ok()?;
     }
-    let mut head = Vec::with_capacity(own.len() + 128);
+    let mut head = Vec::with_capacity(own.len().saturating_add(128));
     request::line(&mut head, method.as_bytes(), url.as_bytes(), b"HTTP/1.1").ok()?;
     if !has_host {
         request::field(&mut head, b"Host", host.as_bytes()).ok()?;
