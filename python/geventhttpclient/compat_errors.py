@@ -11,6 +11,7 @@ __all__ = [
     "BadStatusCode",
     "ConnectionError",
     "EmptyResponse",
+    "InvalidRedirectError",
     "RetriesExceeded",
     "UnrewoundBodyError",
     "UnsupportedRedirectSchemeError",
@@ -83,3 +84,11 @@ class UnrewoundBodyError(ConnectionError):
 @_of_useragent
 class UnsupportedRedirectSchemeError(ConnectionError):
     """A redirect to something other than http and https."""
+
+
+@_of_useragent
+class InvalidRedirectError(ConnectionError, ValueError):
+    """A redirect whose Location is not a URL with a valid host and port.
+
+    `response` is the redirect, `request` what it answers. It is a ValueError for programs that expect that of a URL.
+    """

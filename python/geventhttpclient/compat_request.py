@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 from urllib.request import Request
 
-from geventhttpclient._checks import hide_user, repeatable
+from geventhttpclient._checks import check_host, repeatable, without_user
+from geventhttpclient._core import host_to_ascii
 from geventhttpclient.compat_errors import (
-    ConnectionError,
+    InvalidRedirectError,
     UnrewoundBodyError,
     UnsupportedRedirectSchemeError,
     _of_useragent,
@@ -36,6 +37,12 @@ Payload = Any
 _Known = tuple[URL, str, str, str, str, str, tuple[str, str, "int | None"]]
 _KNOWN_URLS: dict[str, _Known] = {}
 _KNOWN_URLS_SIZE = 512
+
+# Characters of the host that a redirect leads to.
+_MAX_HOST_LENGTH = 253
+
+# Characters of a Location that an error message quotes.
+_MAX_SHOWN = 200
 
 
 def _read_url(text: str) -> _Known:
@@ -212,18 +219,31 @@ class CompatRequest(Request):
         split = self.url_split
         return (split.scheme, split.host, split.port) == self.original_origin
 
+    def _redirect_target(self, location: str) -> URL:
+        """Returns the URL that a Location names, checked before anything depends on it: the peer wrote it."""
+        try:
+            target = self.url_split.redirect(_as_sent(location))
+            scheme = target.scheme
+            if scheme in ("http", "https"):
+                _check_target(target)
+                return target
+        except ValueError as error:
+            # Not the reason as the parser words it: that may quote the credentials of the authority.
+            reason = error.args[0] if isinstance(error, _BadTarget) else "a URL that cannot be read"
+            text = f"refusing to follow redirect to {reason}: {_shown(location)}"
+            raise InvalidRedirectError(self.url, text) from None
+        raise UnsupportedRedirectSchemeError(self.url, f"refusing to follow redirect to {_cut(scheme)!r} URL")
+
     def redirect(self, code: int, location: str) -> None:
         """Turns it into the request that follows a redirect (RFC 9110 section 15.4).
 
         After 301, 302 and 303 it is a GET without a payload (HEAD stays HEAD); after 307 and 308 the same method and
         payload. Cookies are dropped, and so are credentials where the origin is another one.
+
+        Raises UnsupportedRedirectSchemeError unless the target is http or https, and InvalidRedirectError unless it is
+        a URL with a valid host and port.
         """
-        target = self.url_split.redirect(_as_sent(location))
-        if target.scheme not in ("http", "https"):
-            raise UnsupportedRedirectSchemeError(self.url, f"refusing to follow redirect to {target.scheme!r} URL")
-        if not target.host:
-            shown = hide_user(location)
-            raise ConnectionError(self.url, f"refusing to follow redirect to a URL without a host: {shown!r}")
+        target = self._redirect_target(location)
         if not target.fragment:
             target.fragment = self.url_split.fragment  # RFC 9110 section 10.2.2
         self.set_url(target)
@@ -238,6 +258,38 @@ class CompatRequest(Request):
         if not self._is_same_origin():
             self._remove_header("authorization")
             self._remove_header("proxy-authorization")
+
+
+class _BadTarget(ValueError):
+    """The part of a redirect's target that makes it useless, in words."""
+
+
+def _check_target(target: URL) -> None:
+    """Raises ValueError unless a connection could be made to the host and port of the URL."""
+    host = target.host
+    if not host:
+        raise _BadTarget("a URL without a host")
+    try:
+        check_host("host", host)
+        # RFC 1035 section 2.3.4: names have at most 255 octets as they are sent, which is 253 as text.
+        if len(host) > _MAX_HOST_LENGTH or len(host_to_ascii(host)) > _MAX_HOST_LENGTH:
+            raise ValueError
+    except ValueError:
+        raise _BadTarget("a URL with an invalid host") from None
+    try:
+        if target.port == 0:
+            raise ValueError
+    except ValueError:
+        raise _BadTarget("a URL with an invalid port") from None
+
+
+def _shown(location: str) -> str:
+    """A Location for an error message: without credentials, escaped and cut."""
+    return repr(_cut(without_user(location)))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def _as_sent(location: str) -> str:

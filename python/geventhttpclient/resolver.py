@@ -19,6 +19,9 @@ __all__ = ["CACHE_SIZE", "Overrides", "clear_dns_cache"]
 # What is put before the name that was asked for, behind the resolver's own words.
 _RESOLVING = " (resolving "
 
+# Characters of a name that an error message quotes: no name of the DNS has more (RFC 1035 section 2.3.4).
+_MAX_SHOWN = 255
+
 Overrides = Mapping[str, "str | Sequence[str]"]
 """`host:port` to the address, or addresses, to take for it."""
 
@@ -72,6 +75,13 @@ class Names:
         return list(answer)
 
     def _ask(self, host: str, port: int) -> list[Entry]:
+        try:
+            # As getaddrinfo does it, whose UnicodeError for a name that cannot be sent is none of the network's errors.
+            host.encode("idna")
+        except UnicodeError:
+            raise socket.gaierror(
+                socket.EAI_NONAME, f"Not a name that DNS has{_RESOLVING}{host[:_MAX_SHOWN]})"
+            ) from None
         try:
             found = gevent.socket.getaddrinfo(host, port, self._family, socket.SOCK_STREAM)
         except socket.gaierror as error:

@@ -26,6 +26,7 @@ from geventhttpclient.compat_errors import (
     BadStatusCode,
     ConnectionError,
     EmptyResponse,
+    InvalidRedirectError,
     RetriesExceeded,
     UnrewoundBodyError,
     UnsupportedRedirectSchemeError,
@@ -57,6 +58,7 @@ __all__ = [
     "ConnectionError",
     "EmptyResponse",
     "FilesInput",
+    "InvalidRedirectError",
     "Payload",
     "RetriesExceeded",
     "UnrewoundBodyError",
@@ -370,9 +372,14 @@ class UserAgent:
                 raise RetriesExceeded(first_url, f"Redirection limit reached ({max_redirects})")
             history.append(response)
             _drain(response)
-            request = copy.copy(request)
+            redirected, request = request, copy.copy(request)
             request.headers = copy.copy(request.headers)
-            request.redirect(status, location)
+            try:
+                request.redirect(status, location)
+            except (InvalidRedirectError, UnsupportedRedirectSchemeError) as e:
+                response._history = history[:-1]
+                e.request, e.response = redirected, response  # type: ignore[union-attr]
+                raise
         if history:
             response._history = history
         try:
@@ -395,7 +402,7 @@ class UserAgent:
         if status not in codes:
             return None
         location = response._response.get("location")
-        return location[0] if isinstance(location, list) else location or None
+        return (location[0] if isinstance(location, list) else location) or None
 
     def _rest(self, attempt: int, response: CompatResponse | None) -> None:
         """Between two attempts."""

@@ -109,6 +109,7 @@ def failures() -> None:
         useragent.EmptyResponse,
         useragent.RetriesExceeded,
         useragent.UnrewoundBodyError,
+        useragent.InvalidRedirectError,
         useragent.UnsupportedRedirectSchemeError,
     ):
         assert issubclass(kind, errors.ConnectionError)

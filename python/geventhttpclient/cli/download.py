@@ -24,7 +24,7 @@ from geventhttpclient.cli.part import Part, Range
 from geventhttpclient.cli.tasks import together
 from geventhttpclient.cli.units import bytes_text
 from geventhttpclient.compat_errors import ConnectionError as AgentError
-from geventhttpclient.compat_errors import RetriesExceeded
+from geventhttpclient.compat_errors import InvalidRedirectError, RetriesExceeded, UnsupportedRedirectSchemeError
 from geventhttpclient.header import Headers
 from geventhttpclient.requests import Session
 from geventhttpclient.response import HTTPConnectionClosed
@@ -171,7 +171,7 @@ class _Download:
             user = credentials(self.options, self.url)
             response = self.session.request("GET", self.url, headers=fields, auth=user)
         except (TypeError, ValueError) as error:
-            if isinstance(error, OSError):  # as that of a certificate is
+            if isinstance(error, (OSError, AgentError)):  # as those of a certificate and of a redirect are
                 raise
             raise usage_failure(error) from None
         self.has_answered = True
@@ -264,7 +264,12 @@ class _Download:
     def _rest(self, failures: int, error: BaseException) -> None:
         """Before another attempt; raises the error where there is to be none."""
         cause = getattr(error, "original", None) or error
-        hopeless: tuple[type[BaseException], ...] = (ssl.SSLCertVerificationError, RetriesExceeded)
+        hopeless: tuple[type[BaseException], ...] = (
+            ssl.SSLCertVerificationError,
+            RetriesExceeded,
+            InvalidRedirectError,
+            UnsupportedRedirectSchemeError,
+        )
         if not self.has_answered:
             hopeless += (socket.gaierror, ConnectionRefusedError)
         if failures > self.options.retry or isinstance(cause, hopeless):

@@ -143,7 +143,7 @@ class _Getter:
                 allow_redirects=options.location,
             )
         except (TypeError, ValueError) as error:
-            if isinstance(error, OSError):  # as that of a certificate is
+            if isinstance(error, (OSError, AgentError)):  # as those of a certificate and of a redirect are
                 raise
             raise usage_failure(error) from None
         with response:

@@ -32,6 +32,7 @@ from geventhttpclient.useragent import (
     DRAINED_SECONDS,
     CompatResponse,
     ConnectionError,
+    InvalidRedirectError,
     UserAgent,
     _drain,
 )
@@ -457,13 +458,13 @@ def _next_of(request: Request, status: int, location: str, strict: bool = True) 
     following.headers = copy.copy(request.headers)
     try:
         following.redirect(status, location)
-    except (ConnectionError, ValueError, StreamConsumed) as error:
+    except (ConnectionError, StreamConsumed) as error:
         if not strict:
             return None
+        if isinstance(error, InvalidRedirectError):
+            raise RemoteProtocolError(error.text, request=request) from error
         if isinstance(error, ConnectionError):
             raise UnsupportedProtocol(error.text, request=request) from error
-        if isinstance(error, ValueError):
-            raise RemoteProtocolError(f"the location of a redirect is no URL: {error}", request=request) from error
         raise
     return following
 

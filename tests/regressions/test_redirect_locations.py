@@ -1,0 +1,166 @@
+"""A Location that cannot be followed is the peer's fault: an error of the package, on every face."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+
+import geventhttpclient
+from geventhttpclient import Session, UserAgent, httpx, useragent
+from geventhttpclient.cli import main
+from geventhttpclient.useragent import InvalidRedirectError, UnsupportedRedirectSchemeError
+from tests.peer import Conn, Peer, Request
+from tests.support import answer
+
+pytestmark = pytest.mark.usefixtures("bounded")
+
+INVALID = [
+    "http://[::1",
+    "http://127.0.0.1:99999/",
+    "http://127.0.0.1:0/",
+    "http://127.0.0.1:-1/",
+    "http://127.0.0.1:x/",
+    "//a b/",
+    "//[::1",
+    "http:///path",
+    "http:foo",
+    "http://:80/",
+    "http://" + "a." * 200 + "test/",
+    "http://" + "a" * 65_000 + "/",
+    "http://xn--\xc3\xa9/",
+    "http://\xc2\xad/",
+    "http://ex\xe2\x80\xaeample/",
+    "http://\xe2\x84\x80/",
+    "http://me:secret@[::1",
+    "//me:secret@[::1",
+    "http://me:secret@127.0.0.1:99999/",
+    "http://me:secret@a b/",
+    "http://me:secret@:80/",
+]
+
+OF_ANOTHER_SCHEME = [
+    "ftp://me:secret@127.0.0.1/",
+    "file:///etc/passwd",
+    "javascript:alert(1)",
+    "data:text/plain,x",
+    "x" * 65_000 + ":y",
+]
+
+
+def redirecting(location: str) -> Callable[[Conn], None]:
+    """Redirects /from to that Location, and answers any other request with 200."""
+
+    def script(conn: Conn) -> None:
+        while request := conn.read_request():
+            conn.send(reply(request))
+
+    def reply(request: Request) -> bytes:
+        if request.target == "/from":
+            return answer(b"moved", "302 Found", f"Location: {location}")
+        return answer(b"fine")
+
+    return script
+
+
+AGENTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {"UserAgent": UserAgent, "Session": Session}
+
+
+def ask(agent: Any, url: str) -> Any:
+    return agent.urlopen(url) if type(agent) is UserAgent else agent.get(url)
+
+
+@pytest.mark.parametrize("face", AGENTS)
+@pytest.mark.parametrize("location", INVALID, ids=lambda location: location[:40])
+def test_agent_invalid_location_raises_package_error(face: str, location: str) -> None:
+    with Peer(redirecting(location)) as peer, AGENTS[face]() as agent:
+        with pytest.raises(InvalidRedirectError) as caught:
+            ask(agent, peer.url + "/from")
+        error = caught.value
+        assert isinstance(error, (useragent.ConnectionError, ValueError))
+        assert str(error).startswith(f"URL {peer.url}/from: refusing to follow redirect to a URL ")
+        assert len(str(error)) < 500
+        assert "secret" not in f"{error} {error!r}"
+        assert error.__cause__ is None
+        assert error.__suppress_context__
+        assert error.request.url == peer.url + "/from"  # type: ignore[attr-defined]
+        assert error.response.status_code == 302  # type: ignore[attr-defined]
+        assert error.response.content == b"moved"  # type: ignore[attr-defined]
+        # Its connection serves the next request.
+        assert ask(agent, peer.url + "/to").content == b"fine"
+        assert len(peer.conns) == 1
+
+
+@pytest.mark.parametrize("face", AGENTS)
+@pytest.mark.parametrize("location", OF_ANOTHER_SCHEME, ids=lambda location: location[:40])
+def test_agent_location_of_another_scheme_raises_package_error(face: str, location: str) -> None:
+    with Peer(redirecting(location)) as peer, AGENTS[face]() as agent:
+        with pytest.raises(UnsupportedRedirectSchemeError) as caught:
+            ask(agent, peer.url + "/from")
+        assert len(str(caught.value)) < 500
+        assert "secret" not in str(caught.value)
+        assert caught.value.response.status_code == 302  # type: ignore[attr-defined]
+        assert ask(agent, peer.url + "/to").content == b"fine"
+        assert len(peer.conns) == 1
+
+
+def test_module_function_invalid_location_raises_package_error() -> None:
+    with Peer(redirecting("//a b/")) as peer, pytest.raises(InvalidRedirectError):
+        geventhttpclient.get(peer.url + "/from")
+
+
+@pytest.mark.parametrize("location", INVALID, ids=lambda location: location[:40])
+def test_httpx_client_invalid_location_raises_remote_protocol_error(location: str) -> None:
+    with Peer(redirecting(location)) as peer, httpx.Client(follow_redirects=True) as client:
+        with pytest.raises(httpx.RemoteProtocolError) as caught:
+            client.get(peer.url + "/from")
+        assert "secret" not in str(caught.value)
+        assert caught.value.request.url == peer.url + "/from"
+        assert client.get(peer.url + "/to").content == b"fine"
+        response = client.get(peer.url + "/from", follow_redirects=False)
+        assert (response.status_code, response.next_request) == (302, None)
+
+
+@pytest.mark.parametrize("face", AGENTS)
+@pytest.mark.parametrize("name", ["a..b", "a" * 64 + ".test"])
+def test_agent_location_with_an_impossible_label_raises_gaierror(face: str, name: str) -> None:
+    with Peer(redirecting(f"http://{name}/")) as peer, AGENTS[face](), AGENTS[face]() as agent:
+        with pytest.raises(OSError, match=r"\(resolving a") as caught:
+            ask(agent, peer.url + "/from")
+        assert type(caught.value).__name__ == "gaierror"
+
+
+@pytest.mark.parametrize("fields", [["Location: "], ["Location: ", "Location: /to"]])
+def test_agent_empty_location_is_no_redirect(fields: list[str]) -> None:
+    def script(conn: Conn) -> None:
+        while conn.read_request():
+            conn.send(answer(b"moved", "302 Found", *fields))
+
+    with Peer(script) as peer, Session() as session:
+        response = session.get(peer.url)
+        assert (response.status_code, response.history) == (302, [])
+        assert len(peer.requests) == 1
+
+
+@pytest.mark.parametrize("location", ["http://[::1", "http://127.0.0.1:99999/", "//a b/", "ftp://127.0.0.1/"])
+def test_get_invalid_location_names_the_url_and_goes_on(location: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with Peer(redirecting(location)) as peer:
+        status = main(["get", "-L", peer.url + "/from", peer.url + "/to"])
+    out, err = capfd.readouterr()
+    assert (status, out) == (1, "fine")
+    assert err.startswith(f"geventhttpclient: {peer.url}/from: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("location", ["http://[::1", "http://127.0.0.1:99999/", "//a b/", "ftp://127.0.0.1/"])
+def test_download_invalid_location_names_the_url_and_goes_on(
+    location: str, tmp_path: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Peer(redirecting(location)) as peer:
+        status = main(["download", "--no-progress", "-O", str(tmp_path), peer.url + "/from", peer.url + "/to"])
+    _, err = capfd.readouterr()
+    assert status == 1
+    assert err.startswith(f"geventhttpclient: {peer.url}/from: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["to"]
