@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with interruptible(), warnings.catch_warnings():
             # gevent's, of pauses that are shorter: they are longer then, and nobody minds.
             warnings.filterwarnings("ignore", "libuv only supports millisecond timer resolution")
+            warnings.showwarning = _show_warning  # type: ignore[assignment]
             status = _run(arguments)
             sys.stdout.flush()
             return status
@@ -38,6 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return PIPE_CLOSED
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    """As any other message: it may quote a peer."""
+    say(f"warning: {message}")
 
 
 def _drop_output() -> None:

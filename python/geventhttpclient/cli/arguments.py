@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from geventhttpclient import URL, __version__
 from geventhttpclient.cli import body
-from geventhttpclient.cli.failure import STATUSES, USAGE, Failure
+from geventhttpclient.cli.failure import STATUSES, USAGE, Failure, one_line
 from geventhttpclient.cli.values import (
     read_checksum,
     read_count,
@@ -32,7 +32,7 @@ class _Parser(argparse.ArgumentParser):
     """One line for what is wrong; the whole of the usage is for those who ask."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        self.exit(USAGE, one_line(f"{self.prog}: {message} (see {self.prog} --help)") + "\n")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

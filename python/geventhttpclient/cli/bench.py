@@ -22,6 +22,7 @@ from geventhttpclient.cli.arguments import client_options, credentials, method_o
 from geventhttpclient.cli.failure import FAILED, INTERRUPTED, OK, Failure
 from geventhttpclient.cli.load import Load
 from geventhttpclient.cli.output import Output
+from geventhttpclient.cli.printable import printable
 from geventhttpclient.cli.tasks import ticking
 from geventhttpclient.cli.units import seconds_text
 from geventhttpclient.client import HTTPClient
@@ -182,7 +183,7 @@ def _write(text: str) -> None:
 
 
 def _print(found: dict[str, Any], color: str) -> None:
-    rows = summary.lines(found)
+    rows = [(printable(label), printable(text)) for label, text in summary.lines(found)]
     width = max(len(label) for label, _ in rows) + 2
     console = terminal.colors(color, sys.stdout)
     if console is None:

@@ -21,6 +21,7 @@ from geventhttpclient.cli import filename, pace, ranges, terminal
 from geventhttpclient.cli.arguments import client_options, credentials, usage_failure
 from geventhttpclient.cli.failure import CHECKSUM, FAILED, FILE, OK, PASSING, Failure, describe, one_line, say
 from geventhttpclient.cli.part import Part, Range
+from geventhttpclient.cli.printable import printable
 from geventhttpclient.cli.tasks import together
 from geventhttpclient.cli.units import bytes_text
 from geventhttpclient.compat_errors import ConnectionError as AgentError
@@ -140,7 +141,7 @@ class _Download:
             if has_ranges:
                 part.missing = ranges.spread(part.missing, self.options.parallel)
             shown = terminal.display(self.options.progress, self.options.color)
-            with pace.bar(shown, part.target.name, part):
+            with pace.bar(shown, printable(part.target.name), part):
                 given = None if has_ranges else response
                 together([functools.partial(self._fill, part, one, given) for one in part.missing])
         if part.length is None:

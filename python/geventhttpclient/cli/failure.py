@@ -7,6 +7,7 @@ import sys
 from contextlib import suppress
 
 from geventhttpclient._checks import hide_user
+from geventhttpclient.cli.printable import printable
 from geventhttpclient.compat_errors import RetriesExceeded
 
 OK = 0
@@ -58,11 +59,6 @@ def failure_line(text: str) -> str:
 def one_line(text: str) -> str:
     """The text without line ends, and with escapes for what a terminal would take for a command."""
     return printable(" ".join(text.split()))
-
-
-def printable(text: str) -> str:
-    """The text with escapes for control characters, those of C1 included."""
-    return "".join(c if c.isprintable() or c in "\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 def describe(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from geventhttpclient.cli.arguments import client_options, credentials, method_o
 from geventhttpclient.cli.failure import FAILED, OK, PASSING, Failure, describe
 from geventhttpclient.cli.jsontext import JSONText
 from geventhttpclient.cli.output import Output
+from geventhttpclient.cli.printable import PrintableBody
 from geventhttpclient.cli.tasks import together
 from geventhttpclient.cli.turns import Turn
 from geventhttpclient.compat_errors import ConnectionError as AgentError
@@ -69,7 +70,8 @@ class _Getter:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         # What is on a terminal is for people, unless it was said where it should go.
-        self.for_people = options.output is None and terminal.is_terminal(sys.stdout)
+        self.is_seen = options.output in (None, "-") and terminal.is_terminal(sys.stdout)
+        self.for_people = self.is_seen and options.output is None
         self.colors: Console | None = None
         if options.output is None:
             self.colors = terminal.colors(options.color, sys.stdout)
@@ -156,8 +158,9 @@ class _Getter:
             if options.include or options.head:
                 for one in chain:
                     lines = heads.response_head(one.stream)
-                    text = heads.as_text(lines, self.colors, end="\n" if self.for_people else "\r\n")
-                    turn.write(text.encode("utf-8" if self.for_people else "latin-1", "replace"))
+                    end = "\n" if self.for_people else "\r\n"
+                    text = heads.as_text(lines, self.colors, end=end, is_raw=not self.is_seen)
+                    turn.write(text.encode("utf-8" if self.is_seen else "latin-1", "replace"))
             if not options.head:
                 self._write_body(response, turn)
             if options.timing:
@@ -174,23 +177,36 @@ class _Getter:
             for piece in pieces:
                 turn.write(piece)
             return
-        shown: JSONText | None = JSONText() if _is_json(response.stream.get("content-type")) else None
+        is_json = _is_json(response.stream.get("content-type"))
+        pretty = JSONText(heads.json_styles(self.colors)) if is_json else None
+        printed = PrintableBody() if self.for_people else None
+
+        def show(text: str, rest: bytes, is_last: bool = False) -> None:
+            turn.write(text.encode() + (rest if printed is None else printed.feed(rest, is_last)))
+
+        failure: Exception | None = None
+        try:
+            for piece in self._text_pieces(pieces):
+                show(*(("", piece) if pretty is None else pretty.feed(piece)))
+        except _ERRORS as error:
+            failure = error
+        # What is held is shown as well if the body breaks off.
+        show(*(("", b"") if pretty is None else pretty.finish()), is_last=True)
+        if failure is not None:
+            raise failure
+
+    def _text_pieces(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """The pieces for people. Failure where what they begin with is binary."""
+        if not self.for_people:
+            yield from pieces
+            return
         looked_at = 0
-        for piece in with_last_line(pieces) if self.for_people else pieces:
-            if self.for_people and looked_at < _LOOKED_AT:
+        for piece in with_last_line(pieces):
+            if looked_at < _LOOKED_AT:
                 if b"\0" in piece[: _LOOKED_AT - looked_at]:
                     raise Failure("the body is binary and was not shown: -o FILE keeps it, -o - shows it anyway")
                 looked_at += len(piece)
-            self._show(*(("", piece) if shown is None else shown.feed(piece)), turn)
-        if shown is not None:
-            self._show(*shown.finish(), turn)
-
-    def _show(self, text: str, rest: bytes, turn: Turn) -> None:
-        if text and self.colors is not None:
-            from rich.highlighter import JSONHighlighter
-
-            text = heads.rendered(JSONHighlighter()(text), self.colors)
-        turn.write(text.encode() + rest)
+            yield piece
 
     def _pieces(self, response: RequestsResponse) -> Iterator[bytes]:
         """The body as it comes; without its content coding where one was asked for, or where people look."""

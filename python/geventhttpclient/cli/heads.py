@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from geventhttpclient.cli.failure import printable
+from geventhttpclient.cli.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,10 +33,14 @@ def _concealed(line: str) -> str:
     return f"{name}{colon} {' '.join([*scheme, '***'])}"
 
 
-def as_text(lines: list[str], console: Console | None, prefix: str = "", end: str = "\n") -> str:
-    """The lines with a blank one behind them. `console` is what they are coloured for; it is not printed to."""
+def as_text(lines: list[str], console: Console | None, prefix: str = "", end: str = "\n", is_raw: bool = False) -> str:
+    """The lines with a blank one behind them, with escapes for what a terminal would obey unless they are to be raw.
+
+    `console` is what they are coloured for, which is never raw; it is not printed to.
+    """
     if console is None:
-        return "".join(f"{prefix}{line}".rstrip(" ") + end for line in [*lines, ""])
+        shown_lines = lines if is_raw else map(printable, lines)
+        return "".join(f"{prefix}{line}".rstrip(" ") + end for line in [*shown_lines, ""])
     from rich.text import Text
 
     shown = Text()
@@ -56,6 +60,19 @@ def rendered(text: Any, console: Console) -> str:
     with console.capture() as captured:
         console.print(text, end="")
     return captured.get()
+
+
+def json_styles(console: Console | None) -> dict[str, tuple[str, str]]:
+    """Returns what a console writes before and after each kind of JSON token; nothing without a console."""
+    if console is None:
+        return {}
+    from rich.text import Text
+
+    styles = {}
+    for kind in ("key", "str", "number", "bool_true", "bool_false", "null"):
+        before, _, after = rendered(Text("x", f"json.{kind}"), console).partition("x")
+        styles[f"json.{kind}"] = before, after
+    return styles
 
 
 def _color_of(line: str) -> str:

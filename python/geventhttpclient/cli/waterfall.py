@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from geventhttpclient.cli import heads
+from geventhttpclient.cli.printable import printable
 from geventhttpclient.cli.units import bytes_text, seconds_text
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def draw(response: Any, console: Console | None) -> str:
     timings: Timings = response.timings
     peer = timings.peer if isinstance(timings.peer, str) or timings.peer is None else "{}:{}".format(*timings.peer)
     way = "an open connection" if timings.reused else "a new connection"
-    first = f"{timings.protocol}, {way}{f' to {peer}' if peer else ''}"
+    first = printable(f"{timings.protocol}, {way}{f' to {peer}' if peer else ''}")
     phases = [(label, getattr(timings, name), style) for name, label, style in _PHASES]
     rows: list[tuple[str, str, str, str]] = []
     whole = sum(seconds for _, seconds, _ in phases if seconds)
