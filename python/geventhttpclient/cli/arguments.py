@@ -112,7 +112,7 @@ def _add_download(commands: Any) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", help="the file; by default named by the server, or the URL")
     parser.add_argument("-O", "--directory", metavar="DIR", default=".", help="where files go (the current directory)")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that was not named by -o")
-    parser.add_argument("--resume", action="store_true", help="go on with what is in FILE.part")
+    parser.add_argument("--resume", action="store_true", help="go on with what an earlier download has left")
     parser.add_argument(
         "--parallel", type=read_count, default=1, metavar="N", help="as N ranges at a time (%(default)s)"
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import hashlib
 import os
 import socket
 import ssl
@@ -19,6 +18,7 @@ import gevent
 from geventhttpclient import HTTPParseError
 from geventhttpclient.cli import filename, pace, ranges, terminal
 from geventhttpclient.cli.arguments import client_options, credentials, usage_failure
+from geventhttpclient.cli.device import Device, is_device
 from geventhttpclient.cli.failure import CHECKSUM, FAILED, FILE, OK, PASSING, Failure, describe, one_line, say
 from geventhttpclient.cli.part import Part, Range
 from geventhttpclient.cli.printable import printable
@@ -34,8 +34,6 @@ from geventhttpclient.url import URL
 # Seconds before another attempt; each failure in a row doubles them, up to the second.
 _DELAY = 0.25
 _MOST_DELAY = 30.0
-
-_HASHED_AT_ONCE = 1 << 20
 
 
 class _Passing(Exception):
@@ -81,7 +79,9 @@ class _Download:
         self.url = url
         self.options = options
         self.throttle = pace.Throttle(options.limit_rate)
-        self.part: Part | None = None
+        self.part: Part | Device | None = None
+        target = None if options.output is None else Path(options.output)
+        self.device: Path | None = target if target is not None and is_device(target) else None
         # Bytes that were there already, with --resume.
         self.kept = 0
         # Whether the server has answered at all: it is worth while to ask again then, whatever happens.
@@ -97,11 +97,13 @@ class _Download:
                 break
             except _Changed as change:
                 restarts += 1
+                if self.device is not None and self.part is not None and self.part.received:
+                    raise Failure(f"{change}: {self.device} cannot be begun anew") from None
                 if restarts > self.options.retry:
                     raise Failure(str(change)) from None
                 say(f"{self.url}: {change}: beginning anew")
             except KeyboardInterrupt:
-                if self.part is not None and self.part.received:
+                if isinstance(self.part, Part) and self.part.received:
                     kept = "go on with --resume" if self.part.can_resume else "the server does not support resuming"
                     say(f"interrupted; {bytes_text(self.part.received)} are in {self.part.path}: {kept}")
                 raise
@@ -124,7 +126,7 @@ class _Download:
         """One version of the file, from what is there of it to the end."""
         response = self._patiently(functools.partial(self._first, resume))
         with response:
-            part = self.part = Part(self._target(response))
+            part = self.part = self._part(response)
             has_ranges = response.status_code == 206
             validator = ranges.validator_of(response.stream)
             if has_ranges:
@@ -135,10 +137,10 @@ class _Download:
             reason = self._recall(part, length, validator, has_ranges) if resume else None
             if reason is not None:
                 say(f"{part.path}: {reason}: beginning anew")
-            if not part.is_open:
+            if reason is not None or not part.is_open:
                 part.begin(str(self.url), length, validator)
             self.kept = part.received
-            if has_ranges:
+            if has_ranges and self.device is None:
                 part.missing = ranges.spread(part.missing, self.options.parallel)
             shown = terminal.display(self.options.progress, self.options.color)
             with pace.bar(shown, printable(part.target.name), part):
@@ -151,10 +153,10 @@ class _Download:
 
     def _first(self, resume: bool) -> Any:
         """The response that tells what there is: the whole file, or its first byte where ranges are wanted."""
-        if self.options.parallel > 1 or resume:
+        if self.device is None and (self.options.parallel > 1 or resume):
             response = self._ask({"Range": ranges.asked(0, 1)})
             if response.status_code == 206:
-                found = ranges.check(response.stream, 0, 1, None, ranges.validator_of(response.stream))
+                found = ranges.check(response.stream, 0, 1, None, None)
                 if found.length is not None and ranges.validator_of(response.stream):
                     return response
             elif response.status_code != 416:  # which is said of a file without any bytes, too
@@ -183,8 +185,10 @@ class _Download:
         text = f"{status} {response.reason or ''}".strip()
         raise _Passing(text) if status in PASSING else Failure(text)
 
-    def _target(self, response: Any) -> Path:
+    def _part(self, response: Any) -> Part | Device:
         """Where it goes. Failure for what is there already and was not meant."""
+        if self.device is not None:
+            return Device(self.device, self.options.checksum and self.options.checksum[0])
         if self.options.output is not None:
             target = Path(self.options.output)
         else:
@@ -194,24 +198,29 @@ class _Download:
                 raise Failure(f"{target} is there already: name a file by -o, or say --overwrite", FILE)
         if target.is_dir():
             raise Failure(f"{target} is a directory: -O takes one", FILE)
-        return target
+        return Part(target, replaces=self.options.output is not None or self.options.overwrite)
 
-    def _recall(self, part: Part, length: int | None, validator: Any, has_ranges: bool) -> str | None:
-        """Goes on with what is there; or says why that cannot be done. None where nothing is there, too."""
-        if not part.path.exists():
+    def _recall(self, part: Part | Device, length: int | None, validator: Any, has_ranges: bool) -> str | None:
+        """Goes on with what is there, or tells why that cannot be done; None if nothing is there. Failure for what an
+        older version has left."""
+        if isinstance(part, Device):
             return None
+        if not part.has_left:
+            old = part.target.with_name(part.target.name + ".part")
+            old_note = old.with_name(old.name + ".json")
+            if os.path.lexists(old) and os.path.lexists(old_note):
+                text = f"{old} was left by an older version and cannot be resumed"
+                raise Failure(f"{text}: remove it and {old_note}, or leave out --resume", FILE)
+            return None
+        if not has_ranges:
+            return "the server gives no ranges"
         if not part.recall(str(self.url)):
             return "there is nothing that tells what is in it"
-        reason = None
-        if not has_ranges:
-            reason = "the server gives no ranges"
-        elif part.length != length or not part.validator.agrees(validator) or not validator:
-            reason = "the file has changed at the server"
-        if reason is not None:
-            part.close()
-        return reason
+        if part.length != length or not part.validator.is_shared_by(validator):
+            return "the file has changed at the server"
+        return None
 
-    def _fill(self, part: Part, place: Range, given: Any) -> None:
+    def _fill(self, part: Part | Device, place: Range, given: Any) -> None:
         """Brings what is missing there, in as many attempts as it takes while there is progress. The first response may
         be at hand."""
         failures = 0
@@ -227,7 +236,7 @@ class _Download:
                     raise _Changed(f"{describe(error)}, and nothing to go on by") from None
             given = None
 
-    def _fill_once(self, part: Part, place: Range, given: Any) -> None:
+    def _fill_once(self, part: Part | Device, place: Range, given: Any) -> None:
         end = place.end
         response = given
         if response is None:
@@ -277,19 +286,16 @@ class _Download:
             raise error
         gevent.sleep(min(_MOST_DELAY, _DELAY * 2 ** (failures - 1)))
 
-    def _verify(self, part: Part) -> None:
+    def _verify(self, part: Part | Device) -> None:
         """That what has come is what was expected. Failure for a checksum that is another one."""
         if self.options.checksum is None:
             return
         name, wanted = self.options.checksum
-        digest, offset = hashlib.new(name), 0
-        while piece := part.read(offset, _HASHED_AT_ONCE):
-            digest.update(piece)
-            offset += len(piece)
-            gevent.sleep(0)
-        if digest.hexdigest() != wanted:
+        digest = part.digest(name)
+        if digest != wanted:
             part.forget()
-            raise Failure(f"its {name} is {digest.hexdigest()}, not {wanted}; it is left in {part.path}", CHECKSUM)
+            left = f"; it is left in {part.path}" if isinstance(part, Part) else ""
+            raise Failure(f"its {name} is {digest}, not {wanted}{left}", CHECKSUM)
 
 
 def _is_counted(response: Any) -> bool:

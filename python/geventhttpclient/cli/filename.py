@@ -13,7 +13,12 @@ _MOST = 200
 _PARAMETER = re.compile(r';\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*))', re.DOTALL)
 
 # What systems, shells or terminals take for something else than a part of a name.
-_HARMFUL = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"|?*\u200e\u200f\u202a-\u202e\u2066-\u2069]')
+_HARMFUL = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"|?*\u200e\u200f\u2028-\u202e\u2066-\u2069]')
+
+# Of what a name must not begin with: dots, which hide a file or lead to a directory, and what may stand before them
+# unseen. HFS+ ignores the last five.
+_HIDING = ". \xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+_HIDING += "\u200b\u200c\u200d\u2060\ufeff"
 
 _FALLBACK = "download"
 
@@ -60,7 +65,7 @@ def safe(name: str) -> str:
     """The last part of what may be a path of any system; "" where nothing is left. It has no control characters and
     begins with no dot, so that it is neither hidden nor a directory, and with no hyphen, so that it is no option."""
     last = re.split(r"[/\\]", name)[-1]
-    last = _HARMFUL.sub("_", last).strip().lstrip(".").strip().rstrip(". ")
+    last = _HARMFUL.sub("_", last).lstrip(_HIDING).rstrip(_HIDING)
     if last.startswith("-"):
         last = "_" + last[1:]
     stem, extension = os.path.splitext(last)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import IO, TYPE_CHECKING
 
-from geventhttpclient.cli.failure import OutputClosed, file_failure
+from geventhttpclient.cli.failure import Failure, OutputClosed, file_failure
 from geventhttpclient.cli.interrupt import blocking
 
 if TYPE_CHECKING:
@@ -26,12 +26,19 @@ class Output:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+        try:
+            self.close()
+        except Failure:
+            if e is None:
+                raise
+
+    def close(self) -> None:
+        """Closes the file. stdout stays open."""
         if self._file is not None and self.path is not None:
             try:
                 self._file.close()
             except OSError as error:
-                if e is None:
-                    raise file_failure(error, self.path) from None
+                raise file_failure(error, self.path) from None
 
     def _open(self) -> IO[bytes]:
         return sys.stdout.buffer if self.path is None else open(self.path, "wb", buffering=0)

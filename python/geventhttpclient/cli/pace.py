@@ -15,6 +15,7 @@ from geventhttpclient.cli.units import bytes_text
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from geventhttpclient.cli.device import Device
     from geventhttpclient.cli.part import Part
 
 # Seconds between two pictures of the bar.
@@ -47,7 +48,7 @@ class Throttle:
 
 
 @contextmanager
-def bar(console: Console | None, name: str, part: Part) -> Iterator[None]:
+def bar(console: Console | None, name: str, part: Part | Device) -> Iterator[None]:
     """A bar for one download, kept up to date by a greenlet; gone at the end."""
     if console is None:
         yield

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
+from datetime import timezone
+from email.utils import parsedate_to_datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -10,6 +13,9 @@ from geventhttpclient.cli.failure import Failure
 from geventhttpclient.cli.part import Range, Validator
 
 _CONTENT_RANGE = re.compile(r"bytes\s+([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.IGNORECASE)
+
+# Seconds between Last-Modified and Date that make the former a strong validator.
+_APART = 1.0
 
 # A range of its own for fewer bytes than this costs more than it brings.
 _LEAST = 64 * 1024
@@ -44,7 +50,7 @@ def content_range(response: Any) -> ContentRange:
     return ContentRange(first, last + 1, length)
 
 
-def check(response: Any, first: int, end: int | None, length: int | None, validator: Validator) -> ContentRange:
+def check(response: Any, first: int, end: int | None, length: int | None, validator: Validator | None) -> ContentRange:
     """What a 206 is of: bytes from `first` on, `end` at most, of the version that is being downloaded. Failure else."""
     found = content_range(response)
     if found.first != first or (end is not None and found.end > end):
@@ -52,14 +58,35 @@ def check(response: Any, first: int, end: int | None, length: int | None, valida
         raise Failure(f"the server was asked for {wanted} and answered with bytes {found.first}-{found.end - 1}")
     if length is not None and found.length is not None and found.length != length:
         raise Failure(f"the server says {found.length} bytes where it said {length} before")
-    if not validator.agrees(validator_of(response)):
-        raise Failure("the server's 206 is of another version of the file")
+    if validator is not None:
+        other = validator_of(response)
+        if not other:
+            raise Failure("the server's 206 does not tell which version of the file it is of")
+        if not validator.is_shared_by(other):
+            raise Failure("the server's 206 is of another version of the file")
     return found
 
 
 def validator_of(response: Any) -> Validator:
-    """That of a response."""
-    return Validator(response.get("etag"), response.get("last-modified"))
+    """That of a response. A weak ETag is none, and no Last-Modified that was recent when the response was made."""
+    last_modified = response.get("last-modified")
+    is_strong = isinstance(last_modified, str) and _is_strong(last_modified, response.get("date"))
+    return Validator(response.get("etag"), last_modified if is_strong else None)
+
+
+def _is_strong(last_modified: str, date: Any) -> bool:
+    """RFC 9110 section 8.8.2.2: the file may change twice in one second. Without a Date, now is its date (6.6.1)."""
+    modified = _time(last_modified)
+    answered = _time(date) if isinstance(date, str) else time.time()
+    return modified is not None and answered is not None and modified + _APART <= answered
+
+
+def _time(date: str) -> float | None:
+    try:
+        at = parsedate_to_datetime(date)
+        return (at if at.tzinfo else at.replace(tzinfo=timezone.utc)).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def spread(missing: list[Range], count: int) -> list[Range]:
