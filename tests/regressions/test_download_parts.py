@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from geventhttpclient.cli import filename
+from geventhttpclient.cli.device import is_device
 from geventhttpclient.cli.part import MAX_NOTE_BYTES, MAX_RANGES, Part
 from tests import cli
 from tests.peer import Conn, Peer, Request
@@ -399,6 +400,7 @@ def test_download_206_of_another_length_is_not_combined(total: int, tmp_path: Pa
 
 @pytest.mark.parametrize("options", [[], ["--parallel", "3"], ["--resume"], ["--overwrite"]])
 def test_download_to_dev_null_leaves_it_a_device(options: list[str], capfd: Any) -> None:
+    assert is_device(Path("/dev/null"))  # or else it would be gone
     digest = hashlib.sha256(CONTENT).hexdigest()
     assert fetch(Origin(), capfd, "-o", "/dev/null", "--checksum", f"sha256:{digest}", *options) == (0, "")
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
@@ -410,6 +412,7 @@ def test_download_to_dev_null_leaves_it_a_device(options: list[str], capfd: Any)
 
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1"])
 def test_download_to_stdout_is_written_there(name: str, tmp_path: Path) -> None:
+    assert is_device(Path(name))  # or else it would be gone
     with Peer(Origin(cut_after=300_000, cuts=3)) as peer:
         assert cli.run("download", peer.url + "/f", "-o", name, "--no-progress") == (0, CONTENT, "")
     kept = tmp_path / "kept"
@@ -433,6 +436,7 @@ def test_download_to_a_fifo_is_written_there(tmp_path: Path, capfd: Any) -> None
 
 
 def test_download_to_a_device_is_not_begun_anew_once_written_to(capfd: Any) -> None:
+    assert is_device(Path("/dev/null"))
     status, err = fetch(Origin(etag=None, cut_after=1000, cuts=9), capfd, "-o", "/dev/null")
     assert status == 1
     assert "/dev/null cannot be begun anew" in err

@@ -115,6 +115,7 @@ def failures() -> None:
         assert issubclass(kind, errors.ConnectionError)
     assert errors.BadStatusCode is useragent.BadStatusCode
     assert errors.EmptyResponse is useragent.EmptyResponse
+    assert errors.InvalidRedirectError is useragent.InvalidRedirectError
     assert errors.RetriesExceeded is useragent.RetriesExceeded
     assert errors.UnrewoundBodyError is useragent.UnrewoundBodyError
     assert errors.UnsupportedRedirectSchemeError is useragent.UnsupportedRedirectSchemeError
