@@ -15,7 +15,7 @@ from geventhttpclient.cli.part import Range, Validator
 def is_device(target: Path) -> bool:
     """Tells whether what has that name is to be written to, and not to be replaced by a file."""
     directory = os.path.realpath(target.parent)
-    if directory.startswith(("/proc/", "/dev/fd")) or str(target) in ("/dev/stdout", "/dev/stderr"):
+    if directory.startswith(("/proc/", "/dev/fd")) or os.path.abspath(target) in ("/dev/stdout", "/dev/stderr"):
         return True  # whatever the descriptor is
     try:
         mode = os.stat(target).st_mode
@@ -37,7 +37,7 @@ class Device:
         self.validator: Validator = Validator(None, None)
         self.missing: list[Range] = []
         self.is_open: bool = False
-        self._output = Output(None if str(target) == "/dev/stdout" else str(target))
+        self._output = Output(None if os.path.abspath(target) == "/dev/stdout" else str(target))
         self._digest: Any = None if checksum is None else hashlib.new(checksum)
 
     def begin(self, url: str, length: int | None, validator: Validator) -> None:

@@ -120,19 +120,19 @@ class Part:
     def _enter(self) -> int:
         """Opens the directory, which is made if it is missing, and locks it. Failure unless it is a part of ours."""
         for _ in range(_MAX_ATTEMPTS):
-            with suppress(FileExistsError):
-                try:
-                    os.mkdir(self.directory, 0o700)
-                except FileExistsError:
-                    raise
-                except OSError as error:
-                    raise file_failure(error, self.directory) from None
+            try:
+                os.mkdir(self.directory, 0o700)
+            except FileExistsError:
+                pass
+            except OSError as error:
+                raise file_failure(error, self.directory) from None
             try:
                 directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             except FileNotFoundError:
                 continue
-            except OSError:
-                raise self._foreign() from None
+            except OSError as error:
+                is_other = error.errno in (errno.ENOTDIR, errno.ELOOP)  # a file, or a link
+                raise self._foreign() if is_other else file_failure(error, self.directory) from None
             try:
                 if self._claim(directory):
                     return directory
