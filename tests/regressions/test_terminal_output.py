@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,17 @@ def test_bench_error_example_is_escaped(capfd: pytest.CaptureFixture[str]) -> No
         main(["bench", "-n", "1", "-c", "1", "--no-progress", peer.url])
     captured = capfd.readouterr()
     assert_harmless(captured.out + captured.err)
+
+
+def test_main_warning_is_escaped(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    def warn(options: object) -> int:
+        warnings.simplefilter("always")
+        warnings.warn("a\x9b31m", stacklevel=1)
+        return 0
+
+    monkeypatch.setattr("geventhttpclient.cli.get.run", warn)
+    assert main(["get", "http://127.0.0.1:1/"]) == 0
+    assert capfd.readouterr().err == "geventhttpclient: warning: a\\x9b31m\n"
 
 
 def test_printable_escapes_what_commands_and_keeps_what_is_read() -> None:

@@ -27,8 +27,6 @@ def is_device(target: Path) -> bool:
 class Device:
     """As a Part, but written in order, as it comes; nothing is left of it to go on with."""
 
-    has_left = False
-
     def __init__(self, target: Path, checksum: str | None) -> None:
         """`checksum` is the name of what `digest` is going to be asked for."""
         self.target = self.path = target
