@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from geventhttpclient import _core
+from geventhttpclient import _charsets, _core
 from geventhttpclient.compat_errors import _of_useragent
 from geventhttpclient.compat_request import CompatRequest
 from geventhttpclient.header import parse_content_type_charset
@@ -163,16 +163,17 @@ class CompatResponse:
 
     @property
     def text(self) -> str | bytes:
-        """The content as text where its type says that it is one, else in bytes."""
+        """The content as text where its type says that it is one, else in bytes.
+
+        It is decoded by the charset that Content-Type declares, by UTF-8 if that is none of the known ones (those of
+        browsers and of Python). Bytes that are not text in it are replaced.
+        """
         content_type = self._response.get("content-type")
         content_type = content_type[-1] if isinstance(content_type, list) else content_type or ""
         charset = parse_content_type_charset(content_type)
         if charset is None and content_type and not _is_text(content_type):
             return self.content
-        try:
-            return self.content.decode(charset or "utf-8", errors="replace")
-        except LookupError:
-            return self.content.decode(errors="replace")
+        return self.content.decode(_charsets.known(charset) or "utf_8", "replace")
 
     def json(self) -> Any:
         """The content read as JSON. ValueError when it is none."""

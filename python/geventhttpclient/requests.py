@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import copy
 import json as json_module
 import re
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
-from geventhttpclient import _core
+from geventhttpclient import _charsets, _core
 from geventhttpclient._checks import check_seconds
 from geventhttpclient._coding import decoded
 from geventhttpclient.auth import AuthValue, DigestAuth, netrc_auth, resolve_auth
@@ -147,12 +146,17 @@ class RequestsResponse(CompatResponse):
 
     @property
     def encoding(self) -> str | None:
-        """The charset that Content-Type declares, or what was assigned; None where there is neither."""
+        """The encoding that you assigned, else the charset that Content-Type declares if it is a known one (those of
+        browsers and of Python), else None.
+
+        Assign any text encoding that Python has; one that it does not have is read as UTF-8.
+        """
         assigned = self.__dict__.get("_encoding")
         if assigned is not None:
             return str(assigned)
         content_type = self._response.get("content-type")
-        return parse_content_type_charset(_listed(content_type)) if content_type else None
+        charset = parse_content_type_charset(_listed(content_type)) if content_type else None
+        return charset if _charsets.known(charset) is not None else None
 
     @encoding.setter
     def encoding(self, encoding: str | None) -> None:
@@ -165,10 +169,7 @@ class RequestsResponse(CompatResponse):
         assigned = self.__dict__.get("_encoding")
         if assigned is None:
             return super().text
-        try:
-            return self.content.decode(assigned, errors="replace")
-        except LookupError:
-            return self.content.decode(errors="replace")
+        return self.content.decode(_charsets.usable(assigned), "replace")
 
     def json(self, **kw: Any) -> Any:
         """The content read as JSON, with the arguments of `json.loads`. ValueError where it is none."""
@@ -260,15 +261,7 @@ class RequestsResponse(CompatResponse):
             yield rest
 
     def _as_text(self, pieces: Iterable[bytes]) -> Iterator[str]:
-        try:
-            decoder = codecs.getincrementaldecoder(self.encoding or "utf-8")(errors="replace")
-        except LookupError:
-            decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        for piece in pieces:
-            if text := decoder.decode(piece):
-                yield text
-        if text := decoder.decode(b"", final=True):
-            yield text
+        return _charsets.texts(pieces, _charsets.decoder(_charsets.usable(self.encoding)))
 
 
 def _cut(pieces: Iterator[bytes], size: int, fill: bool) -> Iterator[bytes]:

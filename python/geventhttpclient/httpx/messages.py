@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import copy
 import json as json_module
 import zlib
@@ -11,7 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import unquote, urlencode
 
-from geventhttpclient import _core
+from geventhttpclient import _charsets, _core
 from geventhttpclient._checks import check_seconds, without_user
 from geventhttpclient._coding import decoded
 from geventhttpclient._parser import HTTPParseError
@@ -311,17 +310,13 @@ class Response(RequestsResponse):
 
     @property
     def encoding(self) -> str:
-        """What `text` is decoded by: what was set, else the charset if Python knows it, else `default_encoding`."""
+        """The encoding of `text`: what you assigned, else the charset if it is a known one (those of browsers and of
+        Python), else `default_encoding`."""
         assigned: str | None = self.__dict__.get("_encoding")
         if assigned is not None:
             return assigned
         charset = self.charset_encoding
-        if charset is not None:
-            try:
-                codecs.lookup(charset)
-            except LookupError:
-                charset = None
-        return charset or self.default_encoding
+        return charset if charset and _charsets.known(charset) is not None else self.default_encoding
 
     @encoding.setter
     def encoding(self, encoding: str | None) -> None:
@@ -396,8 +391,9 @@ class Response(RequestsResponse):
 
     @property
     def text(self) -> str:
-        """The content as text, whatever its type; what cannot be decoded is replaced."""
-        return self.content.decode(self.encoding, errors="replace")
+        """The content as text, whatever its type; what cannot be decoded is replaced. Raises LookupError if an encoding
+        was assigned that Python does not have."""
+        return self.content.decode(_charsets.known(self.encoding) or self.encoding, "replace")
 
     def json(self, **kw: Any) -> Any:
         """The content read as JSON, with further arguments for json.loads. ValueError when it is none."""
@@ -443,9 +439,9 @@ class Response(RequestsResponse):
             yield piece
 
     def iter_text(self, chunk_size: int | None = None, encoding: str | None = None) -> Iterator[str]:
-        """The body as text, in pieces of `chunk_size` characters where that is given."""
-        decoder = codecs.getincrementaldecoder(encoding or self.encoding)(errors="replace")
-        texts = _decoded(self.iter_bytes(), decoder)
+        """The body as text, in pieces of `chunk_size` characters where that is given. Raises LookupError if `encoding`,
+        or one that was assigned, is not a text encoding of Python."""
+        texts = _charsets.texts(self.iter_bytes(), _charsets.decoder(encoding or self.encoding))
         return texts if chunk_size is None else _sized(texts, chunk_size)
 
     def iter_lines(self) -> Iterator[str]:  # type: ignore[override]  # text, and nothing to be chosen, as httpx has it
@@ -466,14 +462,6 @@ class Response(RequestsResponse):
         last = "".join(begun)
         if last or held:
             yield last
-
-
-def _decoded(pieces: Iterable[bytes], decoder: codecs.IncrementalDecoder) -> Iterator[str]:
-    for piece in pieces:
-        if text := decoder.decode(piece):
-            yield text
-    if text := decoder.decode(b"", True):
-        yield text
 
 
 def _sized(pieces: Iterable[Any], size: int) -> Iterator[Any]:

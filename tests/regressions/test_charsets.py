@@ -1,0 +1,180 @@
+"""Charsets that a peer names: a fixed list, looked up before any codec."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from geventhttpclient import Session, UserAgent, _charsets, httpx
+from geventhttpclient.mock import MockResponse, MockTransport
+
+# Codecs that are not encodings of text, raise whatever comes, take quadratic time, or do not exist.
+WORDS = """
+punycode idna undefined unicode_escape raw_unicode_escape utf-7 mbcs oem base64_codec base64 hex rot13 rot_13 zlib bz2
+uu quopri nonsense aliases encodings os.path .. x-user-defined replacement é utf\u00e98 '' ;
+"""
+REFUSED = [*WORDS.split(), "u" * 100_000, "utf-8" + "-" * _charsets.MOST_LABEL, "\u212aoi8-r"]
+
+BODY = "grün \\x41 +AGE- xn--bcher-kva".encode() + b"\xff"
+TEXT = BODY.decode("utf-8", "replace")
+
+
+def transport(charset: str, body: bytes = BODY, piece: int | None = None) -> MockTransport:
+    kind = f"text/plain; charset={charset}".encode().decode("latin-1")
+    pieces = [body] if piece is None else [body[at : at + piece] for at in range(0, len(body), piece)]
+    return MockTransport(lambda request: MockResponse(200, {"Content-Type": kind}, iter(pieces)))
+
+
+def session_response(*args: Any) -> Any:
+    return Session(transport=transport(*args)).get("http://peer.test/")
+
+
+def agent_response(*args: Any) -> Any:
+    return UserAgent(transport=transport(*args)).urlopen("http://peer.test/")
+
+
+def httpx_response(*args: Any) -> Any:
+    client = httpx.Client(transport=transport(*args))
+    return client.send(client.build_request("GET", "http://peer.test/"), stream=True)
+
+
+WAYS: dict[str, Callable[..., str]] = {
+    "agent text": lambda *args: agent_response(*args).text,
+    "session text": lambda *args: session_response(*args).text,
+    "session iter_content": lambda *args: "".join(session_response(*args).iter_content(3, decode_unicode=True)),
+    "session iter_lines": lambda *args: "".join(session_response(*args).iter_lines(decode_unicode=True)),
+    "httpx text": lambda *args: httpx_response(*args).text,
+    "httpx iter_text": lambda *args: "".join(httpx_response(*args).iter_text()),
+    "httpx iter_lines": lambda *args: "".join(httpx_response(*args).iter_lines()),
+    "httpx iter_content": lambda *args: "".join(httpx_response(*args).iter_content(3, decode_unicode=True)),
+}
+
+
+@pytest.fixture
+def looked_up() -> Iterator[list[str]]:
+    """The names that the interpreter looks for a codec of, unless they are in its cache."""
+    names: list[str] = []
+
+    def search(name: str) -> None:
+        names.append(name)
+
+    # Asked last: for what the standard library does not have, and what would so have been kept in the cache.
+    codecs.register(search)
+    yield names
+    codecs.unregister(search)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_text_of_a_charset_that_is_not_known_is_read_as_utf_8(way: str, looked_up: list[str]) -> None:
+    for charset in REFUSED:
+        assert WAYS[way](charset) == TEXT, charset[:50]
+    assert looked_up == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_text_of_a_known_charset_is_decoded_by_it(way: str) -> None:
+    for charset, codec in (
+        ("ISO-8859-1", "latin_1"),
+        ("Latin1", "latin_1"),
+        ('"windows-1252"', "cp1252"),
+        ("UTF8", "utf_8"),
+        ("utf  8", "utf_8"),
+        ("ANSI_X3.4-1968", "ascii"),
+        ("ISO_646.irv_1991", "ascii"),
+        ("utf-16le", "utf_16_le"),
+        ("gb18030", "gb18030"),
+        ("x-sjis", "cp932"),
+        ("x-mac-cyrillic", "mac_cyrillic"),
+        ("csisolatin9", "iso8859_15"),
+    ):
+        assert WAYS[way](charset) == BODY.decode(codec, "replace"), charset
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("piece", [1, 3, 7, 4096])
+def test_decoding_in_pieces_never_raises(way: str, piece: int) -> None:
+    # UTF-16 and UTF-32 without a byte order mark, and ISO-2022 escape sequences without an end.
+    assert WAYS[way]("utf-16", "grün".encode("utf-16-le"), piece) == "grün"
+    assert WAYS[way]("utf-16", "grün".encode("utf-16"), piece) == "grün"
+    assert WAYS[way]("utf-32", "grün".encode("utf-32-le"), piece) == "grün"
+    for codec in ("iso2022_jp", "iso2022_jp_ext", "iso2022_kr", "hz"):
+        for unit in (b"\x1b$", b"\x1b(", b"\x1b", b"~{", b"\x0e\xff"):
+            assert WAYS[way](codec, unit * 3000, piece) is not None
+
+
+def test_known_charsets_are_encodings_of_text_of_python() -> None:
+    for codec in _charsets._CODECS:
+        found = codecs.lookup(codec)
+        assert found._is_text_encoding
+        assert found.incrementaldecoder is not None
+        assert _charsets.known(codec) in _charsets._CODECS
+    for label, codec in _charsets._LABELS.items():
+        assert _charsets.known(label) == codec
+        assert len(label) <= _charsets.MOST_LABEL
+
+
+@pytest.mark.parametrize("codec", sorted(_charsets._CODECS))
+def test_known_codecs_decode_anything_in_pieces(codec: str) -> None:
+    octets = bytes(range(256)) * 4 + b"\x1b$\x1b(~{\x0e" * 64
+    for size in (1, 3, 64):
+        decoder = _charsets.decoder(codec)
+        pieces = (octets[at : at + size] for at in range(0, len(octets), size))
+        assert "".join(_charsets.texts(pieces, decoder))
+    assert octets.decode(codec, "replace")
+
+
+@pytest.mark.parametrize("size", [1, 16])
+def test_decoders_hold_only_a_few_bytes_back(size: int) -> None:
+    # What a decoder holds is decoded again with the next piece: of UTF-7 that was all since the last "+".
+    for codec in sorted(_charsets._CODECS):
+        for unit in (b"A", b"+AAA", b"\x80", b"\x81", b"\xd8\x00", b"\x1b$", b"~{", b"\\N{", b"\xf0", b"\x8f\xa2"):
+            decoder: Any = _charsets.decoder(codec)
+            octets = (unit * 400)[:400]
+            for at in range(0, len(octets), size):
+                decoder.decode(octets[at : at + size])
+                assert len(decoder._inner.getstate()[0]) <= 8, (codec, unit)
+
+
+def test_encoding_of_a_session_response_is_a_known_charset_or_none() -> None:
+    assert session_response("Latin1").encoding == "latin1"
+    for charset in REFUSED:
+        assert session_response(charset).encoding is None
+
+
+def test_encoding_of_an_httpx_response_is_a_known_charset_or_the_default() -> None:
+    assert httpx_response("Latin1").encoding == "latin1"
+    for charset in REFUSED:
+        assert httpx_response(charset).encoding == "utf-8"
+
+
+def test_encoding_that_the_program_assigns_may_be_any_text_encoding_of_python() -> None:
+    for encoding, text in (("utf-7", "a"), ("unicode_escape", "+AGE-"), ("latin-1", "+AGE-")):
+        response = session_response("utf-8", b"+AGE-")
+        response.encoding = encoding
+        assert (response.encoding, response.text) == (encoding, text)
+        response = session_response("utf-8", b"+AGE-", 1)
+        response.encoding = encoding
+        assert "".join(response.iter_content(None, decode_unicode=True)) == text
+        response = httpx_response("utf-8", b"+AGE-", 1)
+        response.encoding = encoding
+        assert "".join(response.iter_text()) == text
+        assert "".join(httpx_response("utf-8", b"+AGE-").iter_text(encoding=encoding)) == text
+
+
+@pytest.mark.parametrize("encoding", ["nonsense", "hex", "rot13", "zlib", "base64_codec"])
+def test_encoding_that_is_assigned_and_is_not_one_of_text(encoding: str) -> None:
+    response = session_response("latin-1")
+    response.encoding = encoding
+    assert response.text == TEXT
+    response = session_response("latin-1")
+    response.encoding = encoding
+    assert "".join(response.iter_content(None, decode_unicode=True)) == TEXT
+    response = httpx_response("latin-1")
+    response.encoding = encoding
+    with pytest.raises(LookupError):
+        response.text  # noqa: B018
+    with pytest.raises(LookupError):
+        httpx_response("latin-1").iter_text(encoding=encoding)
