@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from geventhttpclient._fieldreader import BLANKS, TOKEN, FieldReader
+
 __all__ = ["Challenge", "parse_challenges"]
 
 
@@ -17,11 +19,9 @@ class Challenge(NamedTuple):
     params: dict[str, str]
 
 
-_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_SEPARATOR = re.compile(r"[ \t,]*")
-_PARAM = re.compile(rf'({_TOKEN})[ \t]*=[ \t]*(?:({_TOKEN})|"([^"\\]*(?:\\.[^"\\]*)*)")[ \t]*(?=,|\Z)', re.DOTALL)
-_SCHEME = re.compile(rf"({_TOKEN})(?:[ \t]+|(?=,)|\Z)")
-_TOKEN68 = re.compile(r"([A-Za-z0-9\-._~+/]+=*)[ \t]*(?=,|\Z)")
+_SEPARATORS = re.compile(r"[ \t,]*")
+_TOKEN68 = re.compile(r"[A-Za-z0-9\-._~+/]*")
+_PADDING = re.compile(r"=*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -39,29 +39,43 @@ def parse_challenges(fields: str | Iterable[str]) -> list[Challenge]:
 
 def _parse_line(line: str) -> list[Challenge]:
     found: list[Challenge] = []
-    at = _end(_SEPARATOR, line, 0)
-    while at < len(line):
+    reader = FieldReader(line)
+    reader.run(_SEPARATORS)
+    while not reader.at_end:
+        name = reader.run(TOKEN)
+        has_blanks = reader.run(BLANKS) != ""
         # `a = b` goes with the scheme before it; a scheme has no "=" behind it.
-        param = _PARAM.match(line, at)
-        if param is not None and found and found[-1].token is None:
-            name, token, quoted = param.groups()
-            value = token if token is not None else re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL)
-            if _CONTROL.search(value.replace("\t", " ")):
+        if name and found and found[-1].token is None and reader.take("="):
+            reader.run(BLANKS)
+            value = reader.quoted()
+            is_quoted = value is not None
+            value = reader.run(TOKEN) if value is None else value
+            reader.run(BLANKS)
+            is_whole = (is_quoted or value) and not reader.is_cut and _is_element_end(reader)
+            if not is_whole or _CONTROL.search(value.replace("\t", " ")):
                 return found[:-1]
             found[-1].params.setdefault(name.lower(), value)
-            at = param.end()
+        elif name and (has_blanks or _is_element_end(reader)):
+            found.append(Challenge(name.lower(), _take_token68(reader), {}))
         else:
-            scheme = _SCHEME.match(line, at) if param is None else None
-            if scheme is None:
-                return found[:-1]
-            at = scheme.end()
-            token68 = _TOKEN68.match(line, at)
-            found.append(Challenge(scheme[1].lower(), token68[1] if token68 else None, {}))
-            at = token68.end() if token68 else at
-        at = _end(_SEPARATOR, line, at)
+            return found[:-1]
+        reader.run(_SEPARATORS)
     return found
 
 
-def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
-    match = pattern.match(text, at)
-    return at if match is None else match.end()
+def _take_token68(reader: FieldReader) -> str | None:
+    """What may follow a scheme; None, and nothing is taken, where it is a parameter or another scheme. Those are read
+    once more, and so no more than twice."""
+    start = reader.at
+    token = reader.run(_TOKEN68)
+    if token:
+        token += reader.run(_PADDING)
+        reader.run(BLANKS)
+        if _is_element_end(reader):
+            return token
+    reader.at = start
+    return None
+
+
+def _is_element_end(reader: FieldReader) -> bool:
+    return reader.at_end or reader.next_is(",")

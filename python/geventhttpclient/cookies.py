@@ -19,6 +19,9 @@ MOST_COOKIES = 180
 MOST_COOKIE_BYTES = 8 * 1024
 """Characters of a Set-Cookie line that is looked at. Browsers stop at 4096 for name and value, curl at 5000."""
 
+MOST_LABELS = 127
+"""Labels of a host whose parents are looked for in a jar: a name in the DNS has no more."""
+
 _ADD = CookieJar.add_cookie_header
 
 
@@ -33,22 +36,31 @@ def add_cookies(jar: CookieJar, request: Any) -> None:
 def extract(jar: CookieJar, headers: Headers, request: Any) -> None:
     """Puts the cookies of a response, if it has any, into the jar, as far as its policy takes them.
 
-    A line of more than MOST_COOKIE_BYTES is passed over, and of a domain that has more than MOST_COOKIES by now, those
-    go that have been there longest.
+    A line of more than MOST_COOKIE_BYTES is passed over, as is Set-Cookie2. Of a domain that has more than MOST_COOKIES
+    by now, those go that have been there longest.
     """
     lines = headers.getlist("set-cookie")
     if lines:
-        if any(len(line) > MOST_COOKIE_BYTES for line in lines):
-            headers = Headers(("Set-Cookie", line) for line in lines if len(line) <= MOST_COOKIE_BYTES)
+        if "set-cookie2" in headers or any(len(line) > MOST_COOKIE_BYTES for line in lines):
+            headers = Headers(("Set-Cookie", line) for line in lines if is_readable("set-cookie", line))
         jar.extract_cookies(_Answer(headers), request)  # type: ignore[arg-type]
         _prune(jar, request_host(request))
+
+
+def is_readable(name: str, value: str) -> bool:
+    """Returns whether a jar may see that header field of a response.
+
+    The jars of the standard library take quadratic time for Set-Cookie2, and read it whatever their policy says.
+    """
+    name = name.lower()
+    return name != "set-cookie2" and (name != "set-cookie" or len(value) <= MOST_COOKIE_BYTES)
 
 
 def _prune(jar: CookieJar, host: str) -> None:
     """Keeps what the server of that name has a say in from growing for ever."""
     all_cookies = getattr(jar, "_cookies", {})
     labels = host.split(".")
-    parents = [f".{'.'.join(labels[n:])}" for n in range(len(labels))]
+    parents = [f".{'.'.join(labels[n:])}" for n in range(max(0, len(labels) - MOST_LABELS), len(labels))]
     for domain in (host, f"{host}.local", f".{host}.local", *parents):
         held = all_cookies.get(domain, {})
         excess = sum(map(len, held.values())) - MOST_COOKIES

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from geventhttpclient._fieldreader import BLANKS, FieldReader
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -355,7 +357,8 @@ TrailersDataType = HeadersDataType | Callable[[], Any]
 """What a request takes as its trailers: such, or a callable that returns such once the body has been sent."""
 
 # RFC 9110 section 5.6.6: parameters, with values that may be quoted strings and so contain ";".
-_PARAMETER = re.compile(r"""\s*([^;=]*)(?:=\s*("(?:[^"\\]|\\.)*"|[^;]*))?[^;]*;?""", re.DOTALL)
+_PARAMETER_NAME = re.compile(r"[^;=]*")
+_PARAMETER_VALUE = re.compile(r"[^;]*")
 
 _PARAMETER_STARTS = ("", ";")
 _BLANKS_AND_QUOTES = " \t\r\n'\""
@@ -368,9 +371,19 @@ def parse_content_type_charset(content_type: str) -> str | None:
         return None
     if '"' not in content_type and before.rstrip()[-1:] in _PARAMETER_STARTS:
         return behind.partition(";")[0].strip(_BLANKS_AND_QUOTES) or None
-    for name, value in _PARAMETER.findall(content_type.lower()):
+    reader = FieldReader(content_type.lower())
+    while not reader.at_end:
+        name = reader.run(_PARAMETER_NAME).lstrip()
+        value = None
+        if reader.take("="):
+            reader.run(BLANKS)
+            value = reader.quoted()
+        rest = reader.run(_PARAMETER_VALUE)
+        if reader.is_cut and value is not None:
+            value = value.partition(";")[0]
         if name == "charset":
-            return value.strip(_BLANKS_AND_QUOTES) or None
+            return (rest if value is None else value).strip(_BLANKS_AND_QUOTES) or None
+        reader.take(";")
     return None
 
 

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from geventhttpclient import _charsets, _core
 from geventhttpclient._checks import check_seconds
 from geventhttpclient._coding import decoded
+from geventhttpclient._fieldreader import BLANKS, FieldReader
 from geventhttpclient.auth import AuthValue, DigestAuth, netrc_auth, resolve_auth
 from geventhttpclient.client import HTTPClient, HTTPClientPool
 from geventhttpclient.compat_request import FilesInput, Payload, _has_content_type
@@ -264,17 +265,23 @@ class RequestsResponse(CompatResponse):
         return _charsets.texts(pieces, _charsets.decoder(_charsets.usable(self.encoding)))
 
 
-def _cut(pieces: Iterator[bytes], size: int, fill: bool) -> Iterator[bytes]:
-    """The same bytes in pieces of `size`; without `fill`, shorter ones rather than wait."""
-    waiting = b""
+def _cut(pieces: Iterator[Any], size: int, fill: bool = True) -> Iterator[Any]:
+    """The same bytes or characters in pieces of `size`; without `fill`, shorter ones rather than wait."""
+    waiting: list[Any] = []
+    length = 0
     for piece in pieces:
-        waiting = waiting + piece if waiting else piece
-        end = len(waiting) - len(waiting) % size if fill else len(waiting)
+        waiting.append(piece)
+        length += len(piece)
+        if fill and length < size:
+            continue  # what waits is put together once, however small the pieces are
+        whole = piece[:0].join(waiting)
+        end = length - length % size if fill else length
         for at in range(0, end, size):
-            yield waiting[at : min(at + size, end)]
-        waiting = waiting[end:]
+            yield whole[at : min(at + size, end)]
+        length -= end
+        waiting = [whole[end:]] if length else []
     if waiting:
-        yield waiting
+        yield waiting[0][:0].join(waiting)
 
 
 def _lines(pieces: Iterator[Any], delimiter: Any, ends: re.Pattern[Any], carriage: Any) -> Iterator[Any]:
@@ -284,41 +291,57 @@ def _lines(pieces: Iterator[Any], delimiter: Any, ends: re.Pattern[Any], carriag
     overlap = 1 if delimiter is None else len(delimiter) - 1
     nothing = carriage[:0]
     waiting: list[Any] = []
+    before = nothing
     for piece in pieces:
-        before = nothing.join(waiting[-overlap:])[-overlap:] if overlap else nothing
         waiting.append(piece)
-        if ends.search(before + piece) is None:
+        seen = before + piece
+        if ends.search(seen) is None:
+            before = seen[len(seen) - overlap :] if len(seen) > overlap else seen
             continue  # a long line is put together once, when its end is there
         text = nothing.join(waiting)
         # What may be half of CR LF is left for the next piece.
         keep = carriage if delimiter is None and text[-1:] == carriage else nothing
         *lines, rest = ends.split(text[: len(text) - len(keep)])
-        waiting = [rest + keep] if rest or keep else []
+        rest += keep
+        waiting = [rest] if rest else []
+        before = rest[len(rest) - overlap :] if len(rest) > overlap else rest
         yield from lines
     rest = nothing.join(waiting)
     if rest:
         yield rest[:-1] if delimiter is None and rest[-1:] == carriage else rest
 
 
-_LINK = re.compile(r"<([^>]*)>")
-_LINK_PARAM = re.compile(r'\s*;\s*([^\s=;,"<>]*)(?:\s*=\s*(?:"([^"\\]*(?:\\.[^"\\]*)*)"|([^\s;,"]*)))?', re.DOTALL)
+_BEFORE_LINK = re.compile(r"[^<]*")
+_TARGET = re.compile(r"[^>]*")
+_PARAM_NAME = re.compile(r'[^\s=;,"<>]*')
+_PARAM_TOKEN = re.compile(r'[^\s;,"]*')
 
 
 def _parse_link_header(value: str) -> list[dict[str, str]]:
     """The links of a Link header in their order, each with its `url` and parameters."""
-    links = []
-    at = 0
-    while (target := _LINK.search(value, at)) is not None:
-        link = {"url": target[1]}
-        at = target.end()
-        while (param := _LINK_PARAM.match(value, at)) is not None:
-            name, quoted, token = param.groups()
-            at = param.end()
+    links: list[dict[str, str]] = []
+    reader = FieldReader(value)
+    while True:
+        reader.run(_BEFORE_LINK)
+        if not reader.take("<"):
+            return links
+        link = {"url": reader.run(_TARGET)}
+        if not reader.take(">"):
+            return links
+        reader.run(BLANKS)
+        while reader.take(";"):
+            reader.run(BLANKS)
+            name = reader.run(_PARAM_NAME)
+            reader.run(BLANKS)
+            text = ""
+            if reader.take("="):
+                reader.run(BLANKS)
+                quoted = reader.quoted()
+                text = reader.run(_PARAM_TOKEN) if quoted is None else quoted
+                reader.run(BLANKS)
             if name:
-                text = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else token or ""
                 link.setdefault(name.lower(), text)
         links.append(link)
-    return links
 
 
 class Session(UserAgent):

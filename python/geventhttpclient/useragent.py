@@ -79,6 +79,9 @@ DRAINED_BYTES = 64 * 1024
 # Seconds that it may take: a peer that is slower than that is not waited for, however steadily its body drips.
 DRAINED_SECONDS = 1.0
 
+# Characters of a Retry-After that is looked at. A date has 29, or 33 in the oldest of its forms.
+MOST_RETRY_AFTER = 64
+
 # The arguments of HTTPClientPool, and of the clients that it makes, by their names.
 _OF_CLIENTS = HTTPClient.__init__.__annotations__.keys() - {"host", "port", "return"} | {"max_clients"}
 
@@ -501,10 +504,10 @@ def _drain(response: CompatResponse) -> None:
 def _seconds(retry_after: Any) -> float:
     """What Retry-After asks for: seconds, or a date (RFC 9110 section 10.2.3); 0 for what is neither."""
     text = retry_after[0] if isinstance(retry_after, list) else retry_after
-    if not isinstance(text, str):
+    if not isinstance(text, str) or len(text) > MOST_RETRY_AFTER:
         return 0.0
     if text.isascii() and text.strip().isdigit():
-        return float(text[:12])
+        return float(text)
     try:
         at = email.utils.parsedate_to_datetime(text)
     except (ValueError, OverflowError):

@@ -6,11 +6,13 @@ import os
 import re
 from urllib.parse import unquote, unquote_to_bytes
 
+from geventhttpclient._fieldreader import BLANKS, TOKEN, FieldReader
+
 # Bytes of a name: file systems take 255, and what is beside a download has a longer one.
 _MOST = 200
 
-# RFC 6266 section 4.1: a token or a quoted string.
-_PARAMETER = re.compile(r';\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*))', re.DOTALL)
+_BEFORE_PARAMETER = re.compile(r"[^;]*")
+_VALUE = re.compile(r'[^\s;"]*')
 
 # What systems, shells or terminals take for something else than a part of a name.
 _HARMFUL = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"|?*\u200e\u200f\u2028-\u202e\u2066-\u2069]')
@@ -34,8 +36,19 @@ def choose(content_disposition: str | list[str] | None, path: str) -> str:
 def _proposed(field: str) -> str | None:
     """`filename*` goes before `filename` (RFC 6266 section 4.3)."""
     found: dict[str, str] = {}
-    for name, quoted, token in _PARAMETER.findall(field):
-        found.setdefault(name.lower(), re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL) if quoted else token)
+    reader = FieldReader(field)
+    reader.run(_BEFORE_PARAMETER)
+    # RFC 6266 section 4.1: a token or a quoted string.
+    while reader.take(";"):
+        reader.run(BLANKS)
+        name = reader.run(TOKEN)
+        reader.run(BLANKS)
+        if name and reader.take("="):
+            reader.run(BLANKS)
+            quoted = reader.quoted()
+            value = reader.run(_VALUE) if quoted is None else quoted
+            found.setdefault(name.lower(), "" if reader.is_cut else value)
+        reader.run(_BEFORE_PARAMETER)
     extended = _extended(found.get("filename*", ""))
     if extended:
         return extended

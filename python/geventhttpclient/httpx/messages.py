@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json as json_module
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import unquote, urlencode
@@ -19,7 +19,7 @@ from geventhttpclient.header import Headers, parse_content_type_charset
 from geventhttpclient.httpx.errors import HTTPStatusError, InvalidURL, StreamConsumed, UnsupportedProtocol
 from geventhttpclient.httpx.errors import raise_translated as _raise_translated
 from geventhttpclient.multipart import Multipart
-from geventhttpclient.requests import RequestsResponse
+from geventhttpclient.requests import RequestsResponse, _cut
 from geventhttpclient.url import URL
 from geventhttpclient.useragent import CompatRequest, UnrewoundBodyError
 
@@ -464,20 +464,8 @@ class Response(RequestsResponse):
             yield last
 
 
-def _sized(pieces: Iterable[Any], size: int) -> Iterator[Any]:
+def _sized(pieces: Iterator[Any], size: int) -> Iterator[Any]:
     """The same bytes or characters, `size` at a time, fewer at the end."""
     if size < 1:
         raise ValueError(f"chunk_size must be at least 1, not {size}")
-    waiting: list[Any] = []
-    length = 0
-    for piece in pieces:
-        waiting.append(piece)
-        length += len(piece)
-        if length < size:
-            continue
-        whole = waiting[0][:0].join(waiting)
-        end = length - length % size
-        yield from (whole[at : at + size] for at in range(0, end, size))
-        waiting, length = [whole[end:]], length - end
-    if length:
-        yield waiting[0][:0].join(waiting)
+    return _cut(pieces, size)

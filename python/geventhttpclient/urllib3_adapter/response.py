@@ -18,6 +18,7 @@ from urllib3.exceptions import DecodeError, IncompleteRead
 from geventhttpclient import _core
 from geventhttpclient._core import Message
 from geventhttpclient._parser import HTTPParseError
+from geventhttpclient.cookies import is_readable
 from geventhttpclient.response import HTTPConnectionClosed
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Wire(Message):
     _done = False
     # Of a body that is read by urllib3's reader of chunks: what it has been told of and not taken, and the end.
     _piece = b""
+    _taken = 0
     _is_ended = False
     # Who waits for the body, and in which loop.
     _reader: tuple[Any, Any] | None = None
@@ -68,10 +70,11 @@ class Wire(Message):
 
     @property
     def msg(self) -> HTTPMessage:
-        """The header fields as http.client has them, for cookie jars."""
+        """The header fields as http.client has them, for cookie jars: without what `cookies.is_readable` refuses."""
         message = HTTPMessage()
         for name, value in self._pairs():
-            message[name] = value
+            if is_readable(name, value):
+                message[name] = value
         return message
 
     @property
@@ -100,10 +103,12 @@ class Wire(Message):
             greenlet.throw(ConnectionAbortedError(errno.ECONNABORTED, "the response was shut down"))
 
     def _safe_read(self, size: int) -> bytes:
-        if not self._piece:
+        start = self._taken
+        if start >= len(self._piece):
             return b"\r\n"
-        data, self._piece = self._piece[:size], self._piece[size:]
-        return data
+        # What is left is not copied: somebody may take it byte by byte.
+        self._taken = start + size
+        return self._piece[start : self._taken]
 
 
 class _Chunks:
@@ -123,7 +128,7 @@ class _Chunks:
             return b"\r\n"
         try:
             with wire.waiting():
-                wire._piece = wire._read_available(PIECE)
+                wire._piece, wire._taken = wire._read_available(PIECE), 0
         except HTTPConnectionClosed:
             # The end, where a number should have been.
             return b""
@@ -291,23 +296,29 @@ class _Decoder:
     def __init__(self, coding: str) -> None:
         self._coding = coding.lower()
         self._decoder: _core.Decoder | None = None
-        self._rest = b""
+        # What was put in, and how much of it has been decoded.
+        self._data, self._at = b"", 0
         # Whether more can come out before more is put in.
         self.has_unconsumed_tail = False
 
     def decompress(self, data: bytes, max_length: int = -1) -> bytes:
         """What the bytes decode to, or the beginning of that: the rest stays for the next call."""
-        data = self._rest + data if self._rest else data
-        if not data and not self.has_unconsumed_tail:
+        if self._at >= len(self._data):
+            self._data, self._at = data, 0
+        elif data:
+            self._data, self._at = self._data[self._at :] + data, 0
+        if not self._data and not self.has_unconsumed_tail:
             return b""
         if self._decoder is None:
             # Made for the first byte: an empty body has no coding, whatever the header says.
             self._decoder = _core.Decoder(self._coding)
-        self._rest, self.has_unconsumed_tail = b"", False
+        self.has_unconsumed_tail = False
         if max_length < 0:
-            return self._decoder.feed(data)
-        piece, at = self._decoder.feed_part(data, 0, max_length)
-        self._rest, self.has_unconsumed_tail = data[at:], len(piece) == max_length
+            data, self._data, at, self._at = self._data, b"", self._at, 0
+            return self._decoder.feed(data[at:])
+        # What is left is not copied: somebody may take what it decodes to byte by byte.
+        piece, self._at = self._decoder.feed_part(self._data, self._at, max_length)
+        self.has_unconsumed_tail = len(piece) == max_length
         return piece
 
     def flush(self) -> bytes:
