@@ -7,10 +7,9 @@
 //! last-chunk   = 1*("0") [ chunk-ext ] CRLF
 //! ```
 
-use memchr::{memchr, memrchr};
-
 use crate::body::Step;
 use crate::head::parse_trailers;
+use crate::token::line_feed;
 use crate::{HeaderMap, Limits, RequestError, ResponseError, request};
 
 /// The end of a chunked body without trailers.
@@ -58,6 +57,8 @@ pub struct Decoder {
     line: usize,
     /// The trailer section as far as it has come.
     section: Vec<u8>,
+    /// Where its last line begins, which has not ended.
+    section_line: usize,
     trailers: HeaderMap,
     limits: Limits,
 }
@@ -65,7 +66,14 @@ pub struct Decoder {
 impl Decoder {
     /// At the beginning of a body.
     pub fn new(limits: Limits) -> Self {
-        Decoder { state: State::Size(0, 0), line: 0, section: Vec::new(), trailers: HeaderMap::default(), limits }
+        Decoder {
+            state: State::Size(0, 0),
+            line: 0,
+            section: Vec::new(),
+            section_line: 0,
+            trailers: HeaderMap::default(),
+            limits,
+        }
     }
 
     /// The field lines that came behind the last chunk. They are never merged into the head's
@@ -153,7 +161,7 @@ impl Decoder {
         }
         let room = self.limits.trailer_bytes.saturating_sub(before);
         self.section.extend_from_slice(input.get(..input.len().min(room)).unwrap_or(input));
-        match end_of_section(&self.section, before)? {
+        match end_of_section(&self.section, &mut self.section_line, before)? {
             Some(end) => {
                 self.section.truncate(end);
                 self.trailers = parse_trailers(&self.section, &self.limits)?;
@@ -169,17 +177,17 @@ impl Decoder {
     }
 }
 
-/// Where the trailer section ends, looking from `from` on. Of a head's lines a lone LF may end any (RFC 9112 section 2.2),
-/// but in the framing of a body readers differ over that, so that some would see the end where others do not.
-fn end_of_section(section: &[u8], from: usize) -> Result<Option<usize>, ResponseError> {
-    let mut start = memrchr(b'\n', section.get(..from).unwrap_or_default()).map_or(0, |at| at + 1);
+/// Where the trailer section ends. Its line that begins at `start` is under way, and has no end before `from`: that is
+/// not looked at again. Of a head's lines a lone LF may end any (RFC 9112 section 2.2), but in the framing of a body
+/// readers differ over that, so that some would see the end where others do not.
+fn end_of_section(section: &[u8], start: &mut usize, from: usize) -> Result<Option<usize>, ResponseError> {
     loop {
-        let unseen = from.max(start);
-        let end = memchr(b'\n', section.get(unseen..).unwrap_or_default()).map_or(section.len(), |at| unseen + at + 1);
-        match section.get(start..end).unwrap_or_default() {
+        let unseen = from.max(*start);
+        let end = line_feed(section.get(unseen..).unwrap_or_default()).map_or(section.len(), |at| unseen + at + 1);
+        match section.get(*start..end).unwrap_or_default() {
             b"\r\n" => return Ok(Some(end)),
             [b'\r', _, ..] => return Err(ResponseError::TrailerEnd),
-            [.., b'\r', b'\n'] => start = end,
+            [.., b'\r', b'\n'] => *start = end,
             [.., b'\n'] => return Err(ResponseError::TrailerEnd),
             _ => return Ok(None),
         }
@@ -189,6 +197,7 @@ fn end_of_section(section: &[u8], from: usize) -> Result<Option<usize>, Response
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::token::SEARCHED;
 
     /// The body, what is left behind it, and the trailers; None while the end has not come.
     type Decoded = (Vec<u8>, Vec<u8>, Option<Decoder>);
@@ -282,6 +291,25 @@ mod tests {
         let many = [b"0\r\n".as_slice(), &b"A: b\r\n".repeat(257), b"\r\n"].concat();
         assert_eq!(decode(&[&many]).map(|_| ()), Err(ResponseError::TooManyHeaders(256)));
         assert_eq!(decode(&[b"0\r\nno colon\r\n\r\n"]).map(|_| ()), Err(ResponseError::HeaderToken));
+    }
+
+    #[test]
+    fn body_that_comes_byte_by_byte_is_searched_once() {
+        let limits = Limits::default();
+        for size in [2, 4, 8, 15].map(|kilobytes| kilobytes * 1024) {
+            let line = |length: usize| [b"A: ".as_slice(), &vec![b'a'; length], b"\r\n"].concat();
+            for trailers in [line(size), line(size / 256).repeat(200), line(size / 256 - 7).repeat(250)] {
+                let text = [b"0\r\n".as_slice(), &trailers, b"\r\n"].concat();
+                SEARCHED.with(|searched| searched.set(0));
+                let mut decoder = Decoder::new(limits);
+                for (at, byte) in text.iter().enumerate() {
+                    let (used, step) = decoder.step(&[*byte]).expect("good");
+                    assert_eq!((used, step == Step::End), (1, at + 1 == text.len()));
+                }
+                let count = SEARCHED.with(std::cell::Cell::get);
+                assert!(count <= 2 * text.len(), "{count} bytes of {}", text.len());
+            }
+        }
     }
 
     #[test]

@@ -2,10 +2,9 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::Bytes;
-use memchr::memchr;
-
+use crate::token::line_feed;
 use crate::{HeaderMap, Limits, ResponseError};
+use bytes::Bytes;
 
 /// The versions of HTTP that a response may come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +124,7 @@ fn check_start(start: &[u8]) -> Result<(), ResponseError> {
 fn end_of_lines(input: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     loop {
-        at += memchr(b'\n', input.get(at..)?)? + 1;
+        at += line_feed(input.get(at..)?)? + 1;
         match input.get(at..) {
             Some([b'\n', ..]) => return Some(at + 1),
             Some([b'\r', b'\n', ..]) => return Some(at + 2),
@@ -175,7 +174,7 @@ fn parse_into<'a>(
 
 /// Where the third part of the status line lies.
 fn raw_reason(text: &[u8]) -> std::ops::Range<usize> {
-    let line = memchr(b'\n', text).unwrap_or(text.len());
+    let line = line_feed(text).unwrap_or(text.len());
     let line = if line > 0 && text.get(line - 1) == Some(&b'\r') { line - 1 } else { line };
     let start = "HTTP/1.1 200 ".len().min(line);
     start..line
@@ -226,6 +225,7 @@ fn refusal(error: httparse::Error, limits: &Limits) -> ResponseError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::token::SEARCHED;
 
     fn read(text: &[u8]) -> Result<Option<(ResponseHead, usize)>, ResponseError> {
         HeadReader::default().read(text, &Limits::default())
@@ -300,6 +300,33 @@ mod tests {
             (b"HTTP/1.1 200 OK\r\nA: b\rc\r\n\r\n", ResponseError::HeaderValue),
         ] {
             assert_eq!(read(text).map(|_| ()), Err(error), "{:?}", String::from_utf8_lossy(text));
+        }
+    }
+
+    #[test]
+    fn head_that_comes_byte_by_byte_is_searched_once() {
+        let limits = Limits::default();
+        let line = |length: usize| [b"A: ".as_slice(), &vec![b'a'; length], b"\r\n"].concat();
+        let searched = |text: &[u8]| {
+            SEARCHED.with(|searched| searched.set(0));
+            let mut reader = HeadReader::default();
+            for end in 1..=text.len() {
+                let read = reader.read(&text[..end], &limits).expect("good");
+                assert_eq!(read.is_some(), end == text.len());
+            }
+            SEARCHED.with(std::cell::Cell::get)
+        };
+        for size in [16, 32, 64, 127].map(|kilobytes| kilobytes * 1024) {
+            let whole = |lines: Vec<u8>| [b"HTTP/1.1 200 OK\r\n".as_slice(), &lines, b"\r\n"].concat();
+            for text in [
+                whole(line(size)),
+                whole(line(size / 256).repeat(250)),
+                [b"\r\n".repeat(size / 2), whole(Vec::new())].concat(),
+            ] {
+                // The last bytes of what came before are looked at again, for a blank line across.
+                let count = searched(&text);
+                assert!(count <= 4 * text.len(), "{count} bytes of {}", text.len());
+            }
         }
     }
 

@@ -50,6 +50,20 @@ pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(trim).filter(|member| !member.is_empty())
 }
 
+/// Where the next LF is.
+pub(crate) fn line_feed(bytes: &[u8]) -> Option<usize> {
+    let found = memchr::memchr(b'\n', bytes);
+    #[cfg(test)]
+    SEARCHED.with(|searched| searched.set(searched.get() + found.map_or(bytes.len(), |at| at + 1)));
+    found
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Bytes that `line_feed` has looked at, for tests that count work.
+    pub(crate) static SEARCHED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
