@@ -21,7 +21,7 @@ class Challenge(NamedTuple):
 
 _SEPARATORS = re.compile(r"[ \t,]*")
 _TOKEN68 = re.compile(r"[A-Za-z0-9\-._~+/]*")
-_PADDING = re.compile(r"=*")
+_PADDING = re.compile(r"[=]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
