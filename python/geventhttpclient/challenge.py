@@ -11,6 +11,10 @@ from geventhttpclient._fieldreader import BLANKS, TOKEN, FieldReader
 __all__ = ["Challenge", "parse_challenges"]
 
 
+MOST_CHALLENGE_BYTES = 16 * 1024
+"""Characters of challenges that are read of one response. Those of real servers have some hundreds."""
+
+
 class Challenge(NamedTuple):
     """What a server wants: a scheme in lower case, with either a token or parameters by lower-case name."""
 
@@ -29,11 +33,15 @@ def parse_challenges(fields: str | Iterable[str]) -> list[Challenge]:
     """The challenges in the lines of WWW-Authenticate or Proxy-Authenticate (RFC 9110 section 11.6.1), in order.
 
     A line that breaks the grammar ends there: what came whole before that counts. Of a parameter that is repeated, the
-    first counts. Control characters are never part of a value.
+    first counts. Control characters are never part of a value. A line is passed over if there would be more than
+    MOST_CHALLENGE_BYTES with it.
     """
     challenges: list[Challenge] = []
+    room = MOST_CHALLENGE_BYTES
     for line in [fields] if isinstance(fields, str) else fields:
-        challenges += _parse_line(line)
+        if len(line) <= room:
+            room -= len(line)
+            challenges += _parse_line(line)
     return challenges
 
 

@@ -13,7 +13,7 @@ import pytest
 from geventhttpclient import Session, cookies, requests, useragent
 from geventhttpclient import httpx as httpx_shape
 from geventhttpclient.auth import DigestAuth
-from geventhttpclient.challenge import parse_challenges
+from geventhttpclient.challenge import MOST_CHALLENGE_BYTES, _parse_line, parse_challenges
 from geventhttpclient.cli import filename
 from geventhttpclient.compat_request import CompatRequest
 from geventhttpclient.header import Headers, parse_content_type_charset
@@ -85,8 +85,8 @@ def test_challenges_of_any_length_are_read_in_linear_time(parts: tuple[str, str,
     [
         (requests._parse_link_header, "<"),
         (requests._parse_link_header, '<https://a.example/>; rel="next"; title="x", '),
-        (parse_challenges, 'Digest realm="a", nonce="b", '),
-        (parse_challenges, "Basic ab==, "),
+        (_parse_line, 'Digest realm="a", nonce="b", '),
+        (_parse_line, "Basic ab==, "),
         (parse_content_type_charset, '; charset*="x"; a=b'),
         (filename._proposed, '; filename="a\\"b"'),
     ],
@@ -103,6 +103,18 @@ def test_answers_to_digest_challenges_take_linear_time() -> None:
         0.9,
         50,
     )
+
+
+def test_challenges_beyond_their_limit_are_passed_over() -> None:
+    long = "a," * (MOST_CHALLENGE_BYTES // 2)
+    assert len(parse_challenges(long)) == MOST_CHALLENGE_BYTES // 2
+    assert parse_challenges(long + ",") == []
+    assert steps_of(lambda: parse_challenges([Text(long + ",")] * 100)) < 1000
+    assert [found.scheme for found in parse_challenges([long + ",", "Digest a=b", long, "Basic c=d"])] == [
+        "digest",
+        "basic",
+    ]
+    assert DigestAuth("u", "p").response("GET", "/", [long + ",", "Digest realm=a,nonce=b"]) is not None
 
 
 @pytest.mark.parametrize("parts", PARAMETERS)
@@ -244,9 +256,10 @@ HOSTILE_COOKIES = [
 ]
 
 
-def test_jar_is_not_shown_what_it_would_read_in_quadratic_time() -> None:
+@pytest.mark.parametrize("hostile", [HOSTILE_COOKIES, [line for line in HOSTILE_COOKIES if line[1][0] != "c"]])
+def test_jar_is_not_shown_what_it_would_read_in_quadratic_time(hostile: list[tuple[str, str]]) -> None:
     jar = Watched()
-    cookies.extract(jar, Headers(HOSTILE_COOKIES), CompatRequest("http://a.example/"))
+    cookies.extract(jar, Headers(hostile), CompatRequest("http://a.example/"))
     assert jar.seen == [("Set-Cookie", "a=b"), ("Set-Cookie", "g=h")]
     assert [cookie.name for cookie in jar] == ["a", "g"]
 
