@@ -91,10 +91,8 @@ def known(label: str | None) -> str | None:
     return name if name in _CODECS else None
 
 
-def usable(encoding: str | None) -> str:
+def usable(encoding: str) -> str:
     """Returns the codec for an encoding that the program has chosen: any text encoding that Python has, else UTF-8."""
-    if encoding is None:
-        return "utf_8"
     codec = known(encoding)
     if codec is not None:
         return codec

@@ -262,7 +262,11 @@ class RequestsResponse(CompatResponse):
             yield rest
 
     def _as_text(self, pieces: Iterable[bytes]) -> Iterator[str]:
-        return _charsets.texts(pieces, _charsets.decoder(_charsets.usable(self.encoding)))
+        try:
+            decoder = _charsets.decoder(self.encoding or "utf_8")
+        except LookupError:
+            decoder = _charsets.decoder("utf_8")
+        return _charsets.texts(pieces, decoder)
 
 
 def _cut(pieces: Iterator[Any], size: int, fill: bool = True) -> Iterator[Any]:
