@@ -9,6 +9,7 @@ use wire::Limits;
 
 use crate::ending::Journal;
 use crate::http2;
+use crate::idle::IdleGroup;
 use crate::proxy::Proxy;
 use crate::tls::Tls;
 
@@ -55,6 +56,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// How long a connection may be idle; `None` is for ever.
     pub idle_timeout: Option<Duration>,
+    /// Bounds the idle connections of several clients of one reactor together.
+    pub idle_group: Option<Rc<IdleGroup>>,
     /// What a response may ask of us.
     pub limits: Limits,
     /// Who is told what becomes of connections.
@@ -73,6 +76,7 @@ impl Config {
             http2: None,
             timeouts: Timeouts::default(),
             idle_timeout: None,
+            idle_group: None,
             journal: None,
             limits: Limits::default(),
         }

@@ -11,6 +11,7 @@ use tokio::io::ReadBuf;
 use wire::{HeadReader, Limits, ResponseHead};
 
 use crate::buffer::try_extend;
+use crate::idle::IdlePlace;
 use crate::reactor::{Keeper, Reactor};
 use crate::socket::Descriptor;
 use crate::stream::Stream;
@@ -39,6 +40,8 @@ pub struct Connection {
     pub(crate) received: u64,
     /// When it last had something to do; of no account while it has.
     pub(crate) idle_since: Instant,
+    /// Its place among the idle connections of its pool's group, while it is one of them.
+    pub(crate) idle_place: Option<IdlePlace>,
 }
 
 impl Connection {
@@ -60,6 +63,7 @@ impl Connection {
             sent: 0,
             received: 0,
             idle_since: reactor.now(),
+            idle_place: None,
         }
     }
 
@@ -252,6 +256,7 @@ impl Connection {
             descriptor.keep(keeper);
         }
         self.idle_since = self.reactor.now();
+        self.idle_place = None;
     }
 
     /// Whether the peer has closed it, as far as the kernel has told.

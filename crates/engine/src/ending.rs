@@ -21,6 +21,8 @@ pub enum Ending {
     EndedWhileIdle,
     /// A request, or the reading of a body, was given up in the middle.
     GivenUp,
+    /// Its group had more idle connections than it may have, of which this one had been idle longest.
+    IdleLimit,
     /// It had been idle for as long as it may be.
     IdleTimeout,
     /// The response was to be its last one.
@@ -31,12 +33,13 @@ pub enum Ending {
 
 impl Ending {
     /// Each of them.
-    pub const ALL: [Ending; 13] = [
+    pub const ALL: [Ending; 14] = [
         Ending::Broken,
         Ending::BytesBehind,
         Ending::ClientClosed,
         Ending::EndedWhileIdle,
         Ending::GivenUp,
+        Ending::IdleLimit,
         Ending::IdleTimeout,
         Ending::TimedOut,
         Ending::Response(CloseReason::AmbiguousFraming),
@@ -67,6 +70,7 @@ impl Ending {
             Ending::ClientClosed => "client_closed",
             Ending::EndedWhileIdle => "ended_while_idle",
             Ending::GivenUp => "given_up",
+            Ending::IdleLimit => "idle_limit",
             Ending::IdleTimeout => "idle_timeout",
             Ending::TimedOut => "timed_out",
             Ending::Response(CloseReason::AmbiguousFraming) => "ambiguous_framing",
@@ -86,6 +90,7 @@ impl Ending {
             Ending::ClientClosed => "the client was closed",
             Ending::EndedWhileIdle => "the peer ended it, or spoke unasked, while it was idle",
             Ending::GivenUp => "its request, or the response's body, was given up",
+            Ending::IdleLimit => "too many connections were idle, and it had been so longest",
             Ending::IdleTimeout => "it had been idle for too long",
             Ending::TimedOut => "the time was over",
             Ending::Response(reason) => reason.explain(),

@@ -34,7 +34,8 @@ pub struct Client {
 impl Client {
     /// With at most `connections` at a time.
     pub fn new(reactor: &Rc<Reactor>, config: Config, connections: usize) -> Self {
-        let pool = Pool::new(reactor, connections, config.idle_timeout, config.journal.clone());
+        let (group, journal) = (config.idle_group.clone(), config.journal.clone());
+        let pool = Pool::new(reactor, connections, config.idle_timeout, group, journal);
         let sessions =
             config.http2.map(|options| Sessions::new(reactor, &pool, options, config.limits, config.idle_timeout));
         Client { reactor: reactor.clone(), config, pool, sessions }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::ending::{Ending, Endings, Journal, Records};
 use crate::http2::Bounds;
+use crate::idle::{IdleGroup, IdleOwner, IdlePlace};
 use crate::reactor::Keeper;
 use crate::timers::{Deadline, Patience};
 use crate::{Connection, Error, Kind, Phase, Reactor, Result};
@@ -47,6 +48,8 @@ pub struct Pool {
     limit: usize,
     /// How long a connection may be idle.
     idle_timeout: Option<Duration>,
+    /// Bounds its idle connections together with those of other pools.
+    group: Option<Rc<IdleGroup>>,
     records: Records,
     closed: Cell<bool>,
     reused: Cell<u64>,
@@ -59,8 +62,8 @@ pub struct Pool {
 
 #[derive(Default)]
 struct State {
-    #[expect(clippy::vec_box, reason = "leases hold boxes: this way nothing is allocated or moved for a reuse")]
-    idle: Vec<Box<Connection>>,
+    /// In boxes, as leases hold them: this way nothing is allocated or moved for a reuse. The oldest is the first.
+    idle: VecDeque<Box<Connection>>,
     in_use: usize,
     queue: VecDeque<Rc<Ticket>>,
 }
@@ -81,12 +84,14 @@ impl Pool {
         reactor: &Rc<Reactor>,
         limit: usize,
         idle_timeout: Option<Duration>,
+        group: Option<Rc<IdleGroup>>,
         journal: Option<Rc<dyn Journal>>,
     ) -> Rc<Self> {
         Rc::new(Pool {
             reactor: reactor.clone(),
             limit: limit.max(1),
             idle_timeout,
+            group,
             records: Records::new(journal),
             closed: Cell::new(false),
             reused: Cell::new(0),
@@ -98,7 +103,7 @@ impl Pool {
 
     /// A place for one connection whose owner looks after it by himself: it stays until he looks, whatever its peer does.
     pub(crate) fn slot(reactor: &Rc<Reactor>) -> Rc<Self> {
-        let mut slot = Pool::new(reactor, 1, None, None);
+        let mut slot = Pool::new(reactor, 1, None, None, None);
         if let Some(slot) = Rc::get_mut(&mut slot) {
             slot.watches = false;
         }
@@ -155,7 +160,7 @@ impl Pool {
         }
         let mut lease = Lease::new(Some(self.clone()), None);
         loop {
-            let Some(mut connection) = self.state.borrow_mut().idle.pop() else { return Some(lease) };
+            let Some(mut connection) = self.state.borrow_mut().idle.pop_back() else { return Some(lease) };
             connection.keep(None);
             if connection.is_fit() {
                 lease.connection = Some(connection);
@@ -193,7 +198,7 @@ impl Pool {
                     Some(mut connection) => {
                         let keeper = || Rc::downgrade(self) as Weak<dyn Keeper>;
                         connection.keep(self.watches.then(keeper));
-                        state.idle.push(connection);
+                        self.add_idle(&mut state, connection);
                         (None, None)
                     }
                     None => (None, None),
@@ -203,6 +208,7 @@ impl Pool {
         if let Some((connection, ending)) = dropped {
             self.end(connection, ending);
         }
+        self.close_excess();
         if let Some(limit) = self.idle_timeout
             && self.expires.get().is_none()
             && let Some(at) = self.reactor.now().checked_add(limit)
@@ -211,6 +217,20 @@ impl Pool {
         }
         if let Some(waker) = waker {
             waker.wake();
+        }
+    }
+
+    /// Adds a connection as the newest idle one. [`close_excess`](Self::close_excess) must follow, without the borrow.
+    fn add_idle(self: &Rc<Self>, state: &mut State, mut connection: Box<Connection>) {
+        let owner = || Rc::downgrade(self) as Weak<dyn IdleOwner>;
+        connection.idle_place = self.group.as_ref().map(|group| group.enter(owner()));
+        state.idle.push_back(connection);
+    }
+
+    /// Closes the oldest idle connections of the group if there are too many.
+    fn close_excess(&self) {
+        if let Some(group) = &self.group {
+            group.close_excess();
         }
     }
 
@@ -229,6 +249,11 @@ impl Pool {
     pub fn close_idle(&self) {
         let idle = mem::take(&mut self.state.borrow_mut().idle);
         self.end_all(idle, Ending::ClientClosed);
+    }
+
+    /// What bounds its idle connections together with those of other pools.
+    pub(crate) fn idle_group(&self) -> Option<&Rc<IdleGroup>> {
+        self.group.as_ref()
     }
 
     /// Most connections at a time.
@@ -254,8 +279,7 @@ impl Pool {
         drop(connection);
     }
 
-    #[expect(clippy::vec_box, reason = "as they are kept")]
-    fn end_all(&self, connections: Vec<Box<Connection>>, ending: Ending) {
+    fn end_all(&self, connections: impl IntoIterator<Item = Box<Connection>>, ending: Ending) {
         connections.into_iter().for_each(|connection| self.end(connection, ending));
     }
 }
@@ -268,9 +292,24 @@ impl Drop for Pool {
     }
 }
 
+impl IdleOwner for Pool {
+    fn evict(&self, key: usize) -> bool {
+        let evicted = {
+            let mut state = self.state.borrow_mut();
+            // Found at once: the oldest of the group is the oldest of its pool, unless that was looked over meanwhile.
+            let key_of = |connection: &Connection| connection.idle_place.as_ref().map(IdlePlace::key);
+            let position = state.idle.iter().position(|connection| key_of(connection) == Some(key));
+            position.and_then(|position| state.idle.remove(position))
+        };
+        let found = evicted.is_some();
+        self.end_all(evicted, Ending::IdleLimit);
+        found
+    }
+}
+
 impl Keeper for Pool {
     fn look_over(&self) {
-        let mut stirred = Vec::new();
+        let mut stirred = VecDeque::new();
         {
             let mut state = self.state.borrow_mut();
             if !state.idle.iter().any(|connection| connection.has_stirred()) {
@@ -278,20 +317,21 @@ impl Keeper for Pool {
             }
             for connection in mem::take(&mut state.idle) {
                 let list = if connection.has_stirred() { &mut stirred } else { &mut state.idle };
-                list.push(connection);
+                list.push_back(connection);
             }
         }
         // Looked at outside of the borrow, since what is behind a layer may be code of the program's.
-        let mut fit = Vec::new();
+        let mut fit = VecDeque::new();
         for mut connection in stirred {
             if connection.is_fit() && !self.closed.get() {
                 connection.unstir();
-                fit.push(connection);
+                fit.push_back(connection);
             } else {
                 self.end(connection, Ending::EndedWhileIdle);
             }
         }
         self.state.borrow_mut().idle.append(&mut fit);
+        self.close_excess();
     }
 
     fn expire(&self, now: Instant) -> Option<Instant> {
@@ -305,7 +345,7 @@ impl Keeper for Pool {
                     Some(at) if at <= now => expired.push(connection),
                     at => {
                         next = [next, at].into_iter().flatten().min();
-                        state.idle.push(connection);
+                        state.idle.push_back(connection);
                     }
                 }
             }

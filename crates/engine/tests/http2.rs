@@ -21,7 +21,8 @@ use engine::pool::Statistics;
 use engine::stream::{Layer, Stream};
 use engine::tls::{Facts, Handshake, Secured, Tls};
 use engine::{
-    Client, Config, Ending, Kind, Phase, Reactor, Request, RequestBody, Response, Result, SystemResolver, Timeouts,
+    Client, Config, Ending, IdleGroup, Kind, Phase, Reactor, Request, RequestBody, Response, Result, SystemResolver,
+    Timeouts,
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -614,6 +615,69 @@ fn an_idle_connection_expires_with_a_goodbye() {
     reactor.expire(Instant::now() + Duration::from_secs(61));
     assert_eq!(present(&client), (0, 0, 0, 0));
     assert_eq!(client.statistics().closed.of(Ending::IdleTimeout), 1);
+    peer.finish();
+}
+
+/// The connections of HTTP/2 count as the others do, while they are without a request.
+#[test]
+fn an_idle_connection_over_the_limit_of_its_group_is_closed_with_a_goodbye() {
+    fn serve_until_goodbye(mut talk: Talk) {
+        while let Some(frame) = talk.next() {
+            match frame.kind {
+                HEADERS => talk.respond(frame.stream, "ok"),
+                GOAWAY => return assert!(talk.frame().is_none(), "something behind a goodbye"),
+                _ => {}
+            }
+        }
+        panic!("no goodbye");
+    }
+    let (go_on, wait) = signal();
+    let in_two = script(|mut talk: Talk| {
+        talk.start(&[]);
+        for _ in 0..2 {
+            let stream = talk.head();
+            talk.respond(stream, "ok");
+        }
+        let stream = talk.head();
+        talk.say(HEADERS, END_HEADERS, stream, OK);
+        wait();
+        talk.say(DATA, END_STREAM, stream, b"ok");
+        serve_until_goodbye(talk);
+    });
+    let whole = || {
+        script(|mut talk: Talk| {
+            talk.start(&[]);
+            serve_until_goodbye(talk);
+        })
+    };
+    let peer = Peer::new([in_two, whole(), whole()]);
+    let group = IdleGroup::new(1);
+    let joins = |config: &mut Config| config.idle_group = Some(group.clone());
+    let (reactor, first) = peer.client_with(1, joins);
+    let mut config = Config::new(&peer.address.ip().to_string(), peer.address.port());
+    config.http2 = Some(Options { prior_knowledge: true, ping_interval: None });
+    joins(&mut config);
+    let second = Client::new(&reactor, config, 1);
+    for times in 1..=2 {
+        assert_eq!(run(&reactor, ask(&first)).expect("an answer"), "ok");
+        assert_eq!((present(&first), first.statistics().reused, group.idle()), (AT_REST, times - 1, 1));
+    }
+    // While it has a request it neither counts nor is closed.
+    let mut held = run(&reactor, open(&first, get())).expect("a head");
+    assert_eq!(group.idle(), 0);
+    assert_eq!(run(&reactor, ask(&second)).expect("an answer"), "ok");
+    assert_eq!((present(&second), first.statistics().closed.total(), group.idle()), (AT_REST, 0, 1));
+    go_on.send(()).expect("a script that listens");
+    assert_eq!(run(&reactor, read_all(&mut held.body, 100)).expect("a body"), b"ok");
+    drop(held);
+    reactor.run_tasks();
+    assert_eq!((present(&first), present(&second), group.idle()), (AT_REST, (0, 0, 0, 0), 1));
+    assert_eq!(second.statistics().closed.of(Ending::IdleLimit), 1);
+    assert_eq!(run(&reactor, ask(&second)).expect("an answer"), "ok");
+    reactor.run_tasks();
+    assert_eq!((present(&first), present(&second), group.idle()), ((0, 0, 0, 0), AT_REST, 1));
+    second.close();
+    assert_eq!(group.idle(), 0);
     peer.finish();
 }
 

@@ -17,6 +17,7 @@ use super::sessions::Sessions;
 use super::transport::{Transport, Wire};
 use super::{CONNECTION_WINDOW, Options, SMALL_FRAMES, STREAM_WINDOW, STREAMS};
 use crate::ending::Ending;
+use crate::idle::{IdleOwner, IdlePlace};
 use crate::pool::Lease;
 use crate::reactor::Counted;
 use crate::socket::Descriptor;
@@ -71,6 +72,8 @@ pub(crate) struct Session {
     /// Whether room will be made by the peer, if at all.
     awaits_peer: RefCell<Option<Counted>>,
     idle_since: Cell<Instant>,
+    /// Its place in the group of its pool, while it is without a request.
+    idle_place: Cell<Option<IdlePlace>>,
     /// Why it takes no more requests, where that is our doing.
     retired: Cell<Option<Ending>>,
     /// Why it is no more.
@@ -123,6 +126,7 @@ impl Session {
             doubtful: Cell::new(false),
             awaits_peer: RefCell::new(Some(reactor.await_peer())),
             idle_since: Cell::new(reactor.now()),
+            idle_place: Cell::new(None),
             retired: Cell::new(None),
             verdict: RefCell::default(),
             over: Cell::new(false),
@@ -160,8 +164,14 @@ impl Session {
         (self.active.get() == 0).then(|| self.idle_since.get())
     }
 
+    pub(super) fn set_idle_place(&self, place: Option<IdlePlace>) {
+        let replaced = self.idle_place.replace(place);
+        drop(replaced);
+    }
+
     /// Room for one request.
     pub(super) fn slot(self: &Rc<Self>) -> Slot {
+        self.set_idle_place(None);
         self.active.set(self.active.get() + 1);
         Slot { session: self.clone() }
     }
@@ -240,6 +250,7 @@ impl Session {
         drop(place);
         let awaits_peer = self.awaits_peer.take();
         drop(awaits_peer);
+        self.set_idle_place(None);
         if let Some(owner) = self.owner.upgrade() {
             owner.remove(self);
         }
@@ -273,6 +284,19 @@ impl Session {
     }
 }
 
+impl IdleOwner for Session {
+    /// Its task closes it, soon: not here, where an exception of Python's may be on its way, and TLS by an SSLContext is
+    /// the program's code.
+    fn evict(&self, _: usize) -> bool {
+        if self.takes_requests() {
+            self.retired.set(Some(Ending::IdleLimit));
+        }
+        self.reactor.tasks.wake(self.task.get());
+        self.leave();
+        true
+    }
+}
+
 /// Room for one request on a connection.
 pub(crate) struct Slot {
     pub(super) session: Rc<Session>,
@@ -287,6 +311,7 @@ impl Drop for Slot {
         }
         if let Some(owner) = session.owner.upgrade() {
             owner.room_was_made();
+            owner.may_be_idle(session);
         }
     }
 }

@@ -11,6 +11,7 @@ use wire::Limits;
 use super::Options;
 use super::session::{Session, Slot};
 use crate::ending::Ending;
+use crate::idle::IdleOwner;
 use crate::pool::{Lease, Pool, wait_in_queue};
 use crate::reactor::Keeper;
 use crate::timers::Deadline;
@@ -210,6 +211,18 @@ impl Sessions {
             && let Some(at) = self.reactor.now().checked_add(limit)
         {
             self.expires.set(Some(self.reactor.watch_expiry(Rc::downgrade(self) as Weak<dyn Keeper>, at)));
+        }
+    }
+
+    /// The last request on a connection has ended, and nobody in the queue may have taken its room.
+    pub(super) fn may_be_idle(&self, session: &Rc<Session>) {
+        if let Some(group) = self.pool.idle_group()
+            && session.active() == 0
+            && session.takes_requests()
+        {
+            let owner = Rc::downgrade(session) as Weak<dyn IdleOwner>;
+            session.set_idle_place(Some(group.enter(owner)));
+            group.close_excess();
         }
     }
 
