@@ -512,6 +512,18 @@ def pool_of_clients(url: str) -> Iterator[Cycle]:
     yield cycle
 
 
+def pool_of_clients_over_its_limits(url: str) -> Iterator[Cycle]:
+    port = URL(url).port
+    names = [f"h{number}.test:{port}" for number in range(4)]
+
+    def cycle() -> None:
+        for name in names:
+            pool.get_client(f"http://{name}").get("/page").read()
+
+    with HTTPClientPool(max_clients=3, max_idle_connections=1, resolve=dict.fromkeys(names, "127.0.0.1")) as pool:
+        yield cycle
+
+
 def in_the_shape_of_httpx(url: str) -> Iterator[Cycle]:
     def cycle() -> None:
         assert client.get("/page").text
@@ -596,6 +608,7 @@ REQUESTS = [
     session_made_and_dropped,
     functions,
     pool_of_clients,
+    pool_of_clients_over_its_limits,
     in_the_shape_of_httpx,
     by_http_client,
     dropped_by_http_client,

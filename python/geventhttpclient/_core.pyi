@@ -15,6 +15,7 @@ __all__ = [
     "Decoder",
     "HTTPResponseParser",
     "Histogram",
+    "IdleGroup",
     "Message",
     "_after_fork_in_child",
     "_at_exit",
@@ -107,6 +108,7 @@ class ConnectionPool:
         tls: _Tls | None,
         http2: tuple[bool, float | None] | None,
     ) -> None: ...
+    def _join(self, group: IdleGroup) -> None: ...
     def close(self) -> None: ...
     def statistics(self) -> dict[str, Any]: ...
     def _exchange(
@@ -126,6 +128,12 @@ class ConnectionPool:
         trailers: TrailersDataType | None = None,
         opened: list[_Opened] | None = None,
     ) -> _Response: ...
+
+@final
+class IdleGroup:
+    def __new__(cls, limit: int) -> Self: ...
+    @property
+    def limit(self) -> int: ...
 
 @disjoint_base
 class Connection:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from geventhttpclient import _core
 from geventhttpclient._checks import check_count, check_host, check_port, check_timeouts, read_port, without_user
+from geventhttpclient._idle import DEFAULT_MAX_IDLE_CONNECTIONS, idle_group, join
 from geventhttpclient._version import __version__
 from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool
 from geventhttpclient.header import Headers
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CRLF",
+    "DEFAULT_MAX_CLIENTS",
+    "DEFAULT_MAX_IDLE_CONNECTIONS",
     "EXPECT_100_CONTINUE",
     "FIELD_VALUE_SEP",
     "HEADER_CONTENT_LENGTH",
@@ -88,6 +91,9 @@ METHOD_TRACE = "TRACE"
 
 IDEMPOTENT_METHODS = frozenset({METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE, METHOD_PUT, METHOD_DELETE})
 """RFC 9110 section 9.2.2: sent again when a connection breaks before it has answered. Others never are."""
+
+DEFAULT_MAX_CLIENTS = 1000
+"""Clients that a HTTPClientPool keeps: some 4 KB each, and the TLS sessions of its server."""
 
 #: What may be sent as a body: bytes-like or text at once, an open file, a file-like or an iterable piece by piece.
 Body = Any
@@ -354,9 +360,9 @@ class HTTPClient:
         `limit` (`concurrency`), `open`, `idle`, `in_use` (with those that are being opened), `streams` (requests under
         way by HTTP/2), `waiting` (greenlets in the queue); and since the beginning `opened`, `reused` (requests that
         found an open connection), `retries` (requests sent again), and `closed`, a dict from the reason to how often:
-        `asked_by_peer` (GOAWAY as well), `asked_by_us`, `broken`, `idle_timeout`, `ended_while_idle`, `given_up`,
-        `timed_out`, `body_until_close`, `http_1_0`, `client_closed`, `bytes_behind_response`, `ambiguous_framing`,
-        `upgraded`.
+        `asked_by_peer` (GOAWAY as well), `asked_by_us`, `broken`, `idle_timeout`, `idle_limit` (more idle connections
+        than `max_idle_connections` of an HTTPClientPool), `ended_while_idle`, `given_up`, `timed_out`,
+        `body_until_close`, `http_1_0`, `client_closed`, `bytes_behind_response`, `ambiguous_framing`, `upgraded`.
         """
         return self._connection_pool.statistics()
 
@@ -603,17 +609,32 @@ class HTTPClientPool:
     `clients` maps (host, port) to client; a second scheme on the same host and port gets (host, port, scheme).
     """
 
-    def __init__(self, *, max_clients: int | None = None, **kw: Any) -> None:
+    def __init__(
+        self, *, max_clients: int | None = DEFAULT_MAX_CLIENTS, max_idle_connections: int | None = None, **kw: Any
+    ) -> None:
         """The arguments of HTTPClient.from_url, kept in `client_args` without showing credentials.
 
-        `max_clients` is how many there are at most, None for any number: for one more, the one that was asked for
-        longest ago is forgotten. Its idle connections are closed then, or as soon as nobody holds it any more.
+        A server can redirect to any number of host names, so clients and connections are bounded over all origins.
+
+        - `max_clients`: the most clients there are; 1,000 by default, None for any number. For one more, the client
+          that was asked for longest ago is forgotten. Its idle connections are closed then, or as soon as nothing else
+          holds the client.
+        - `max_idle_connections`: the most idle connections of all clients, in each thread; for one more, the one that
+          has been idle longest is closed. None, the default, is 100, or `concurrency` if that is more; 0 keeps none.
+
+        Raises ValueError or TypeError that names the one of these two that is of no use.
         """
         if max_clients is not None:
             check_count("max_clients", max_clients)
         self.max_clients = max_clients
+        self._idle_group = idle_group(max_idle_connections, kw.get("concurrency"))
         self.clients: dict[tuple[Any, ...], HTTPClient] = {}
         self.client_args: dict[str, Any] = conceal(kw)
+
+    @property
+    def max_idle_connections(self) -> int:
+        """The most idle connections of all clients, in each thread."""
+        return self._idle_group.limit
 
     def get_client(self, url: str | URL) -> HTTPClient:
         """The client for the origin of `url`."""
@@ -625,12 +646,14 @@ class HTTPClientPool:
             key = (url.host, url.port, url.scheme)
             client = self.clients.get(key)
         if client is None:
-            client = self.clients[key] = HTTPClient.from_url(url, **self.client_args)
+            client = HTTPClient.from_url(url, **self.client_args)
+            join(client, self._idle_group)
+            self.clients[key] = client
             if self.max_clients is not None and len(self.clients) > self.max_clients:
                 # Not closed: a greenlet may be about to use it.
                 del self.clients[next(iter(self.clients))]
-        elif self.max_clients is not None:
-            # The last is the one that was asked for last.
+        elif self.max_clients is not None and len(self.clients) > self.max_clients // 2:
+            # The last is the one that was asked for last. That need not be kept up while there is room for many more.
             self.clients[key] = self.clients.pop(key, client)
         return client
 

@@ -16,8 +16,9 @@ import gevent
 
 from geventhttpclient._checks import check_number
 from geventhttpclient._clients import UNBOUNDED, Origin, Origins
+from geventhttpclient._idle import idle_group, join
 from geventhttpclient._parser import HTTPParseError
-from geventhttpclient.client import HTTPClient
+from geventhttpclient.client import DEFAULT_MAX_CLIENTS, HTTPClient
 from geventhttpclient.http2 import PRIOR_KNOWLEDGE, HTTP2Error
 from geventhttpclient.proxy import Proxy, ProxyError
 
@@ -80,8 +81,9 @@ class Transport(httpx.BaseTransport):
         - `verify`: True for the certificates that SSL_CERT_FILE or SSL_CERT_DIR name, with `trust_env`, else those of
           certifi; a file or a directory of others; an ssl.SSLContext, which is used as it is; False to verify nothing.
         - `cert`: the client's certificate: a file (PEM), or a tuple of one, its key's and the key's password.
-        - `limits`: `max_connections` is for each origin; for as many origins as `max_keepalive_connections` says
-          connections are kept, the origin that was asked longest ago going first. The idle ones have no expiry.
+        - `limits`: `max_connections` is for each origin. At most `max_keepalive_connections` are idle over all origins,
+          in each thread; beyond it the one that has been idle longest is closed. None is `max_connections`, or no limit
+          without that either. The expiry is not used: idle connections are closed after 90 s.
         - `proxy`: a URL with one of the schemes http, https, socks5, socks5h, socks4 and socks4a.
         - `uds`: the path of a Unix domain socket, connected to whatever the host.
         - `local_address`: the IP address that connections come from.
@@ -109,7 +111,10 @@ class Transport(httpx.BaseTransport):
             if via.scheme == "https":
                 self._arguments["proxy_ssl_options"] = {"ca_certs": _trusted(trust_env)}
         kept = limits.max_keepalive_connections
-        self._origins: Origins[Origin] = Origins(UNBOUNDED if kept is None else max(1, kept))
+        if kept is None:
+            kept = limits.max_connections
+        self._idle_group = idle_group(UNBOUNDED if kept is None else kept)
+        self._origins: Origins[Origin] = Origins(DEFAULT_MAX_CLIENTS)
         # What is wrong with the arguments is found now.
         self._client("https", b"localhost", None, None).close()
 
@@ -167,7 +172,9 @@ class Transport(httpx.BaseTransport):
             if sni is not None:
                 arguments["ssl_options"] = {"server_hostname": sni}
         name = host.decode("ascii")
-        return HTTPClient(f"[{name}]" if ":" in name else name, port, ssl=scheme == "https", **arguments)
+        client = HTTPClient(f"[{name}]" if ":" in name else name, port, ssl=scheme == "https", **arguments)
+        join(client, self._idle_group)
+        return client
 
 
 class _Body:

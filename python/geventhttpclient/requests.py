@@ -14,7 +14,7 @@ from geventhttpclient._checks import check_seconds
 from geventhttpclient._coding import decoded
 from geventhttpclient._fieldreader import BLANKS, FieldReader
 from geventhttpclient.auth import AuthValue, DigestAuth, netrc_auth, resolve_auth
-from geventhttpclient.client import HTTPClient, HTTPClientPool
+from geventhttpclient.client import DEFAULT_MAX_CLIENTS, HTTPClient, HTTPClientPool
 from geventhttpclient.compat_request import FilesInput, Payload, _has_content_type
 from geventhttpclient.compat_response import _listed
 from geventhttpclient.cookies import Cookies, add_cookies, merged, received
@@ -383,6 +383,8 @@ class Session(UserAgent):
         self.trust_env: bool = bool(kw.get("trust_env", False))
         super().__init__(*args, **kw)
         self._pools: dict[Any, HTTPClientPool] = {}
+        # For a `clientpool` of the program's own that has none.
+        self._idle_group: _core.IdleGroup = self.clientpool._idle_group  # type: ignore[attr-defined]
 
     @property
     def headers(self) -> Headers:
@@ -616,10 +618,17 @@ class Session(UserAgent):
             if is_chosen:
                 for name in ("proxy_host", "proxy_port", "proxy_user", "proxy_password", "trust_env"):
                     common.pop(name, None)
-            pool = self._pools[key] = HTTPClientPool(**{**common, **args})
+            pool = self._pools[key] = self._more_clients({**common, **args})
             while len(self._pools) > _MOST_POOLS:
                 self._pools.pop(next(iter(self._pools))).close()
         return pool.get_client(url)
+
+    def _more_clients(self, args: dict[str, Any]) -> HTTPClientPool:
+        """Returns a pool with the limits of the session's, in which its idle connections count."""
+        own = self.clientpool
+        pool = HTTPClientPool(**{"max_clients": getattr(own, "max_clients", DEFAULT_MAX_CLIENTS), **args})
+        pool._idle_group = getattr(own, "_idle_group", self._idle_group)
+        return pool
 
 
 def _take_credentials(request: CompatRequest) -> tuple[str, str] | None:

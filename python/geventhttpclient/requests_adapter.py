@@ -44,6 +44,7 @@ from urllib3.util import Retry, Timeout
 from urllib3.util.request import set_file_position
 
 from geventhttpclient._clients import UNBOUNDED, Origins
+from geventhttpclient._idle import idle_group
 from geventhttpclient.urllib3_adapter import (
     HTTPConnection,
     HTTPConnectionPool,
@@ -85,7 +86,8 @@ class Adapter(HTTPAdapter):
         """The arguments are those of requests' own adapter.
 
         - `pool_connections`: for so many origins connections are kept, the one that was asked longest ago going first.
-        - `pool_maxsize`: so many connections are kept for each of them.
+        - `pool_maxsize`: so many idle connections are kept for each of them, on average: `pool_connections` times as
+          many for all of them, in each thread.
         - `pool_block`: whether there are never more than those; who finds all of them in use waits.
         - `max_retries`: how often a connection that could not be made is tried again; a urllib3 Retry says more.
         """
@@ -102,6 +104,7 @@ class Adapter(HTTPAdapter):
         self.poolmanager: PoolManager = PoolManager(connections, maxsize=maxsize, block=block, **pool_kwargs)
         # A pool of urllib3 says how an origin is connected to; the connections are kept by the engine, which is quick.
         self._origins: Origins[tuple[Any, HTTPConnection]] = Origins(max(1, connections))
+        self._idle_group = idle_group(max(1, connections) * max(1, maxsize))
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
         """The manager of the pools for a proxy, made when it is first asked for."""
@@ -229,7 +232,9 @@ class Adapter(HTTPAdapter):
             raise TypeError(f"the pools of this adapter are those of geventhttpclient.urllib3_adapter, not {pool!r}")
         self.cert_verify(pool, request.url, verify, cert)  # type: ignore[no-untyped-call]
         size = max(1, self._pool_maxsize) if self._pool_block else UNBOUNDED
-        return pool, pool.ConnectionCls(pool, Way(pool), size)
+        conn = pool.ConnectionCls(pool, Way(pool), size)
+        conn._idle_group = self._idle_group
+        return pool, conn
 
     def build_response(self, req: PreparedRequest, resp: Any) -> requests.Response:
         """The response of requests for one of urllib3."""

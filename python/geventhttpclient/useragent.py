@@ -83,7 +83,8 @@ DRAINED_SECONDS = 1.0
 MOST_RETRY_AFTER = 64
 
 # The arguments of HTTPClientPool, and of the clients that it makes, by their names.
-_OF_CLIENTS = HTTPClient.__init__.__annotations__.keys() - {"host", "port", "return"} | {"max_clients"}
+_OF_POOLS = HTTPClientPool.__init__.__annotations__.keys() - {"kw", "return"}
+_OF_CLIENTS = HTTPClient.__init__.__annotations__.keys() - {"host", "port", "return"} | _OF_POOLS
 
 CookieJarLike = CookieJar
 
@@ -125,14 +126,14 @@ class UserAgent:
         retry_after: bool = True,
         **kw: Any,
     ) -> None:
-        """`headers` go out with every request; further arguments are those of HTTPClient.from_url.
+        """`headers` go out with every request; further arguments are those of HTTPClientPool.
 
         An idempotent request (RFC 9110 section 9.2.2) is repeated up to `max_retries` times when the network fails it
         or when its status is one of `retry_statuses` (none by default). Between two attempts pass `retry_delay`
         seconds, each time `retry_backoff` times more, at most `retry_max_delay`, and up to `retry_jitter` times that
         in addition, at random. With `retry_after` a response's Retry-After counts instead, where it is longer.
 
-        Raises TypeError for arguments that HTTPClient does not have, ValueError or TypeError for numbers of no use.
+        Raises TypeError for arguments that HTTPClientPool does not have, ValueError or TypeError for numbers of no use.
         """
         if unknown := kw.keys() - _OF_CLIENTS:
             raise TypeError(f"unexpected arguments: {', '.join(sorted(unknown))}")

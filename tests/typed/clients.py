@@ -104,7 +104,10 @@ def reading(plain: HTTPClient) -> None:
 
 
 def pools(url: str) -> None:
-    with client.HTTPClientPool(max_clients=10, concurrency=2) as origins:
+    assert_type(client.DEFAULT_MAX_CLIENTS, int)
+    assert_type(client.DEFAULT_MAX_IDLE_CONNECTIONS, int)
+    with client.HTTPClientPool(max_clients=10, max_idle_connections=20, concurrency=2) as origins:
+        assert_type(origins.max_idle_connections, int)
         assert_type(origins, client.HTTPClientPool)
         assert_type(origins.get_client(url), HTTPClient)
     usual = client.ConnectionPool

@@ -20,6 +20,7 @@ use crate::config::{Http2, PoolConfig, Route, Seconds, of_seconds};
 use crate::error::to_python;
 use crate::head::{Extent, Head, Origin, characters, encode, from_latin1};
 use crate::hub::{Runtime, block_on, close_everywhere};
+use crate::idle::IdleGroup;
 use crate::journal::ClientJournal;
 use crate::resolve::PoolResolver;
 use crate::response::Message;
@@ -33,6 +34,7 @@ use crate::trailers::Trailers;
 pub(crate) struct Pool {
     id: u64,
     config: OnceLock<PoolConfig>,
+    idle_group: OnceLock<Py<IdleGroup>>,
     closed: AtomicBool,
 }
 
@@ -56,7 +58,7 @@ impl Pool {
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Pool { id, config: OnceLock::new(), closed: AtomicBool::new(false) }
+        Pool { id, config: OnceLock::new(), idle_group: OnceLock::new(), closed: AtomicBool::new(false) }
     }
 
     /// An SSLContext may lie where its callbacks lead to the pool. Once it was used, the clients of threads hold it as
@@ -82,6 +84,12 @@ impl Pool {
     ) -> PyResult<()> {
         let config = PoolConfig::new(host, port, size, timeouts, idle_timeout, route, tls, http2)?;
         self.config.set(config).map_err(|_| PyRuntimeError::new_err("ConnectionPool.__init__() was called twice"))
+    }
+
+    /// Has the idle connections count for `group`, in each thread that has not used the pool before. A pool stays in the
+    /// group that it has joined first.
+    fn _join(&self, group: Py<IdleGroup>) {
+        let _ = self.idle_group.set(group);
     }
 
     /// Closes the idle connections; those in use are closed when their response has been read. Afterwards a request
@@ -234,7 +242,8 @@ fn prepare<'py>(
     let runtime = Runtime::current(py)?;
     let client = runtime.client(pool.id, |reactor| {
         let journal: Rc<dyn Journal> = ClientJournal::new(&runtime);
-        Client::new(reactor, Config { journal: Some(journal), ..config.of_thread(py) }, config.size)
+        let idle_group = pool.idle_group.get().map(|group| group.get().of_runtime(&runtime));
+        Client::new(reactor, Config { journal: Some(journal), idle_group, ..config.of_thread(py) }, config.size)
     });
     let resolver = PoolResolver(slf.clone().into_any().unbind());
     let exchange = Box::pin(async move { client.run(&mut request, &resolver).await.map(Box::new) });

@@ -281,6 +281,8 @@ pub(crate) struct Runtime {
     armed: Cell<Option<Instant>>,
     /// The engine's clients of this hub, by the number of the Python object.
     clients: RefCell<HashMap<u64, Rc<engine::Client>>>,
+    /// What bounds the idle connections of several of them, by the number of the Python object.
+    idle_groups: RefCell<HashMap<u64, Rc<engine::IdleGroup>>>,
     /// For the logger, when there is somebody to tell it.
     pub(crate) notes: Notes,
 }
@@ -412,6 +414,7 @@ impl Runtime {
             parked: RefCell::default(),
             armed: Cell::new(None),
             clients: RefCell::default(),
+            idle_groups: RefCell::default(),
             notes: Notes::default(),
             ready,
         });
@@ -467,6 +470,11 @@ impl Runtime {
         let client = Rc::new(make(&self.reactor));
         self.clients.borrow_mut().insert(id, client.clone());
         client
+    }
+
+    /// Returns the group of that number, made when this hub first asks for it.
+    pub(crate) fn idle_group(&self, id: u64, limit: usize) -> Rc<engine::IdleGroup> {
+        self.idle_groups.borrow_mut().entry(id).or_insert_with(|| engine::IdleGroup::new(limit)).clone()
     }
 
     /// Tells the logger what it has not been told yet. For greenlets that have come to the end of what they do.
@@ -826,6 +834,14 @@ pub(crate) fn close_everywhere(py: Python<'_>, id: u64) {
     pending.put_back(py);
 }
 
+/// Lets go of a group in all threads. Clients that are members hold it for as long as they are there.
+pub(crate) fn forget_idle_group(py: Python<'_>, id: u64) {
+    for runtime in all_runtimes(py) {
+        let group = runtime.idle_groups.borrow_mut().remove(&id);
+        drop(group);
+    }
+}
+
 /// For `os.register_at_fork(after_in_child=...)`: this process shares no socket and no registration with its parent any
 /// more. Nothing of gevent's is called that the kernel would notice: its loop is not yet reinitialised.
 #[pyfunction]
@@ -854,6 +870,9 @@ pub(crate) fn after_fork_in_child(py: Python<'_>) {
         // Their places in the pools are lost with them: fresh pools have them all.
         let clients = runtime.clients.take();
         drop(clients);
+        // Nor do the connections count that copies of the parent's greenlets still hold.
+        let idle_groups = runtime.idle_groups.take();
+        drop(idle_groups);
     }
 }
 

@@ -26,6 +26,7 @@ mod error;
 mod head;
 mod histogram;
 mod hub;
+mod idle;
 mod journal;
 mod panic;
 mod parser;
@@ -57,6 +58,8 @@ mod _core {
     use super::histogram::Histogram;
     #[pymodule_export]
     use super::hub::{after_fork_in_child, at_exit, panic_in_callback, runtime_statistics};
+    #[pymodule_export]
+    use super::idle::IdleGroup;
     #[pymodule_export]
     use super::parser::Parser;
     #[pymodule_export]

@@ -28,6 +28,7 @@ from geventhttpclient.httpx.errors import raise_translated as _raise_translated
 from geventhttpclient.httpx.messages import Request, Response, Timeout
 from geventhttpclient.url import URL
 from geventhttpclient.useragent import (
+    _OF_POOLS,
     DRAINED_BYTES,
     DRAINED_SECONDS,
     CompatResponse,
@@ -120,10 +121,11 @@ class Client(UserAgent):
         - `http2`: whether HTTP/2 is spoken over TLS where the server offers it; in any case, in the clear as well, with
           `http1=False`.
 
-        Further arguments are those of HTTPClient: `verify`, `cert`, `proxy`, `transport`, `trust_env` ...;
-        `concurrency`, the connections to one origin, is 100 by default. TypeError for any other.
+        Further arguments are those of HTTPClientPool and HTTPClient: `verify`, `cert`, `proxy`, `transport`,
+        `trust_env`, `max_idle_connections` ...; `concurrency`, the connections to one origin, is 100 by default.
+        TypeError for any other.
         """
-        unknown = kw.keys() - _OF_HTTPCLIENT - _OF_USERAGENT
+        unknown = kw.keys() - _OF_HTTPCLIENT - _OF_POOLS - _OF_USERAGENT
         if unknown:
             raise TypeError(f"unexpected arguments: {', '.join(sorted(unknown))}")
         if not http1 and not http2:

@@ -16,6 +16,7 @@ from geventhttpclient.urllib3_adapter.response import PIECE, Wire
 if TYPE_CHECKING:
     from urllib3.util.url import Url
 
+    from geventhttpclient._core import IdleGroup
     from geventhttpclient.urllib3_adapter.way import Engine, Way
 
 _USER_AGENT = f"python-urllib3/{__version__}"
@@ -49,6 +50,8 @@ class HTTPConnection:
         self._way = way
         self._size = size
         self._engine: Engine | None = None
+        # What bounds its idle connections with those of others, where it stands for several.
+        self._idle_group: IdleGroup | None = None
         self._is_tunnel = False
         self._wire: Wire | None = None
         name = f"[{self.host}]" if ":" in self.host else self.host.rstrip(".")
@@ -123,6 +126,8 @@ class HTTPConnection:
         if engine is None or is_tunnel is not self._is_tunnel:
             self.close()
             engine = self._engine = self._way.dial(is_tunnel, self._size)
+            if self._idle_group is not None:
+                engine._join(self._idle_group)
             self._is_tunnel = is_tunnel
         wire = engine._exchange(
             Wire,
