@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from http.cookiejar import Cookie, CookieJar, request_host  # type: ignore[attr-defined]
 from typing import Any
 
@@ -15,6 +16,9 @@ CookiesInput = Mapping[str, Any] | CookieJar | None
 
 MOST_COOKIES = 180
 """Cookies that responses may put into a jar for one domain. Chrome keeps as many; RFC 6265 asks for 50 at least."""
+
+MOST_COOKIES_IN_ALL = 3000
+"""Cookies that responses may put into a jar, over all domains. RFC 6265 section 6.1 asks for as many at least."""
 
 MOST_COOKIE_BYTES = 8 * 1024
 """Characters of a Set-Cookie line that is looked at. Browsers stop at 4096 for name and value, curl at 5000."""
@@ -45,6 +49,9 @@ def extract(jar: CookieJar, headers: Headers, request: Any) -> None:
             headers = Headers(("Set-Cookie", line) for line in lines if is_readable("set-cookie", line))
         jar.extract_cookies(_Answer(headers), request)  # type: ignore[arg-type]
         _prune(jar, request_host(request))
+        # Counted only when there may be too many: that takes as long as there are cookies. A line brings one at most.
+        room = getattr(jar, "_room", 0) - len(lines)
+        jar._room = room if room >= 0 else _prune_all(jar)  # type: ignore[attr-defined]
 
 
 def is_readable(name: str, value: str) -> bool:
@@ -67,6 +74,35 @@ def _prune(jar: CookieJar, host: str) -> None:
         if excess > 0:
             for cookie in [cookie for names in held.values() for cookie in names.values()][:excess]:
                 jar.clear(cookie.domain, cookie.path, cookie.name)
+
+
+def _prune_all(jar: CookieJar) -> int:
+    """Keeps the jar from growing for ever, whatever names its servers go by.
+
+    A server with a wildcard name has any number of domains, so that the site (the last two labels of a domain) with
+    most cookies gives up its oldest ones. Returns how many cookies may come before this is to be called again.
+    """
+    with getattr(jar, "_cookies_lock", nullcontext()):
+        sites: dict[tuple[str, ...], list[Cookie]] = {}
+        for cookie in jar:
+            sites.setdefault(tuple(cookie.domain.split(".")[-2:]), []).append(cookie)
+        count = sum(map(len, sites.values()))
+        if count > MOST_COOKIES_IN_ALL:
+            # A tenth more than must go, so that not every further cookie comes to this.
+            excess = count - MOST_COOKIES_IN_ALL * 9 // 10
+            for cookies in sorted(sites.values(), key=len, reverse=True):
+                for cookie in cookies[:excess]:
+                    jar.clear(cookie.domain, cookie.path, cookie.name)
+                excess -= min(excess, len(cookies))
+            count = MOST_COOKIES_IN_ALL * 9 // 10
+        # http.cookiejar leaves the domains and paths of cookies that are gone or have expired.
+        held = getattr(jar, "_cookies", {})
+        for domain, paths in list(held.items()):
+            for path in [path for path, names in paths.items() if not names]:
+                del paths[path]
+            if not paths:
+                del held[domain]
+    return MOST_COOKIES_IN_ALL - count
 
 
 class _Answer:
