@@ -43,6 +43,9 @@ _httplib2: Any = httplib2
 # How httplib2 numbers a proxy that is asked for a tunnel by CONNECT; it has the numbers from PySocks.
 HTTP_PROXY = 3
 
+# Connections that an Http keeps: an equal part of them for each greenlet that may be within a request, 2 at least.
+MOST_CONNECTIONS = 100
+
 # Contexts kept: one for each set of files and settings, in use by any number of connections.
 MOST_CONTEXTS = 16
 
@@ -262,11 +265,32 @@ class HTTPSConnection(httplib2.HTTPSConnectionWithTimeout, _Proxied, httplib.HTT
 CONNECTION_TYPES: dict[str, type[HTTPConnection | HTTPSConnection]] = {"http": HTTPConnection, "https": HTTPSConnection}
 
 
+class _Kept(dict[str, Any]):
+    """At most `limit` connections; for one more, the one that was used longest ago is closed and removed."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+
+    def get(self, key: str, default: Any = None) -> Any:
+        connection = self.pop(key, None)
+        if connection is None:
+            return default
+        self[key] = connection  # as the last
+        return connection
+
+    def __setitem__(self, key: str, connection: Any) -> None:
+        super().__setitem__(key, connection)
+        while len(self) > self.limit:
+            oldest = self.pop(next(iter(self)))
+            with suppress(Exception):  # the new one is not to blame
+                oldest.close()
+
+
 class _Connections:
     """What one greenlet at a time has: its connections by httplib2's keys, `scheme:authority`."""
 
-    def __init__(self) -> None:
-        self.by_key: dict[str, Any] = {}
+    def __init__(self, limit: int) -> None:
+        self.by_key = _Kept(limit)
 
     def close(self) -> None:
         closing = list(self.by_key.values())
@@ -325,7 +349,8 @@ class Http(httplib2.Http):  # type: ignore[misc]
 
     What `credentials`, `add_certificate()`, `follow_redirects`, `timeout` and the like say holds for all of them.
     `connections` are, within a request, those of the greenlet that makes it; otherwise all there are, to be looked at,
-    closed and removed.
+    closed and removed. A greenlet keeps at most `MOST_CONNECTIONS // concurrency`; for one more, the one that was used
+    longest ago is closed.
     """
 
     def __init__(self, *args: Any, concurrency: int = 2, **kw: Any) -> None:
@@ -341,7 +366,7 @@ class Http(httplib2.Http):  # type: ignore[misc]
         self.pool: ClientPool[_Connections] = ClientPool(self._more_connections, self.concurrency)
 
     def _more_connections(self) -> _Connections:
-        connections = _Connections()
+        connections = _Connections(max(2, MOST_CONNECTIONS // self.concurrency))
         self._all.add(connections)
         return connections
 
