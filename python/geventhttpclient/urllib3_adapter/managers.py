@@ -12,7 +12,10 @@ from geventhttpclient.proxy import Proxy
 from geventhttpclient.urllib3_adapter.pools import POOLS, HTTPConnectionPool
 
 # The same URL is parsed once. A URL that was parsed is a tuple, which nobody changes.
-_parse_url = lru_cache(maxsize=1024)(parse_url)
+_parse_once = lru_cache(maxsize=1024)(parse_url)
+
+# Characters of a URL that is kept for that, and of a host that a pool's key is kept for: redirects name both.
+_MOST_CHARACTERS = 2048
 
 # Hosts of which the keys of pools are kept.
 _MOST_KEYS = 1000
@@ -50,7 +53,8 @@ class PoolManager(urllib3.PoolManager):
         pool: Any = None if key is None else self.pools.get(key)
         if pool is None:
             pool = super().connection_from_host(host, port, scheme)
-            self._keys[asked] = pool._key
+            if len(host or "") <= _MOST_CHARACTERS:
+                self._keys[asked] = pool._key
         return pool
 
     def connection_from_pool_key(self, pool_key: Any, request_context: dict[str, Any]) -> Any:
@@ -64,7 +68,7 @@ class PoolManager(urllib3.PoolManager):
         kw.pop("answer", None)
         if self.proxy is not None:
             return super().urlopen(method, url, redirect, **kw)
-        parts = _parse_url(url)
+        parts = _parse_once(url) if len(url) <= _MOST_CHARACTERS else parse_url(url)
         if parts.scheme is None:
             return super().urlopen(method, url, redirect, **kw)
         pool = self.connection_from_host(parts.host, parts.port, parts.scheme)
