@@ -50,8 +50,7 @@ def second_reader(waits: str) -> None:
         try:
             response.read()
         except AssertionError as error:
-            assert type(error).__name__ == "ConcurrentObjectUseError", error
-            print("refused")
+            print("refused" if type(error).__name__ == "ConcurrentObjectUseError" else repr(error))
         reader.kill()
 
 
