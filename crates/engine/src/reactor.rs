@@ -36,6 +36,8 @@ pub(crate) struct Source {
     process: u32,
     pub(crate) readable: Cell<bool>,
     pub(crate) writable: Cell<bool>,
+    /// The kernel had nothing when it was last asked. A read that leaves room does not say so: more may follow.
+    pub(crate) drained: Cell<bool>,
     /// Bytes read and written since somebody else had a turn.
     pub(crate) moved: Cell<usize>,
     /// The peer has closed, or the connection has failed: from here on a short read is no sign that nothing is left,
@@ -385,6 +387,7 @@ impl Reactor {
             process: forks(),
             readable: Cell::new(false),
             writable: Cell::new(false),
+            drained: Cell::new(false),
             moved: Cell::new(0),
             closing: Cell::new(false),
             reader: Cell::new(None),

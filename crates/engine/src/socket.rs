@@ -168,6 +168,7 @@ impl Socket {
             match self.with_socket(|socket| sys::receive(socket, buffer, room)) {
                 Ok(received) => {
                     self.source.add_moved(received);
+                    self.source.drained.set(false);
                     if received < room && !self.source.closing.get() {
                         self.source.readable.set(false);
                     }
@@ -176,6 +177,7 @@ impl Socket {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.source.moved.set(0);
                     self.source.readable.set(false);
+                    self.source.drained.set(true);
                     self.source.reader.set(Some(cx.waker().clone()));
                     return Poll::Pending;
                 }
@@ -183,6 +185,11 @@ impl Socket {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
+    }
+
+    /// Whether the last read was of all that the kernel had.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.source.drained.get()
     }
 
     /// Whether this task has had enough of a turn: then it is to wait for the kernel to say once more what it has said

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -11,11 +11,31 @@ use crate::socket::{Descriptor, Socket};
 /// Bytes that a layer is asked for at once: room for what it decodes has to be cleared first.
 const LAYER_READ: usize = 64 * 1024;
 
+/// Bytes of TLS records without data (session tickets, new keys) that a peer may send on a connection while it is idle.
+/// One that sends more has it closed.
+pub const MOST_UNASKED: usize = 16 * 1024;
+
 /// Any other byte stream: TLS, or somebody else's socket.
 pub trait Layer: AsyncRead + AsyncWrite + Unpin {
     /// Whether an idle stream has nothing to say, as it must: bytes or an end that come unasked make it useless.
     fn is_quiet(&mut self) -> bool {
         false
+    }
+
+    /// Whether the last read was of all that the kernel had.
+    fn is_drained(&self) -> bool {
+        false
+    }
+
+    /// Whether what was read ends where a record of TLS does. One that is begun on an idle connection would be taken
+    /// for the answer to the next request, once it is there.
+    fn is_whole(&self) -> bool {
+        true
+    }
+
+    /// Bytes of TLS records that have brought no data, since there was data or since the handshake.
+    fn unasked(&self) -> usize {
+        0
     }
 
     /// Asks the kernel at the next read, whatever it has or has not told so far.
@@ -26,6 +46,30 @@ pub trait Layer: AsyncRead + AsyncWrite + Unpin {
 
     /// Gives back the memory that an idle stream does not need.
     fn rest(&mut self) {}
+}
+
+/// Reads what has come on an idle layer of TLS until the kernel has no more, and returns whether none of it was data.
+/// Session tickets and new keys are harmless, up to [`MOST_UNASKED`] bytes: more may fill the kernel's buffers, and
+/// hide what the peer has sent after them.
+pub fn is_silent(layer: &mut impl Layer) -> io::Result<bool> {
+    let mut byte = [0; 1];
+    // Each look but the last finds at least a byte.
+    for _ in 0..=MOST_UNASKED {
+        layer.look_again();
+        let mut room = ReadBuf::new(&mut byte);
+        let polled = Pin::new(&mut *layer).poll_read(&mut Context::from_waker(Waker::noop()), &mut room);
+        layer.forget_waiters();
+        if let Poll::Ready(read) = polled {
+            return read.map(|()| false);
+        }
+        if layer.unasked() > MOST_UNASKED {
+            return Ok(false);
+        }
+        if layer.is_drained() {
+            return Ok(layer.is_whole());
+        }
+    }
+    Ok(false)
 }
 
 /// A socket is spelled out because it is the hot path; everything else is behind a pointer.
@@ -84,6 +128,30 @@ impl Stream {
         match self {
             Stream::Socket(socket) => socket.is_quiet(),
             Stream::Layer(layer) => layer.is_quiet(),
+        }
+    }
+
+    /// [`Layer::is_drained`], or that of the socket.
+    pub fn is_drained(&self) -> bool {
+        match self {
+            Stream::Socket(socket) => socket.is_drained(),
+            Stream::Layer(layer) => layer.is_drained(),
+        }
+    }
+
+    /// [`Layer::is_whole`]; a socket has no records.
+    pub fn is_whole(&self) -> bool {
+        match self {
+            Stream::Socket(_) => true,
+            Stream::Layer(layer) => layer.is_whole(),
+        }
+    }
+
+    /// [`Layer::unasked`]; a socket has no records.
+    pub fn unasked(&self) -> usize {
+        match self {
+            Stream::Socket(_) => 0,
+            Stream::Layer(layer) => layer.unasked(),
         }
     }
 

@@ -5,9 +5,9 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
-use engine::stream::{Layer, Stream};
+use engine::stream::{Layer, Stream, is_silent};
 use engine::tls::{Facts, Handshake, Records, Secured, Tls, TlsError, Verify};
 use engine::{BoxError, Kind};
 use pyo3::exceptions::PyValueError;
@@ -134,7 +134,10 @@ impl ContextStream {
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Kind>> {
         let shaken = self.poll_asked(cx, |object| object.call_method0(intern!(object.py(), "do_handshake")).map(drop));
         match ready!(shaken) {
-            Ok(Some(())) => self.poll_drain(cx).map_err(Kind::from),
+            Ok(Some(())) => {
+                self.records.have_brought_data();
+                self.poll_drain(cx).map_err(Kind::from)
+            }
             Ok(None) => Poll::Ready(Err(Kind::Tls(TlsError::closed_in_handshake()))),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Poll::Ready(Err(Kind::Tls(TlsError::closed_in_handshake())))
@@ -225,17 +228,10 @@ impl ContextStream {
     }
 
     fn has_nothing(&mut self) -> io::Result<bool> {
-        let more = !self.is_dry && Python::attach(|py| self.has_more(py)).map_err(io::Error::other)?;
-        // The stream below has something to say more often than not when it is a session ticket.
-        if self.stream.is_quiet() && !more {
-            return Ok(self.records.is_whole());
+        if !self.is_dry {
+            self.is_dry = !Python::attach(|py| self.has_more(py)).map_err(io::Error::other)?;
         }
-        let mut byte = [0; 1];
-        let mut room = ReadBuf::new(&mut byte);
-        match Pin::new(&mut *self).poll_read(&mut Context::from_waker(Waker::noop()), &mut room) {
-            Poll::Pending => Ok(self.records.is_whole()),
-            Poll::Ready(read) => read.map(|()| false),
-        }
+        is_silent(self)
     }
 
     fn has_more(&self, py: Python<'_>) -> PyResult<bool> {
@@ -274,16 +270,25 @@ fn classify<T>(py: Python<'_>, result: PyResult<T>) -> PyResult<Asked<T>> {
 
 impl Layer for ContextStream {
     fn is_quiet(&mut self) -> bool {
-        self.stream.look_again();
-        let quiet = self.has_nothing();
-        self.forget_waiters();
-        quiet.unwrap_or_else(|error| {
+        self.has_nothing().unwrap_or_else(|error| {
             // What is no word of TLS is not about the connection, and nobody's but the caller's.
             self.raised = error.downcast::<PyErr>().ok().filter(|raised| {
                 Python::attach(|py| types::ssl_error(py).is_ok_and(|class| !raised.is_instance(py, class)))
             });
             self.raised.is_some()
         })
+    }
+
+    fn is_drained(&self) -> bool {
+        self.stream.is_drained()
+    }
+
+    fn is_whole(&self) -> bool {
+        self.records.is_whole() && self.stream.is_whole()
+    }
+
+    fn unasked(&self) -> usize {
+        self.records.unasked().max(self.stream.unasked())
     }
 
     fn look_again(&self) {
@@ -318,6 +323,7 @@ impl AsyncRead for ContextStream {
                 buf.put_slice(read.as_bytes(py));
                 self.has_more(py)
             });
+            self.records.have_brought_data();
             self.is_dry = !more.map_err(io::Error::other)?;
         }
         Poll::Ready(Ok(()))

@@ -372,6 +372,10 @@ impl Driver {
                     has_looked = true;
                     self.session.transport.look_again();
                 }
+                // As an idle connection of HTTP/1.1 is closed.
+                Poll::Pending if self.session.active.get() == 0 && self.session.transport.is_flooded() => {
+                    return Poll::Ready(None);
+                }
                 Poll::Pending => return Poll::Pending,
             }
         }

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::error::{Http2Error, What};
 use super::frames::{self, Frames};
 use crate::Kind;
-use crate::stream::Stream;
+use crate::stream::{MOST_UNASKED, Stream};
 
 /// Bytes that are put aside before h2 has to wait. It has a buffer of its own in front of this one.
 const ASIDE: usize = 64 * 1024;
@@ -98,6 +98,11 @@ impl Transport {
     /// Asks the kernel at the next read, whatever it has or has not told so far.
     pub(super) fn look_again(&self) {
         self.stream.borrow().look_again();
+    }
+
+    /// Whether the peer has sent more TLS records without data than it may on an idle connection.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.stream.borrow().unasked() > MOST_UNASKED
     }
 
     /// Whether h2 waits for room that there is now.

@@ -8,6 +8,10 @@ pub struct Records {
     begun: usize,
     /// Bytes of the record that are still to come.
     left: usize,
+    /// Bytes of the whole record.
+    length: usize,
+    /// Bytes of whole records since the last of them that had data in it.
+    unasked: usize,
 }
 
 impl Records {
@@ -18,6 +22,7 @@ impl Records {
                 let taken = self.left.min(bytes.len());
                 self.left -= taken;
                 bytes = bytes.get(taken..).unwrap_or_default();
+                self.count_if_whole();
                 continue;
             }
             if let Some(place) = self.header.get_mut(self.begun) {
@@ -27,9 +32,27 @@ impl Records {
             if self.begun == self.header.len() {
                 self.begun = 0;
                 self.left = usize::from(u16::from_be_bytes([self.header[3], self.header[4]]));
+                self.length = self.header.len() + self.left;
+                self.count_if_whole();
             }
             bytes = rest;
         }
+    }
+
+    fn count_if_whole(&mut self) {
+        if self.left == 0 {
+            self.unasked = self.unasked.saturating_add(self.length);
+        }
+    }
+
+    /// Bytes of records that nobody has asked for: since the last data, or since the handshake.
+    pub fn unasked(&self) -> usize {
+        self.unasked
+    }
+
+    /// Data has come out of the records so far, or the end of the handshake.
+    pub fn have_brought_data(&mut self) {
+        self.unasked = 0;
     }
 
     /// Whether the last byte was the end of a record. What is begun on an idle connection would be taken for the answer
@@ -51,8 +74,12 @@ mod tests {
             let mut records = Records::default();
             records.pass(&two[..cut]);
             assert_eq!(records.is_whole(), cut == 0 || ends.contains(&cut), "{cut}");
+            assert_eq!(records.unasked(), ends.into_iter().filter(|end| *end <= cut).max().unwrap_or(0), "{cut}");
             records.pass(&two[cut..]);
             assert!(records.is_whole());
+            assert_eq!(records.unasked(), two.len());
+            records.have_brought_data();
+            assert_eq!(records.unasked(), 0);
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 
 use super::records::Records;
-use crate::stream::{Layer, Stream};
+use crate::stream::{Layer, Stream, is_silent};
 
 /// Bytes that are read at once from a peer that always has more: some records of TLS, of up to 16 KiB each.
 const READ_AHEAD: usize = 64 * 1024;
@@ -26,31 +26,45 @@ impl TlsStream {
         stream: Stream,
     ) -> impl Future<Output = io::Result<Self>> {
         let connecting = connector.connect(name, ReadAhead::new(stream));
-        async move { connecting.await.map(TlsStream) }
+        async move {
+            let mut connected = connecting.await?;
+            connected.get_mut().0.records.have_brought_data();
+            Ok(TlsStream(connected))
+        }
     }
 
     pub(super) fn session(&self) -> &ClientConnection {
         self.0.get_ref().1
     }
+
+    fn below(&self) -> &ReadAhead {
+        self.0.get_ref().0
+    }
 }
 
 impl Layer for TlsStream {
     fn is_quiet(&mut self) -> bool {
-        // Session tickets and new keys are for rustls, and harmless. Anything else that comes unasked is not.
-        self.look_again();
-        let mut byte = [0; 1];
-        let mut room = ReadBuf::new(&mut byte);
-        let quiet = Pin::new(&mut self.0).poll_read(&mut Context::from_waker(Waker::noop()), &mut room).is_pending();
-        self.forget_waiters();
-        quiet && self.0.get_ref().0.records.is_whole()
+        is_silent(self).unwrap_or(false)
+    }
+
+    fn is_drained(&self) -> bool {
+        self.below().stream.is_drained()
+    }
+
+    fn is_whole(&self) -> bool {
+        self.below().records.is_whole() && self.below().stream.is_whole()
+    }
+
+    fn unasked(&self) -> usize {
+        self.below().records.unasked().max(self.below().stream.unasked())
     }
 
     fn look_again(&self) {
-        self.0.get_ref().0.stream.look_again();
+        self.below().stream.look_again();
     }
 
     fn forget_waiters(&self) {
-        self.0.get_ref().0.stream.forget_waiters();
+        self.below().stream.forget_waiters();
     }
 
     fn rest(&mut self) {
@@ -71,7 +85,12 @@ impl Drop for TlsStream {
 
 impl AsyncRead for TlsStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.0).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.0.get_mut().0.records.have_brought_data();
+        }
+        polled
     }
 }
 
