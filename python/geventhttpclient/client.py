@@ -235,7 +235,7 @@ class HTTPClient:
         are of no account then.
 
         Raises ValueError or TypeError that names an argument of no use, OSError for a file that cannot be read, and
-        ssl.SSLError for one that holds no certificate, or no key that fits.
+        ssl.SSLError for one that holds no certificate, a damaged one, or no key that fits.
         """
         use_tls = ssl or ssl_options is not None
         port = read_port(port, 443 if use_tls else 80)

@@ -237,12 +237,11 @@ def _timeouts(given: dict[str, float | None] | None) -> _Seconds:
     return given.get("connect"), given.get("read"), given.get("pool"), None
 
 
-def _trusted(trust_env: bool) -> str:
-    """The file or directory of the certificates that are trusted unless others are named."""
-    for name, is_there in (("SSL_CERT_FILE", os.path.isfile), ("SSL_CERT_DIR", os.path.isdir)):
-        path = os.environ.get(name) if trust_env else None
-        if path and is_there(path):
-            return path
+def _trusted(trust_env: bool) -> str | None:
+    """Returns the file of the certificates that are trusted unless others are named, None for what the environment
+    names: the client reads that by itself, and fails if it cannot."""
+    if trust_env and any(map(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR"))):
+        return None
     import certifi
 
     return certifi.where()
@@ -252,7 +251,7 @@ def _tls(verify: Any, cert: str | tuple[str, ...] | None, trust_env: bool) -> di
     """The arguments of a client that does TLS."""
     if not isinstance(verify, ssl.SSLContext):
         trusted = _trusted(trust_env) if verify is True else verify
-        return {"verify": trusted, **({} if cert is None else {"cert": cert})}
+        return {"verify": True if trusted is None else trusted, **({} if cert is None else {"cert": cert})}
     context = verify
     if cert is not None:
         context.load_cert_chain(*((cert,) if isinstance(cert, str) else cert))

@@ -24,15 +24,6 @@ _OPENSSL_OPTIONS = ("ciphers", "options", "verify_flags", "password")
 _VERIFYING = (ssl.create_default_context, getattr(gevent.ssl, "create_default_context", None))
 _UNVERIFYING = (ssl._create_unverified_context, getattr(gevent.ssl, "_create_unverified_context", None))
 
-# Where systems have their trusted certificates in one file.
-_BUNDLES = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-)
-
 _VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
 
 
@@ -191,6 +182,12 @@ def init_ssl_context(
     to_be_loaded = False
     try:
         context = factory(**{kind: ca_certs})
+    except ssl.SSLError as error:
+        # The ssl module does not say in which file.
+        if error.reason == "NO_CERTIFICATE_OR_CRL_FOUND" and ca_certs is not None:
+            variable = " (named by SSL_CERT_FILE)" if ca_certs == os.environ.get("SSL_CERT_FILE") else ""
+            error.strerror = f"{error.strerror}: {ca_certs}{variable}"
+        raise
     except TypeError:
         context = factory()
         to_be_loaded = ca_certs is not None
@@ -220,16 +217,25 @@ def _names_directories(path: str) -> bool:
 
 
 def default_ca_file() -> str | None:
-    """What an SSLContext is told to trust: the file of SSL_CERT_FILE, the directories of SSL_CERT_DIR, the system's
-    file, else that of certifi (Mozilla's)."""
+    """Returns what an SSLContext is told to trust: the file of SSL_CERT_FILE, the directories of SSL_CERT_DIR, the
+    system's file, else that of certifi (Mozilla's).
+
+    Raises OSError if one of them cannot be looked at; only what is not there makes way for the next.
+    """
     file, directories = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
-    if file and directories and not os.path.exists(file):
+    if file:
+        try:
+            os.stat(file)
+        except OSError as error:
+            if not directories or not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+                raise type(error)(error.errno, f"{error.strerror} (named by SSL_CERT_FILE)", file) from None
+        else:
+            return file
+    if directories:
         return directories
-    if file or directories:
-        return file or directories
-    for bundle in _BUNDLES:
-        if os.path.exists(bundle):
-            return bundle
+    bundle = _core._system_bundle()
+    if bundle is not None:
+        return str(bundle)
     import certifi
 
     return certifi.where()

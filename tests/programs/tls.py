@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import ssl
 
 from geventhttpclient.client import HTTPClient
@@ -33,3 +35,19 @@ def forks(port: str, authority: str, way: str, kind: str) -> None:
         assert fork(kind, child)() == 0
         assert get(client, "/page") == page
     print(client._connection_pool.statistics()["opened"])
+
+
+def starves() -> None:
+    """Says what becomes of a client that is made without a file descriptor left, and of the next one."""
+    free = os.dup(0)
+    os.close(free)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        HTTPClient("127.0.0.1", 1, ssl=True)
+        print("made", end=" ")
+    except OSError as e:
+        print(e.errno, e.filename, end=" ")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    HTTPClient("127.0.0.1", 1, ssl=True).close()
+    print("then made")

@@ -19,7 +19,7 @@ use engine::tls::{Options, SetupError, TlsClient, Verify, Versions};
 use engine::{Client, Config, Conversation, Error, Kind, Phase, Reactor, SystemResolver, Turn};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use support::*;
 use tokio::io::ReadBuf;
@@ -64,11 +64,15 @@ fn certified(name: &str, edit: impl FnOnce(&mut CertificateParams)) -> Arc<Serve
     configured(certificate.der().clone(), key)
 }
 
-fn configured(certificate: rustls::pki_types::CertificateDer<'static>, key: KeyPair) -> Arc<ServerConfig> {
+fn configured(certificate: CertificateDer<'static>, key: KeyPair) -> Arc<ServerConfig> {
+    configured_with(vec![certificate], key)
+}
+
+fn configured_with(chain: Vec<CertificateDer<'static>>, key: KeyPair) -> Arc<ServerConfig> {
     let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
     let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
     let builder = builder.with_safe_default_protocol_versions().expect("versions").with_no_client_auth();
-    Arc::new(builder.with_single_cert(vec![certificate], key).expect("a key that fits"))
+    Arc::new(builder.with_single_cert(chain, key).expect("a key that fits"))
 }
 
 /// A listener with a script for each connection that comes.
@@ -243,6 +247,62 @@ fn a_self_signed_certificate_is_accepted_where_it_was_picked_itself() {
         let error = refused(config.clone(), "b.test", &options);
         assert!(matches!(error.kind(), Kind::Tls(error) if error.certificate == Some(62)), "{error}");
         let server = Server::new(config, vec![answers(1)]);
+        let (reactor, client) = secured(server.address, "a.test", &options);
+        assert_eq!(run(&reactor, answer(&client, get())).expect("trust").1, "ok");
+        drop(client);
+        server.finish();
+    }
+}
+
+/// A root, edited; a server's certificate that it has issued, perhaps by way of an intermediate one; the root's file.
+fn issued(edit: impl FnOnce(&mut CertificateParams), by_intermediate: bool) -> (Arc<ServerConfig>, PathBuf) {
+    let authority = |name: &str| {
+        let mut params = CertificateParams::new([]).expect("no names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params
+    };
+    let mut params = authority("an odd root");
+    edit(&mut params);
+    let root = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate");
+    let file = file_of("root.pem", &root.pem());
+    let key = KeyPair::generate().expect("a key");
+    let params = CertificateParams::new(["a.test".to_owned()]).expect("a name");
+    if !by_intermediate {
+        let certificate = params.signed_by(&key, &root).expect("a certificate");
+        return (configured(certificate.der().clone(), key), file);
+    }
+    let below = KeyPair::generate().expect("a key");
+    let between = CertifiedIssuer::signed_by(authority("an intermediate"), below, &root).expect("a certificate");
+    let certificate = params.signed_by(&key, &between).expect("a certificate");
+    (configured_with(vec![certificate.der().clone(), between.der().clone()], key), file)
+}
+
+#[test]
+fn trusted_certificate_that_may_not_issue_others_is_refused() {
+    type Edit = fn(&mut CertificateParams);
+    let cases: [(Edit, bool, u32, &str); 5] = [
+        (|params| params.is_ca = IsCa::ExplicitNoCa, false, 79, "'CN=an odd root', which is not a CA certificate"),
+        (|params| params.is_ca = IsCa::NoCa, true, 79, "which is not a CA certificate"),
+        (|params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)), true, 25, "allows at most 0"),
+        (|params| params.not_after = date_time_ymd(2002, 2, 3), false, 10, "which expired on Sun, 03 Feb 2002"),
+        (|params| params.not_before = date_time_ymd(2999, 1, 1), false, 9, "which is not valid before Tue, 01 Jan"),
+    ];
+    for (edit, by_intermediate, code, words) in cases {
+        let (config, file) = issued(edit, by_intermediate);
+        let error = refused(config, "a.test", &Options { roots: Some(file), ..Options::default() });
+        assert!(matches!(error.kind(), Kind::Tls(error) if error.certificate == Some(code)), "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+}
+
+#[test]
+fn trusted_certificate_that_allows_the_chain_is_accepted() {
+    for (length, by_intermediate) in [(0, false), (1, true)] {
+        let edit = |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(length));
+        let (config, file) = issued(edit, by_intermediate);
+        let server = Server::new(config, vec![answers(1)]);
+        let options = Options { roots: Some(file), ..Options::default() };
         let (reactor, client) = secured(server.address, "a.test", &options);
         assert_eq!(run(&reactor, answer(&client, get())).expect("trust").1, "ok");
         drop(client);

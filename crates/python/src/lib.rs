@@ -65,6 +65,8 @@ mod _core {
     #[pymodule_export]
     use super::response::Message;
     #[pymodule_export]
+    use super::tls::system_bundle;
+    #[pymodule_export]
     use super::trailers::trailer_lines;
     #[pymodule_export]
     use super::usual_head::usual_head;

@@ -96,13 +96,26 @@ fn versions_of(name: Option<&str>) -> PyResult<Versions> {
     }
 }
 
+/// Returns the file in which the system keeps its trusted certificates, None if it has none.
+#[pyfunction]
+#[pyo3(name = "_system_bundle")]
+pub(crate) fn system_bundle() -> PyResult<Option<PathBuf>> {
+    engine::tls::bundle().map_err(setup_error)
+}
+
 /// The exceptions that Python's ssl raises for the like.
 fn setup_error(error: SetupError) -> PyErr {
     let text = error.to_string();
+    let (error, named_by) = match error {
+        SetupError::Variable(name, error) => (*error, format!(" (named by {name})")),
+        error => (error, String::new()),
+    };
     match error {
-        SetupError::Content(_) => Python::attach(|py| ssl_error(py, text)),
+        SetupError::Content(_) | SetupError::Variable(..) => Python::attach(|py| ssl_error(py, text)),
         SetupError::File(path, error) => match error.raw_os_error() {
-            Some(number) => PyOSError::new_err((number, system_words(&error), path.into_os_string())),
+            Some(number) => {
+                PyOSError::new_err((number, format!("{}{named_by}", system_words(&error)), path.into_os_string()))
+            }
             None => PyOSError::new_err(text),
         },
         SetupError::Name(_) => PyValueError::new_err(text),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::SetupError;
@@ -14,15 +14,21 @@ pub(super) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>
 /// From two PEM files, which may be the same.
 pub(super) fn read(certificate: &Path, key: &Path) -> Result<Identity, SetupError> {
     let text = fs::read(certificate).map_err(SetupError::of_file(certificate))?;
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&text).filter_map(Result::ok).collect();
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let damaged = |error| SetupError::Content(format!("{} is damaged: {error}", certificate.display()));
+    let chain = chain.map_err(damaged)?;
     if chain.is_empty() {
         return Err(SetupError::Content(format!("no certificate in {}", certificate.display())));
     }
     let text = fs::read(key).map_err(SetupError::of_file(key))?;
     let found = PrivateKeyDer::from_pem_slice(&text);
-    let found = found.map_err(|_| {
+    let found = found.map_err(|error| {
         let is_encrypted = text.windows(b"ENCRYPTED".len()).any(|part| part == b"ENCRYPTED");
-        let problem = if is_encrypted { "the private key is encrypted" } else { "no private key" };
+        let problem = match error {
+            _ if is_encrypted => "the private key is encrypted",
+            pem::Error::NoItemsFound => "no private key",
+            _ => "the private key is damaged",
+        };
         SetupError::Content(format!("{problem} in {}", key.display()))
     })?;
     Ok((chain, found))

@@ -1,14 +1,17 @@
 //! TLS 1.2 and 1.3: what the dial needs of it, and what is known of it afterwards.
 //!
 //! [`client`] shakes hands by rustls; whoever brings another implementation does so as a [`Tls`]. [`roots`] is whom is
-//! trusted, [`verify`] how, [`identity`] who we say we are, [`stream`] the bytes after the handshake, [`records`] where they are cut, and [`words`] what
-//! errors are called.
+//! trusted, [`store`] where that is kept, [`trusted`] what one trusted certificate may vouch for, [`verify`] how chains
+//! are checked, [`identity`] who we say we are, [`stream`] the bytes after the handshake, [`records`] where they are
+//! cut, and [`words`] what errors are called.
 
 mod client;
 mod identity;
 mod records;
 mod roots;
+mod store;
 mod stream;
+mod trusted;
 mod verify;
 mod words;
 
@@ -24,6 +27,7 @@ use crate::stream::Stream;
 
 pub use client::{Options, TlsClient, Versions};
 pub use records::Records;
+pub use store::bundle;
 pub use verify::Verify;
 
 /// A handshake under way.
@@ -98,9 +102,15 @@ pub enum SetupError {
     File(PathBuf, io::Error),
     /// A name that no certificate can be of.
     Name(String),
+    /// What is wrong with the file or directory that this variable of the environment names.
+    Variable(&'static str, Box<SetupError>),
 }
 
 impl SetupError {
+    fn named_by(self, variable: &'static str) -> Self {
+        SetupError::Variable(variable, Box::new(self))
+    }
+
     fn of_file(path: &Path) -> impl Fn(io::Error) -> Self + '_ {
         |error| SetupError::File(path.to_owned(), error)
     }
@@ -112,6 +122,7 @@ impl fmt::Display for SetupError {
             SetupError::Content(words) => f.write_str(words),
             SetupError::File(path, error) => write!(f, "{}: {error}", path.display()),
             SetupError::Name(name) => write!(f, "{name:?} is neither a host's name nor an address"),
+            SetupError::Variable(name, error) => write!(f, "{error} (named by {name})"),
         }
     }
 }

@@ -1,28 +1,30 @@
-//! Whom we trust: the certificates that a chain may end in. Read once per process, and shared by all clients.
+//! The certificates that a chain may end in. Read once per process, and shared by all clients.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use openssl_probe::ProbeResult;
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls_native_certs::{load_certs_from_paths, load_native_certs};
+use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use webpki::VerifiedPath;
+use webpki_root_certs::TLS_SERVER_ROOT_CERTS;
 
 use super::SetupError;
+use super::store::{self, Found};
+use super::trusted::{Trusted, Unfit};
 
 /// Files and directories whose content is kept. A program that goes through more of them than this reads them again.
 const KEPT: usize = 64;
 
 /// Trusted certificates.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Roots {
-    pub(super) store: RootCertStore,
-    /// The certificates themselves, where somebody has picked them one by one: a server may present one of them.
-    pub(super) picked: Vec<CertificateDer<'static>>,
+    anchors: Vec<TrustAnchor<'static>>,
+    /// The certificates behind the anchors, in the same order.
+    trusted: Vec<Trusted>,
 }
 
 /// What was read, and would have to be read again if it has changed.
@@ -60,12 +62,12 @@ impl From<&Metadata> for Stamp {
     }
 }
 
-/// `SSL_CERT_FILE` and `SSL_CERT_DIR` as OpenSSL knows them.
-const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+/// The variables that name what to trust, as OpenSSL knows them.
+pub(super) const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 impl Roots {
-    /// The certificates in a file (PEM) or a directory of such; without one those of `SSL_CERT_FILE` and
-    /// `SSL_CERT_DIR`, else the system's, else Mozilla's.
+    /// Returns the certificates in a PEM file or a directory of such; without one those that [`VARIABLES`] name, else
+    /// the system's, else Mozilla's. Nothing is kept of what cannot be read in full.
     pub(super) fn of(path: Option<&Path>) -> Result<Arc<Self>, SetupError> {
         static READ: Mutex<Option<HashMap<Source, Arc<Roots>>>> = Mutex::new(None);
         let source = match path {
@@ -86,46 +88,99 @@ impl Roots {
     }
 
     fn read(source: &Source) -> Result<Self, SetupError> {
-        let (found, what) = match source {
-            Source::Path(path, _) if path.is_dir() => {
-                let found = load_certs_from_paths(None, Some(path));
-                (found.certs, path.display().to_string())
-            }
-            Source::Path(path, _) => {
-                // The error is the system's own where the file cannot be read.
-                drop(fs::File::open(path).map_err(SetupError::of_file(path))?);
-                (load_certs_from_paths(Some(path), None).certs, path.display().to_string())
-            }
-            Source::Default([None, None]) => {
-                let mut found = load_native_certs().certs;
-                if found.is_empty() {
-                    // A variable that is set and empty is a path to it, and none to OpenSSL.
-                    let ProbeResult { cert_file, cert_dir, .. } = openssl_probe::probe();
-                    found = load_certs_from_paths(cert_file.as_deref(), cert_dir.first().map(PathBuf::as_path)).certs;
-                }
-                let store = store_of(&found);
-                return Ok(if store.is_empty() { Roots::mozilla() } else { Roots { store, picked: Vec::new() } });
-            }
-            Source::Default([file, directory]) => {
-                let named = [file, directory].into_iter().flatten().map(|value| value.to_string_lossy());
-                (load_native_certs().certs, named.collect::<Vec<_>>().join(", "))
-            }
-        };
-        let store = store_of(&found);
-        if store.is_empty() {
-            return Err(SetupError::Content(format!("no CA certificate in {what}")));
+        match source {
+            Source::Path(path, _) => Roots::named(store::read(path)?, path),
+            Source::Default([None, None]) => Ok(match store::read_system()? {
+                // Bundles hold odd ones here and there, in which no chain ends.
+                Some(found) => Roots::usable(found.into_iter().map(|(_, certificate)| certificate)),
+                None => Roots::usable(TLS_SERVER_ROOT_CERTS.iter().cloned()),
+            }),
+            Source::Default(named) => Roots::of_variables(named),
         }
-        Ok(Roots { store, picked: found })
     }
 
-    fn mozilla() -> Self {
-        Roots { store: webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect(), picked: Vec::new() }
+    /// As OpenSSL has it, a directory or the file may be missing, as long as the rest holds certificates. Whatever is
+    /// there has to be readable.
+    fn of_variables(named: &[Option<OsString>; 2]) -> Result<Self, SetupError> {
+        let (mut roots, mut missing) = (Roots::default(), None);
+        for (variable, value) in VARIABLES.into_iter().zip(named) {
+            let Some(value) = value else { continue };
+            let is_file = variable == VARIABLES[0];
+            let paths = if is_file { vec![PathBuf::from(value)] } else { std::env::split_paths(value).collect() };
+            for path in paths.iter().filter(|path| !path.as_os_str().is_empty()) {
+                let found = match store::read(path) {
+                    Err(SetupError::File(path, error)) if error.kind() == ErrorKind::NotFound => {
+                        missing.get_or_insert(SetupError::File(path, error).named_by(variable));
+                        continue;
+                    }
+                    // A directory may be empty, beside others.
+                    Ok(found) if found.is_empty() && !is_file => {
+                        missing.get_or_insert(no_certificate(path).named_by(variable));
+                        continue;
+                    }
+                    found => found.and_then(|found| Roots::named(found, path)),
+                };
+                roots.append(found.map_err(|error| error.named_by(variable))?);
+            }
+        }
+        match missing {
+            Some(missing) if roots.trusted.is_empty() => Err(missing),
+            _ => Ok(roots),
+        }
+    }
+
+    /// Makes use of certificates that were chosen by name: each has to be of use.
+    fn named(found: Vec<Found>, source: &Path) -> Result<Self, SetupError> {
+        let mut roots = Roots::default();
+        for (path, certificate) in found {
+            let (anchor, trusted) = Trusted::read(certificate).map_err(|why| {
+                SetupError::Content(format!("a certificate in {} cannot be read: {why}", path.display()))
+            })?;
+            roots.anchors.push(anchor);
+            roots.trusted.push(trusted);
+        }
+        if roots.trusted.is_empty() {
+            return Err(no_certificate(source));
+        }
+        Ok(roots)
+    }
+
+    /// Makes use of those certificates that are of use.
+    fn usable(certificates: impl Iterator<Item = CertificateDer<'static>>) -> Self {
+        let (anchors, trusted) = certificates.filter_map(|certificate| Trusted::read(certificate).ok()).unzip();
+        Roots { anchors, trusted }
+    }
+
+    fn append(&mut self, mut other: Roots) {
+        self.anchors.append(&mut other.anchors);
+        self.trusted.append(&mut other.trusted);
+    }
+
+    pub(super) fn anchors(&self) -> &[TrustAnchor<'static>] {
+        &self.anchors
+    }
+
+    /// Returns the trusted certificate that a server itself shows, if it is one.
+    pub(super) fn shown(&self, certificate: &CertificateDer<'_>) -> Option<&Trusted> {
+        self.trusted.iter().find(|trusted| trusted.is(certificate))
+    }
+
+    /// Checks the constraints of the certificate that `path` ends in. Where several have the same name and key, one of
+    /// them has to allow it.
+    pub(super) fn check_path(&self, path: &VerifiedPath<'_>, now: UnixTime) -> Result<(), Option<Unfit>> {
+        let mut unfit = None;
+        for (anchor, trusted) in self.anchors.iter().zip(&self.trusted) {
+            if anchor == path.anchor() {
+                match trusted.check_path(path, now) {
+                    Ok(()) => return Ok(()),
+                    Err(why) => unfit = Some(why),
+                }
+            }
+        }
+        Err(unfit)
     }
 }
 
-fn store_of(certificates: &[CertificateDer<'static>]) -> RootCertStore {
-    let mut store = RootCertStore::empty();
-    // Bundles hold odd ones here and there, which nobody's chain ends in.
-    store.add_parsable_certificates(certificates.iter().cloned());
-    store
+pub(super) fn no_certificate(source: &Path) -> SetupError {
+    SetupError::Content(format!("no CA certificate in {}", source.display()))
 }

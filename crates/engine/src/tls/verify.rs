@@ -1,13 +1,15 @@
 //! Whether a server is who it should be.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::client::verify_server_name;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
+use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 
 use super::roots::Roots;
 
@@ -44,17 +46,10 @@ impl ServerCertVerifier for Verifier {
             return Ok(ServerCertVerified::assertion());
         }
         let parsed = ParsedCertificate::try_from(end_entity)?;
-        let algorithms = self.algorithms.all;
-        let store = &self.roots.store;
-        match verify_server_cert_signed_by_trust_anchor(&parsed, store, intermediates, now, algorithms) {
-            // A CA's certificate is none of a server's, unless somebody has picked this very one. Its dates are checked
-            // before that is found out.
-            Err(error) if is_ca(&error) && self.roots.picked.contains(end_entity) => {}
-            Err(error) if is_unknown(&error) && is_self_signed(end_entity) => {
-                let why = CertificateError::Other(OtherError(Arc::new(SelfSigned)));
-                return Err(Error::InvalidCertificate(why));
-            }
-            result => result?,
+        // A trusted certificate vouches for itself, whatever it may vouch for besides.
+        match self.roots.shown(end_entity) {
+            Some(trusted) => trusted.check(now).map_err(Error::InvalidCertificate)?,
+            None => self.verify_chain(end_entity, intermediates, now)?,
         }
         if self.verify == Verify::Full {
             verify_server_name(&parsed, server_name)?;
@@ -92,6 +87,36 @@ impl ServerCertVerifier for Verifier {
 }
 
 impl Verifier {
+    /// Checks that the certificate's chain ends in one that is trusted to issue it.
+    fn verify_chain(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let parsed = EndEntityCert::try_from(end_entity).map_err(of_webpki)?;
+        let refused = Cell::new(None);
+        let check = |path: &VerifiedPath<'_>| {
+            self.roots.check_path(path, now).map_err(|unfit| {
+                refused.set(unfit);
+                webpki::Error::UnknownIssuer
+            })
+        };
+        let (algorithms, anchors) = (self.algorithms.all, self.roots.anchors());
+        let usage = KeyUsage::server_auth();
+        let verified = parsed.verify_for_usage(algorithms, anchors, intermediates, now, usage, None, Some(&check));
+        let Err(error) = verified else { return Ok(()) };
+        let why = match refused.take() {
+            // The rest of its chain is in order.
+            Some(unfit) => CertificateError::Other(OtherError(Arc::new(unfit))),
+            None if is_unknown(&error) && parsed.issuer() == parsed.subject() => {
+                CertificateError::Other(OtherError(Arc::new(SelfSigned)))
+            }
+            None => return Err(of_webpki(error)),
+        };
+        Err(Error::InvalidCertificate(why))
+    }
+
     /// Whether the certificate is of a kind that its key cannot be read from, and nobody asks whose it is. Else a peer has
     /// to have the key, verified or not: programs compare the certificate with one that they know.
     fn cannot_tell(&self, certificate: &CertificateDer<'_>) -> bool {
@@ -111,16 +136,22 @@ impl std::fmt::Display for SelfSigned {
 
 impl std::error::Error for SelfSigned {}
 
-/// A CA's certificate that nobody has picked is as unknown as any other.
-fn is_unknown(error: &Error) -> bool {
-    matches!(error, Error::InvalidCertificate(CertificateError::UnknownIssuer)) || is_ca(error)
+/// A CA's certificate that a server shows is as unknown as any other.
+fn is_unknown(error: &webpki::Error) -> bool {
+    matches!(error, webpki::Error::UnknownIssuer | webpki::Error::CaUsedAsEndEntity)
 }
 
-fn is_ca(error: &Error) -> bool {
-    let Error::InvalidCertificate(CertificateError::Other(OtherError(other))) = error else { return false };
-    matches!(other.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
-}
-
-fn is_self_signed(certificate: &CertificateDer<'_>) -> bool {
-    webpki::EndEntityCert::try_from(certificate).is_ok_and(|parsed| parsed.issuer() == parsed.subject())
+/// As rustls has it, which keeps its own translation to itself: it picks the alert that the peer is sent.
+fn of_webpki(error: webpki::Error) -> Error {
+    use webpki::Error as Webpki;
+    Error::InvalidCertificate(match error {
+        Webpki::BadDer | Webpki::BadDerTime | Webpki::TrailingData(_) => CertificateError::BadEncoding,
+        Webpki::CertExpired { time, not_after } => CertificateError::ExpiredContext { time, not_after },
+        Webpki::CertNotValidYet { time, not_before } => CertificateError::NotValidYetContext { time, not_before },
+        Webpki::InvalidCertValidity => CertificateError::Expired,
+        Webpki::InvalidSignatureForPublicKey => CertificateError::BadSignature,
+        Webpki::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose,
+        Webpki::UnknownIssuer => CertificateError::UnknownIssuer,
+        other => CertificateError::Other(OtherError(Arc::new(other))),
+    })
 }

@@ -6,6 +6,7 @@ use rustls::pki_types::{ServerName, UnixTime};
 use rustls::{CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible};
 
 use super::TlsError;
+use super::trusted::{Reason, Unfit};
 use super::verify::SelfSigned;
 
 /// rustls' error in our words.
@@ -60,12 +61,42 @@ fn of_certificate(error: &CertificateError) -> TlsError {
         CertificateError::Other(OtherError(other)) if other.is::<SelfSigned>() => {
             (18, "self-signed certificate, which is not among the trusted ones".to_owned())
         }
-        CertificateError::Other(OtherError(other)) if other.is::<webpki::Error>() => {
-            (1, format!("it cannot be used: {}", spelled(&other.to_string())))
-        }
+        CertificateError::Other(OtherError(other)) => match (other.downcast_ref(), other.downcast_ref()) {
+            (Some(unfit), _) => of_unfit(unfit),
+            (_, Some(error)) => of_webpki(error),
+            _ => (1, other.to_string()),
+        },
         other => (1, other.to_string()),
     };
     TlsError { certificate: Some(code), words }
+}
+
+/// Of a chain that is in order up to the trusted certificate that it ends in.
+fn of_unfit(unfit: &Unfit) -> (u32, String) {
+    let (code, why) = match &unfit.reason {
+        Reason::Certificate(CertificateError::ExpiredContext { not_after, .. }) => {
+            (10, format!("expired on {}", date(*not_after)))
+        }
+        Reason::Certificate(CertificateError::NotValidYetContext { not_before, .. }) => {
+            (9, format!("is not valid before {}", date(*not_before)))
+        }
+        Reason::Certificate(_) => (26, "is not meant for servers".to_owned()),
+        Reason::NotCa => (79, "is not a CA certificate".to_owned()),
+        Reason::PathLength(most) => {
+            (25, format!("allows at most {most} intermediate certificates between them (its path length)"))
+        }
+    };
+    (code, format!("its chain ends in the trusted certificate '{}', which {why}", unfit.subject))
+}
+
+fn of_webpki(error: &webpki::Error) -> (u32, String) {
+    match error {
+        webpki::Error::EndEntityUsedAsCa => (79, "a certificate in its chain is not a CA certificate".to_owned()),
+        webpki::Error::PathLenConstraintViolated => {
+            (25, "a CA certificate in its chain allows fewer intermediate certificates".to_owned())
+        }
+        _ => (1, format!("it cannot be used: {}", spelled(&error.to_string()))),
+    }
 }
 
 /// The names that a certificate is of, as webpki shows them: `DnsName("a.test")`, `IpAddress(127.0.0.1)`.

@@ -1,0 +1,430 @@
+"""Trusted certificates: what each of them may vouch for, and what becomes of those that cannot be read."""
+
+from __future__ import annotations
+
+import datetime
+import errno
+import os
+import shutil
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from itertools import count, product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from geventhttpclient import HTTPClient, _core
+from geventhttpclient.tls import default_ca_file
+from tests.certificates import Certificates, Pair
+from tests.conftest import missing
+from tests.hubtools import run
+from tests.peer import Peer, serve_ok
+from tests.tls import WAYS, client_of
+
+pytestmark = [pytest.mark.usefixtures("bounded", "names_are_here")]
+
+both_ways = pytest.mark.parametrize("way", WAYS)
+NOW = datetime.datetime.now(datetime.timezone.utc)
+DAY = datetime.timedelta(days=1)
+
+
+# ---------------------------------------------------------------- what a certificate may vouch for
+
+
+class Maker:
+    """Makes certificates, each signed by another or by itself."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._numbers = count()
+
+    def make(
+        self,
+        subject: str,
+        issuer: Made | None = None,
+        *extensions: x509.ExtensionType,
+        since: datetime.timedelta = -10 * DAY,
+        until: datetime.timedelta = DAY,
+    ) -> Made:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
+        signing = issuer.key if issuer else key
+        builder = (
+            x509.CertificateBuilder(
+                issuer.certificate.subject if issuer else name, name, key.public_key(), x509.random_serial_number()
+            )
+            .not_valid_before(NOW + since)
+            .not_valid_after(NOW + until)
+            # Contexts are strict about this from CPython 3.13 on.
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key()), critical=False)
+        )
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
+        return Made(key, builder.sign(signing, hashes.SHA256()))
+
+    def leaf(self, issuer: Made | None = None, *extensions: x509.ExtensionType, **dates: datetime.timedelta) -> Made:
+        names = x509.SubjectAlternativeName([x509.DNSName("localhost")])
+        return self.make("a server", issuer, names, *extensions, **dates)
+
+    def file(self, *made: Made) -> Path:
+        path = self.directory / f"{next(self._numbers)}.pem"
+        path.write_bytes(b"".join(one.certificate.public_bytes(Encoding.PEM) for one in made))
+        return path
+
+    def pair(self, *chain: Made) -> Pair:
+        key = self.directory / f"{next(self._numbers)}-key.pem"
+        key.write_bytes(chain[0].key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return Pair(self.file(*chain), key)
+
+
+class Made:
+    def __init__(self, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
+        self.key = key
+        self.certificate = certificate
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> Maker:
+    return Maker(tmp_path)
+
+
+def ca(path_length: int | None = None) -> x509.BasicConstraints:
+    return x509.BasicConstraints(ca=True, path_length=path_length)
+
+
+NO_CA = x509.BasicConstraints(ca=False, path_length=None)
+SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+SIGNS_NOTHING = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+CLIENTS = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+SERVERS = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+
+# What a server shows, and what is trusted.
+Chain = tuple[tuple[Made, ...], Made]
+
+
+def below(*extensions: x509.ExtensionType, **dates: datetime.timedelta) -> Callable[[Maker], Chain]:
+    """A server's certificate that a root with those extensions has issued."""
+
+    def build(maker: Maker) -> Chain:
+        root = maker.make("a root", None, *extensions, **dates)
+        return (maker.leaf(root),), root
+
+    return build
+
+
+def below_an_intermediate(root_length: int | None, subject: str = "an intermediate") -> Callable[[Maker], Chain]:
+    def build(maker: Maker) -> Chain:
+        root = maker.make("a root", None, ca(root_length), SIGNS)
+        intermediate = maker.make(subject, root, ca(), SIGNS)
+        return (maker.leaf(intermediate), intermediate), root
+
+    return build
+
+
+def renewed(maker: Maker) -> Chain:
+    """Another certificate of the same name and key is trusted."""
+    old = maker.leaf(None, NO_CA)
+    signed = maker.leaf(old, NO_CA)
+    return (Made(signed.key, signed.certificate),), old
+
+
+def itself(*extensions: x509.ExtensionType, **dates: datetime.timedelta) -> Callable[[Maker], Chain]:
+    """The server's own certificate is what is trusted."""
+
+    def build(maker: Maker) -> Chain:
+        leaf = maker.leaf(None, *extensions, **dates)
+        return (leaf,), leaf
+
+    return build
+
+
+BELIEVED = {
+    "a CA": below(ca(), SIGNS),
+    "a CA without key usage": below(ca()),
+    "a CA for servers": below(ca(), SIGNS, SERVERS),
+    "a CA that allows no intermediates": below(ca(0), SIGNS),
+    "a CA that allows one": below_an_intermediate(1),
+    "a self-issued intermediate does not count": below_an_intermediate(0, "a root"),
+    "the certificate itself": itself(NO_CA),
+    "the certificate itself, of a CA": itself(ca()),
+}
+
+REFUSED: dict[str, tuple[Callable[[Maker], Chain], int, str]] = {
+    "not a CA": (below(NO_CA), 79, "is not a CA certificate"),
+    "a server's certificate": (renewed, 79, "is not a CA certificate"),
+    "not said to be a CA": (below(), 79, "is not a CA certificate"),
+    "must not sign": (below(ca(), SIGNS_NOTHING), 79, "is not a CA certificate"),
+    "too many intermediates": (below_an_intermediate(0), 25, "allows at most 0 intermediate certificates"),
+    "expired": (below(ca(), SIGNS, until=-DAY), 10, "'CN=a root', which expired on "),
+    "not yet valid": (below(ca(), SIGNS, since=DAY, until=2 * DAY), 9, "is not valid before "),
+    "for clients": (below(ca(), SIGNS, CLIENTS), 26, "is not meant for servers"),
+    "the certificate itself, expired": (itself(NO_CA, until=-DAY), 10, "it expired on "),
+    "the certificate itself, for clients": (itself(NO_CA, CLIENTS), 26, "it is not meant for servers"),
+}
+
+
+@both_ways
+@pytest.mark.parametrize("build", BELIEVED.values(), ids=BELIEVED)
+def test_trusted_certificate_vouches_for_a_server(way: str, build: Callable[[Maker], Chain], maker: Maker) -> None:
+    shown, trusted = build(maker)
+    with (
+        Peer(serve_ok, tls=maker.pair(*shown).server()) as peer,
+        client_of(peer.port, way, verify=maker.file(trusted)) as client,
+    ):
+        assert client.get("/page").tls.verified is True
+
+
+@pytest.mark.parametrize("options", [{}, {"http2": True}, {"insecure": True}, {"way": "context"}], ids=str)
+@pytest.mark.parametrize(("build", "code", "words"), REFUSED.values(), ids=REFUSED)
+def test_trusted_certificate_that_may_not_vouch_for_a_server_is_refused(
+    options: dict[str, Any], build: Callable[[Maker], Chain], code: int, words: str, maker: Maker
+) -> None:
+    """OpenSSL says the same of each, by the same numbers."""
+    shown, trusted = build(maker)
+    with (
+        Peer(serve_ok, tls=maker.pair(*shown).server()) as peer,
+        client_of(peer.port, verify=maker.file(trusted), **options) as client,
+        pytest.raises(ssl.SSLCertVerificationError) as caught,
+    ):
+        client.get("/page")
+    assert caught.value.verify_code == code
+    if "way" not in options:
+        assert words in caught.value.verify_message
+    assert not peer.requests
+
+
+def test_trusted_certificate_that_is_not_a_ca_is_refused_for_a_proxy(maker: Maker) -> None:
+    shown, trusted = below(NO_CA)(maker)
+    with (
+        Peer(serve_ok, tls=maker.pair(*shown).server()) as peer,
+        closing(
+            HTTPClient(
+                "origin.test",
+                443,
+                ssl=True,
+                proxy=f"https://localhost:{peer.port}",
+                proxy_ssl_options={"ca_certs": str(maker.file(trusted))},
+            )
+        ) as client,
+        pytest.raises(ssl.SSLCertVerificationError, match="is not a CA certificate"),
+    ):
+        client.get("/page")
+
+
+def test_one_of_two_trusted_certificates_of_the_same_name_and_key_is_enough(maker: Maker) -> None:
+    """As after a root was renewed."""
+    new = maker.make("a root", None, ca(), SIGNS)
+    old = maker.make("a root", new, ca(), SIGNS, until=-DAY)
+    both = maker.file(Made(new.key, _like(old, new)), new)
+    with (
+        Peer(serve_ok, tls=maker.pair(maker.leaf(new)).server()) as peer,
+        client_of(peer.port, verify=both) as client,
+    ):
+        assert client.get("/page").tls.verified is True
+
+
+def _like(old: Made, new: Made) -> x509.Certificate:
+    """The dates of one with the name and the key of the other."""
+    name = new.certificate.subject
+    builder = x509.CertificateBuilder(name, name, new.key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(old.certificate.not_valid_before_utc)
+    builder = builder.not_valid_after(old.certificate.not_valid_after_utc).add_extension(ca(), critical=True)
+    return builder.sign(new.key, hashes.SHA256())
+
+
+def test_servers_certificate_of_an_unknown_ca_vouches_for_itself(maker: Maker) -> None:
+    """As by OpenSSL with VERIFY_X509_PARTIAL_CHAIN, which Python sets since 3.13."""
+    unknown = maker.make("a root", None, ca(), SIGNS)
+    leaf, other = maker.leaf(unknown), maker.leaf(unknown)
+    for shown in (leaf, other):
+        with (
+            Peer(serve_ok, tls=maker.pair(shown).server()) as peer,
+            client_of(peer.port, verify=maker.file(leaf)) as client,
+        ):
+            if shown is leaf:
+                assert client.get("/page").tls.verified is True
+            else:
+                with pytest.raises(ssl.SSLCertVerificationError) as caught:
+                    client.get("/page")
+                assert caught.value.verify_code == 20
+
+
+@both_ways
+def test_self_signed_certificate_of_version_1_is_a_root(way: str, maker: Maker) -> None:
+    """It cannot say that it is a CA's."""
+    program = shutil.which("openssl") or missing("openssl")
+    key, request, root, extensions = (maker.directory / name for name in ("k", "r", "root.pem", "e"))
+    extensions.write_text("subjectAltName=DNS:localhost\n")
+
+    def openssl(*arguments: object) -> None:
+        subprocess.run([program, *map(str, arguments)], check=True, capture_output=True, stdin=subprocess.DEVNULL)
+
+    openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out",
+            request, "-subj", "/CN=an old root")  # fmt: skip
+    openssl("x509", "-req", "-in", request, "-signkey", key, "-out", root, "-days", 2)
+    if x509.load_pem_x509_certificate(root.read_bytes()).version != x509.Version.v1:
+        pytest.skip("this OpenSSL makes certificates of version 3 alone")
+    server = maker.pair(maker.leaf())
+    openssl("req", "-new", "-key", server.key, "-out", request, "-subj", "/CN=a server")
+    openssl("x509", "-req", "-in", request, "-CA", root, "-CAkey", key, "-CAcreateserial", "-out", server.chain,
+            "-days", 1, "-extfile", extensions)  # fmt: skip
+    if way == "context" and sys.version_info >= (3, 13):
+        pytest.skip("VERIFY_X509_STRICT wants extensions in a root")
+    with Peer(serve_ok, tls=server.server()) as peer, client_of(peer.port, way, verify=root) as client:
+        assert client.get("/page").tls.verified is True
+
+
+# ---------------------------------------------------------------- what cannot be read
+
+
+def alone(monkeypatch: pytest.MonkeyPatch, **variables: object) -> None:
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.setenv(name, str(variables.get(name, "")))
+
+
+@both_ways
+def test_ssl_cert_file_that_is_missing_is_named(way: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "missing.pem"
+    alone(monkeypatch, SSL_CERT_FILE=path)
+    with pytest.raises(FileNotFoundError, match="SSL_CERT_FILE") as caught, client_of(1, way):
+        pass
+    assert caught.value.filename == str(path)
+
+
+@both_ways
+def test_ssl_cert_file_without_a_certificate_is_named(
+    way: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, certificates: Certificates
+) -> None:
+    """Other certificates do not make up for it."""
+    path, directory = tmp_path / "prose.pem", tmp_path / "directory"
+    path.write_text("Nothing to be trusted.\n")
+    directory.mkdir()
+    shutil.copy(certificates.ca, directory)
+    for more in ({}, {"SSL_CERT_DIR": directory}):
+        alone(monkeypatch, SSL_CERT_FILE=path, **more)
+        with pytest.raises(ssl.SSLError, match="SSL_CERT_FILE") as caught, client_of(1, way):
+            pass
+        assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("how", ["verify", "ca_certs", "SSL_CERT_DIR"])
+def test_directory_of_which_a_file_cannot_be_read_is_refused(
+    how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, certificates: Certificates
+) -> None:
+    shutil.copy(certificates.ca, tmp_path)
+    looped = tmp_path / "looped.pem"
+    looped.symlink_to(looped)
+    alone(monkeypatch)
+    options: dict[str, Any] = {"verify": tmp_path} if how == "verify" else {}
+    if how == "ca_certs":
+        options = {"ssl_options": {"ca_certs": str(tmp_path)}}
+    elif how == "SSL_CERT_DIR":
+        monkeypatch.setenv(how, str(tmp_path))
+    for _ in range(2):  # the first failure is not remembered as an answer
+        with pytest.raises(OSError, match="looped") as caught, client_of(1, **options):
+            pass
+        assert (caught.value.errno, caught.value.filename) == (errno.ELOOP, str(looped))
+    looped.unlink()
+    with client_of(1, **options):
+        pass
+
+
+def damages(good: str) -> dict[str, str]:
+    return {
+        "cut short": good + "\n" + good[: len(good) // 2],
+        "no base64": good + "\n" + good.replace("MII", "M!!", 1),
+        "no certificate within": good + "\n-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    }
+
+
+@pytest.mark.parametrize(
+    ("how", "damage"),
+    [
+        *product(["verify", "directory", "SSL_CERT_FILE"], ["cut short", "no base64", "no certificate within"]),
+        # What is within is the server's to judge.
+        *product(["cert"], ["cut short", "no base64"]),
+    ],
+)
+def test_file_with_one_damaged_certificate_is_refused(
+    how: str, damage: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, certificates: Certificates
+) -> None:
+    path = tmp_path / "damaged.pem"
+    whole = certificates.client.chain if how == "cert" else certificates.ca
+    path.write_text(damages(whole.read_text())[damage])
+    alone(monkeypatch)
+    options: dict[str, Any] = {}
+    if how == "SSL_CERT_FILE":
+        monkeypatch.setenv(how, str(path))
+    elif how == "cert":
+        options = {"cert": (str(path), str(certificates.client.key))}
+    else:
+        options = {"verify": path if how == "verify" else tmp_path}
+    with pytest.raises(ssl.SSLError) as caught, client_of(1, **options):
+        pass
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the store of macOS is not a file")
+def test_system_store_that_cannot_be_read_is_an_error_and_not_mozillas() -> None:
+    if _core._system_bundle() is None:
+        missing("a store of certificates")
+    outcome = run("tls.starves", SSL_CERT_FILE="", SSL_CERT_DIR="").clean().split()
+    assert outcome == [str(errno.EMFILE), str(_core._system_bundle()), "then", "made"]
+
+
+def test_nothing_is_read_where_nothing_is_verified(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    alone(monkeypatch, SSL_CERT_FILE=tmp_path / "missing.pem")
+    with client_of(1, verify=False):
+        pass
+
+
+def test_default_ca_file_that_cannot_be_looked_at_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    looped = tmp_path / "looped.pem"
+    looped.symlink_to(looped)
+    alone(monkeypatch, SSL_CERT_FILE=looped, SSL_CERT_DIR=tmp_path)
+    with pytest.raises(OSError, match="SSL_CERT_FILE") as caught:
+        default_ca_file()
+    assert (caught.value.errno, caught.value.filename) == (errno.ELOOP, str(looped))
+
+
+def test_httpx_transport_with_an_ssl_cert_file_that_is_missing_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The certificates of certifi are not what was asked for."""
+    pytest.importorskip("httpx")
+    from geventhttpclient.httpx_transport import Transport
+
+    alone(monkeypatch, SSL_CERT_FILE=tmp_path / "missing.pem")
+    with pytest.raises(FileNotFoundError, match="SSL_CERT_FILE"):
+        Transport()
+    assert not os.path.exists(tmp_path / "missing.pem")
