@@ -26,6 +26,14 @@ pub enum What {
     Violation,
 }
 
+pub(super) const PROTOCOL_ERROR: u32 = 1;
+pub(super) const FLOW_CONTROL_ERROR: u32 = 3;
+pub(super) const SETTINGS_TIMEOUT: u32 = 4;
+pub(super) const FRAME_SIZE_ERROR: u32 = 6;
+pub(super) const REFUSED_STREAM: u32 = 7;
+pub(super) const COMPRESSION_ERROR: u32 = 9;
+pub(super) const ENHANCE_YOUR_CALM: u32 = 11;
+
 /// RFC 9113 section 7, by number.
 const NAMES: [&str; 14] = [
     "NO_ERROR",

@@ -12,7 +12,7 @@ use wire::framing::Asked;
 use wire::{Framing, ResponseHead};
 
 use super::body::Body;
-use super::error::What;
+use super::error::{REFUSED_STREAM, What};
 use super::fields;
 use super::session::Slot;
 use super::stream::{Head, Stream};
@@ -20,9 +20,6 @@ use crate::send::CONTINUE_TIMEOUT;
 use crate::timers::{Deadline, Patience};
 use crate::timings::Timings;
 use crate::{Config, Error, Incoming, Kind, Phase, Reactor, Request, RequestBody, Response, Result};
-
-/// RFC 9113 section 8.7: nothing was done about the request.
-const REFUSED_STREAM: u32 = 7;
 
 /// Pieces that a body is sent in, at most.
 const PIECE: usize = 64 * 1024;
@@ -137,6 +134,7 @@ impl Trip<'_> {
     /// RFC 9113 section 8.7.
     fn is_unseen(&self, error: &Error) -> bool {
         match error.kind() {
+            // RFC 9113 section 8.7: nothing was done about the request.
             Kind::Http2(error) if error.what == What::Reset => error.code == REFUSED_STREAM,
             Kind::Closed | Kind::Http2(_) | Kind::Io(_) => self.stream.is_beyond_last(),
             // Not for the peer's sake.

@@ -1,20 +1,43 @@
-//! A look at the frames that come by (RFC 9113 section 4.1): what the crate h2 does not tell, and does not bound.
+//! The frames as they come by (RFC 9113 section 4.1), before h2 reads them: what h2 does not tell or bound, and what it
+//! accepts or ends the connection for where the RFC says otherwise.
 
-use super::error::{Http2Error, WORDS};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use bytes::BytesMut;
+
+use super::blocks::{Blocks, Fault, MARK};
+use super::error::{ENHANCE_YOUR_CALM, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, Http2Error, PROTOCOL_ERROR, WORDS};
 
 /// Bytes in front of a frame's payload.
-pub(super) const HEADER: usize = 9;
+const HEADER: usize = 9;
 /// What is looked at of a frame's payload: that of GOAWAY begins with the last stream and the error code.
 const LOOK: usize = 8;
+/// SETTINGS_MAX_FRAME_SIZE: the default, since the client announces no other.
+const MAX_FRAME_SIZE: usize = 16_384;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
+const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PUSH_PROMISE: u8 = 5;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 /// The flag of a SETTINGS frame that says no more than that ours have come.
-const ACK: u8 = 1;
+const ACK: u8 = 0x1;
+const END_STREAM: u8 = 0x1;
+const END_HEADERS: u8 = 0x4;
+const PADDED: u8 = 0x8;
+const WITH_PRIORITY: u8 = 0x20;
+
+const ENABLE_PUSH: u16 = 2;
+const INITIAL_WINDOW_SIZE: u16 = 4;
+const MAX_WINDOW: u32 = (1 << 31) - 1;
 
 /// Frames that bring nobody anything, one after the other and soon: then the peer has something else in mind than to
 /// answer.
@@ -23,12 +46,33 @@ const MOST_CHATTER: u32 = 10_000;
 /// HEADERS frames that one request may bring: its interim responses, the final one, the trailers.
 const HEADERS_PER_STREAM: u64 = 34;
 
-/// RFC 9113 section 7.
-const PROTOCOL_ERROR: u32 = 1;
-const ENHANCE_YOUR_CALM: u32 = 11;
+/// How often `head_bytes` goes into the encoded header block that is held back until it is whole, its frames included.
+/// h2 reads heads up to so many times their limit, to keep the connection where a single head is too large.
+const HELD_HEADS: usize = 4;
+
+/// Memory that is kept for the next block that is not whole at once.
+const KEPT: usize = 4 * 1024;
+
+/// How far the peer's message on a stream has come.
+enum Stage {
+    /// Its final head has not come.
+    Awaited,
+    /// Its final head has come.
+    Begun,
+    Ended,
+    Malformed(Fault),
+}
+
+/// What h2 gets in the place of a frame's header.
+enum Route {
+    Pass,
+    /// Neither the header nor a payload.
+    Drop,
+    /// The header, and before it what ends the stream.
+    Mark,
+}
 
 /// Follows the bytes of one connection.
-#[derive(Default)]
 pub(super) struct Frames {
     /// The header of the frame under way, and the first bytes of its payload.
     start: [u8; HEADER + LOOK],
@@ -43,9 +87,68 @@ pub(super) struct Frames {
     code: u32,
     /// What the peer has to say about its GOAWAY.
     words: Vec<u8>,
+    blocks: Blocks,
+    /// The streams whose owners wait for a message, or read it.
+    live: BTreeMap<u32, Stage>,
+    newest: u32,
+    /// The stream whose header block is not whole yet.
+    open: Option<u32>,
+    /// What h2 gets when it is whole: a frame's header, a frame or a header block.
+    held: Vec<u8>,
+    most_held: usize,
+    violation: Option<Http2Error>,
+}
+
+/// What h2 gets of the bytes that came: in place as far as nothing is changed, from there on by way of `out`.
+struct Passed<'a> {
+    all: &'a [u8],
+    from: usize,
+    in_place: Option<usize>,
+    out: &'a mut BytesMut,
+}
+
+impl Passed<'_> {
+    fn replace(&mut self, range: Range<usize>, with: &[u8]) {
+        if self.in_place.is_some() {
+            self.out.extend_from_slice(self.all.get(self.from..range.start).unwrap_or_default());
+        } else {
+            self.in_place = Some(range.start);
+        }
+        self.out.extend_from_slice(with);
+        self.from = range.end;
+    }
+
+    fn finish(self) -> usize {
+        if self.in_place.is_some() {
+            self.out.extend_from_slice(self.all.get(self.from..).unwrap_or_default());
+        }
+        self.in_place.unwrap_or(self.all.len())
+    }
 }
 
 impl Frames {
+    /// For responses whose heads have `head_bytes` at most.
+    pub(super) fn new(head_bytes: usize) -> Self {
+        Frames {
+            start: [0; HEADER + LOOK],
+            known: 0,
+            left: 0,
+            chatter: 0,
+            headers: 0,
+            has_settings: false,
+            last_stream: None,
+            code: 0,
+            words: Vec::new(),
+            blocks: Blocks::default(),
+            live: BTreeMap::new(),
+            newest: 0,
+            open: None,
+            held: Vec::new(),
+            most_held: head_bytes.saturating_mul(HELD_HEADS).saturating_add(MAX_FRAME_SIZE),
+            violation: None,
+        }
+    }
+
     /// The last stream that the peer will answer, once it has said that it will not answer all.
     pub(super) fn last_stream(&self) -> Option<u32> {
         self.last_stream
@@ -71,61 +174,229 @@ impl Frames {
         self.chatter = 0;
     }
 
-    /// Looks at the bytes that came next. `begun` are the requests so far. Returns where in `bytes` there are frames of
-    /// DATA with nothing in them: h2 does nothing with those but count them, all the life of a connection, and ends it
-    /// soon. (One that is cut in two by the end of `bytes` is left to it.)
-    pub(super) fn pass(&mut self, all: &[u8], begun: u64) -> Result<Vec<usize>, Http2Error> {
-        let mut empty = Vec::new();
-        let mut bytes = all;
-        while !bytes.is_empty() {
+    /// A stream has an owner from now on.
+    pub(super) fn begin(&mut self, stream: u32) {
+        self.newest = stream;
+        self.live.insert(stream, Stage::Awaited);
+    }
+
+    /// Nobody waits for anything on that stream any more.
+    pub(super) fn forget(&mut self, stream: u32) {
+        self.live.remove(&stream);
+    }
+
+    /// Returns what the peer did wrong on that stream.
+    pub(super) fn fault(&self, stream: u32) -> Option<Fault> {
+        if let Some(Stage::Malformed(fault)) = self.live.get(&stream) { Some(*fault) } else { None }
+    }
+
+    /// Returns what ends the connection, behind all that was passed so far.
+    pub(super) fn violation(&mut self) -> Option<Http2Error> {
+        self.violation.take()
+    }
+
+    /// Looks at the bytes that came next. `begun` are the requests so far. Returns how many of the bytes h2 is to get as
+    /// they stand; after those it is to get what this appends to `out`.
+    pub(super) fn pass(&mut self, all: &[u8], begun: u64, out: &mut BytesMut) -> usize {
+        let mut passed = Passed { all, from: 0, in_place: None, out };
+        let mut unit = 0;
+        if let Err(violation) = self.follow(&mut passed, &mut unit, begun) {
+            self.violation = Some(violation);
+            passed.replace(unit..all.len(), b"");
+        }
+        passed.finish()
+    }
+
+    /// `unit` is where in the bytes that begins which h2 gets as a whole, or 0 if it is [held](Self::held) in part.
+    fn follow(&mut self, passed: &mut Passed<'_>, unit: &mut usize, begun: u64) -> Result<(), Http2Error> {
+        let all = passed.all;
+        let mut at = 0;
+        while at < all.len() {
             if self.known < HEADER {
-                let (at, whole) = (all.len() - bytes.len(), self.known == 0);
-                bytes = self.learn(bytes, HEADER);
+                if self.known == 0 && self.open.is_none() {
+                    *unit = at;
+                }
+                at += self.learn(&all[at..], HEADER);
                 if self.known < HEADER {
                     break;
                 }
-                if whole && self.is_empty_data() {
-                    empty.push(at);
-                }
                 self.left = self.length();
                 self.count(begun)?;
+                if !self.is_whole_kind() {
+                    self.route(passed, *unit..at);
+                }
             }
             let wanted = HEADER + self.length().min(LOOK);
-            if self.known < wanted {
-                let before = bytes.len();
-                bytes = self.learn(bytes, wanted);
-                self.left -= before - bytes.len();
-            }
-            let (rest, next) = bytes.split_at(self.left.min(bytes.len()));
+            let learned = self.learn(&all[at..], wanted);
+            let rest = at + learned..all.len().min(at + self.left);
             if self.start[3] == GOAWAY {
+                let rest = all.get(rest.clone()).unwrap_or_default();
                 let room = WORDS.saturating_sub(self.words.len()).min(rest.len());
                 self.words.extend_from_slice(rest.get(..room).unwrap_or_default());
             }
-            self.left -= rest.len();
-            bytes = next;
-            if self.left == 0 && self.known == wanted {
+            self.left -= rest.end - at;
+            at = rest.end;
+            if self.left == 0 {
+                let is_whole_kind = self.is_whole_kind();
                 self.end();
+                if is_whole_kind && self.open.is_none() {
+                    self.pass_whole(passed, *unit..at)?;
+                }
             }
         }
-        Ok(empty)
+        let is_held = self.open.is_some() || self.known > 0 && (self.known < HEADER || self.is_whole_kind());
+        if is_held {
+            let rest = all.get(*unit..).unwrap_or_default();
+            if self.held.len() + rest.len() > self.most_held {
+                return Err(Http2Error::violation(ENHANCE_YOUR_CALM, "a header block is too large"));
+            }
+            self.held.extend_from_slice(rest);
+            passed.replace(*unit..all.len(), b"");
+        }
+        Ok(())
     }
 
-    /// Whether it is DATA of a stream which says nothing, not even that it is the last.
-    fn is_empty_data(&self) -> bool {
-        const END_STREAM_OR_PADDED: u8 = 0x1 | 0x8;
-        let [_, _, _, kind, flags, stream @ ..] = self.start;
-        kind == DATA && self.length() == 0 && flags & END_STREAM_OR_PADDED == 0 && stream[..4] != [0; 4]
+    /// Whether h2 gets frames of that kind when they are whole, and checked.
+    fn is_whole_kind(&self) -> bool {
+        matches!(self.start[3], HEADERS | CONTINUATION | SETTINGS | WINDOW_UPDATE)
     }
 
-    /// Takes what is missing of the first `wanted` bytes.
-    fn learn<'a>(&mut self, bytes: &'a [u8], wanted: usize) -> &'a [u8] {
-        let taken = (wanted - self.known).min(bytes.len());
-        let (head, rest) = bytes.split_at(taken);
+    /// Passes the header of a frame whose payload goes by as it comes.
+    fn route(&mut self, passed: &mut Passed<'_>, header: Range<usize>) {
+        let route = if self.start[3] == DATA { self.data() } else { Route::Pass };
+        let start = &self.start[..HEADER];
+        match route {
+            // In place, unless it came in pieces.
+            Route::Pass if self.held.is_empty() => {}
+            Route::Pass => passed.replace(header, start),
+            Route::Drop => passed.replace(header, b""),
+            Route::Mark => passed.replace(header, &[&mark(self.stream()), start].concat()),
+        }
+        self.held.clear();
+    }
+
+    /// A DATA frame begins.
+    fn data(&mut self) -> Route {
+        const END_STREAM_OR_PADDED: u8 = END_STREAM | PADDED;
+        let (stream, flags) = (self.stream(), self.start[4]);
+        // h2 does nothing with such frames but count them, all the life of a connection, and ends it soon.
+        let is_empty = self.length() == 0 && flags & END_STREAM_OR_PADDED == 0;
+        let was_begun = self.was_begun(stream);
+        match self.live.get_mut(&stream) {
+            Some(stage @ Stage::Awaited) => {
+                *stage = Stage::Malformed(Fault::DataFirst);
+                return Route::Mark;
+            }
+            Some(Stage::Begun | Stage::Malformed(_)) if is_empty => return Route::Drop,
+            Some(stage @ Stage::Begun) if flags & END_STREAM != 0 => *stage = Stage::Ended,
+            None if is_empty && was_begun => return Route::Drop,
+            _ => {}
+        }
+        Route::Pass
+    }
+
+    /// Passes what is whole now: `range` of the bytes, behind what is held.
+    fn pass_whole(&mut self, passed: &mut Passed<'_>, range: Range<usize>) -> Result<(), Http2Error> {
+        let new = passed.all.get(range.clone()).unwrap_or_default();
+        if self.held.is_empty() {
+            if let Some(replaced) = self.whole(new)? {
+                passed.replace(range, &replaced);
+            }
+            return Ok(());
+        }
+        let mut held = std::mem::take(&mut self.held);
+        held.extend_from_slice(new);
+        let replaced = self.whole(&held)?;
+        passed.replace(range, replaced.as_ref().unwrap_or(&held));
+        held.clear();
+        held.shrink_to(KEPT);
+        self.held = held;
+        Ok(())
+    }
+
+    /// Returns what h2 is to get instead of a frame, or of the frames of a header block.
+    fn whole(&mut self, unit: &[u8]) -> Result<Option<Vec<u8>>, Http2Error> {
+        let Some((header, rest)) = unit.split_first_chunk::<HEADER>() else { return Ok(None) };
+        let [.., a, b, c, d] = *header;
+        let stream = u32::from_be_bytes([a, b, c, d]) & MAX_WINDOW;
+        match header[3] {
+            SETTINGS => check_settings(rest).map(|()| None),
+            WINDOW_UPDATE => Ok(self.window(stream, rest)),
+            _ => self.block(unit, stream, header[4]),
+        }
+    }
+
+    /// RFC 9113 section 6.9: an increment of zero is an error of its stream.
+    fn window(&mut self, stream: u32, payload: &[u8]) -> Option<Vec<u8>> {
+        let &[a, b, c, d] = payload else { return None };
+        if u32::from_be_bytes([a, b, c, d]) & MAX_WINDOW > 0 || !self.was_begun(stream) {
+            return None;
+        }
+        match self.live.get_mut(&stream) {
+            Some(Stage::Malformed(_)) | None => Some(Vec::new()),
+            Some(stage) => {
+                *stage = Stage::Malformed(Fault::EmptyWindow);
+                Some(mark(stream))
+            }
+        }
+    }
+
+    /// A header block, in the frames that it came in.
+    fn block(&mut self, unit: &[u8], stream: u32, flags: u8) -> Result<Option<Vec<u8>>, Http2Error> {
+        let ends = flags & END_STREAM != 0;
+        let (block, dependency) = fragments(unit, flags)?;
+        let contents = self.blocks.read(&block)?;
+        let mut fault = contents.fault;
+        if dependency == Some(stream) {
+            // RFC 7540 section 5.3.1. h2 would not read the block, and have another table than the peer from then on.
+            fault.get_or_insert(Fault::OwnDependency);
+        }
+        let mut is_marked = true;
+        match self.live.get_mut(&stream) {
+            Some(stage @ Stage::Awaited) => {
+                let misplaced = match contents.status {
+                    None => Some(Fault::StatusMissing),
+                    Some(101) => Some(Fault::Switching),
+                    Some(100..200) if ends => Some(Fault::InterimEnds),
+                    Some(_) => None,
+                };
+                fault = fault.or(misplaced);
+                match (fault, contents.status) {
+                    (Some(fault), _) => *stage = Stage::Malformed(fault),
+                    (None, Some(100..200)) => {}
+                    (None, _) => *stage = if ends { Stage::Ended } else { Stage::Begun },
+                }
+            }
+            Some(stage @ Stage::Begun) => {
+                let misplaced = if contents.has_pseudo { Some(Fault::PseudoInTrailers) } else { None };
+                fault = misplaced.or(fault).or((!ends).then_some(Fault::TrailersDoNotEnd));
+                *stage = fault.map_or(Stage::Ended, Stage::Malformed);
+            }
+            Some(Stage::Ended) => {}
+            // h2 remembers that it has reset it.
+            Some(Stage::Malformed(_)) | None => is_marked = false,
+        }
+        let Some(fault) = fault else { return Ok(None) };
+        let replacement = self.blocks.replacement(&block, is_marked);
+        let replacement = replacement.filter(|block| block.len() <= MAX_FRAME_SIZE);
+        // RFC 9113 section 5.4.1: an error of a stream may be treated as one of the connection.
+        let replacement = replacement.ok_or_else(|| Http2Error::violation(PROTOCOL_ERROR, fault.words()))?;
+        Ok(Some(frame(HEADERS, END_HEADERS | flags & END_STREAM, stream, &replacement)))
+    }
+
+    /// Whether it is a stream of ours, now or before.
+    fn was_begun(&self, stream: u32) -> bool {
+        stream % 2 == 1 && stream <= self.newest
+    }
+
+    /// Takes what is missing of the first `wanted` bytes, and returns how many these were.
+    fn learn(&mut self, bytes: &[u8], wanted: usize) -> usize {
+        let taken = wanted.saturating_sub(self.known).min(bytes.len());
         if let Some(place) = self.start.get_mut(self.known..self.known + taken) {
-            place.copy_from_slice(head);
+            place.copy_from_slice(bytes.get(..taken).unwrap_or_default());
         }
         self.known += taken;
-        rest
+        taken
     }
 
     fn length(&self) -> usize {
@@ -133,14 +404,32 @@ impl Frames {
         usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c)
     }
 
+    fn stream(&self) -> u32 {
+        let [_, _, _, _, _, a, b, c, d, ..] = self.start;
+        // The first bit is reserved.
+        u32::from_be_bytes([a, b, c, d]) & MAX_WINDOW
+    }
+
+    /// A frame begins.
     fn count(&mut self, begun: u64) -> Result<(), Http2Error> {
-        let kind = self.start[3];
-        if !self.has_settings && (kind != SETTINGS || self.start[4] & ACK != 0) {
+        let (kind, flags, stream) = (self.start[3], self.start[4], self.stream());
+        let broken = |words| Err(Http2Error::violation(PROTOCOL_ERROR, words));
+        if !self.has_settings && (kind != SETTINGS || flags & ACK != 0) {
             // RFC 9113 section 3.4. It may well be something else that the peer speaks.
-            return Err(Http2Error::violation(PROTOCOL_ERROR, "its first words are no SETTINGS"));
+            return broken("its first words are no SETTINGS");
+        }
+        if !self.has_right_length() {
+            return Err(Http2Error::violation(FRAME_SIZE_ERROR, "a frame has a length that its kind cannot have"));
+        }
+        // RFC 9113 section 6.10.
+        match self.open {
+            Some(open) if (kind, stream) != (CONTINUATION, open) => return broken("a header block is interrupted"),
+            None if kind == CONTINUATION => return broken("CONTINUATION continues nothing"),
+            _ => {}
         }
         match kind {
             DATA if self.left > 0 => self.chatter = 0,
+            HEADERS if !self.was_begun(stream) => return broken("HEADERS of a stream that no request has begun"),
             HEADERS => {
                 self.chatter = 0;
                 self.headers += 1;
@@ -148,7 +437,9 @@ impl Frames {
                     return Err(Http2Error::violation(ENHANCE_YOUR_CALM, "more heads than requests can have"));
                 }
             }
-            // Their number is h2's affair, and the answers that they are part of.
+            // RFC 9113 section 8.4.
+            PUSH_PROMISE => return broken("a push, which the client has turned off"),
+            // Their number is bounded by what is held, and they are part of answers.
             CONTINUATION => {}
             _ => {
                 self.chatter += 1;
@@ -160,19 +451,97 @@ impl Frames {
         Ok(())
     }
 
+    /// RFC 9113 sections 4.2 and 6.
+    fn has_right_length(&self) -> bool {
+        let length = self.length();
+        match self.start[3] {
+            SETTINGS if self.start[4] & ACK != 0 => length == 0,
+            SETTINGS => length % 6 == 0 && length <= MAX_FRAME_SIZE,
+            PING => length == 8,
+            RST_STREAM | WINDOW_UPDATE => length == 4,
+            PRIORITY => length == 5,
+            GOAWAY => (8..=MAX_FRAME_SIZE).contains(&length),
+            _ => length <= MAX_FRAME_SIZE,
+        }
+    }
+
     fn end(&mut self) {
-        self.has_settings |= self.start[3] == SETTINGS && self.start[4] & ACK == 0;
-        // One that is said of a stream is an error that h2 finds.
-        if self.start[3] == GOAWAY && self.start[5..9] == [0; 4] && self.known == HEADER + LOOK {
-            let [.., a, b, c, d, e, f, g, h] = self.start;
-            // The first bit is reserved.
-            let last = u32::from_be_bytes([a, b, c, d]) & 0x7fff_ffff;
-            self.code = u32::from_be_bytes([e, f, g, h]);
-            // A second GOAWAY may lower it, and must not raise it.
-            self.last_stream = Some(self.last_stream.map_or(last, |before| before.min(last)));
+        match self.start[3] {
+            SETTINGS => self.has_settings |= self.start[4] & ACK == 0,
+            HEADERS | CONTINUATION => self.open = (self.start[4] & END_HEADERS == 0).then_some(self.stream()),
+            // One that is said of a stream is an error that h2 finds.
+            GOAWAY if self.stream() == 0 => {
+                let [.., a, b, c, d, e, f, g, h] = self.start;
+                let last = u32::from_be_bytes([a, b, c, d]) & MAX_WINDOW;
+                self.code = u32::from_be_bytes([e, f, g, h]);
+                // A second GOAWAY may lower it, and must not raise it.
+                self.last_stream = Some(self.last_stream.map_or(last, |before| before.min(last)));
+            }
+            _ => {}
         }
         self.known = 0;
     }
+}
+
+/// RFC 9113 section 6.5.2. What it says of the other settings is h2's affair.
+fn check_settings(payload: &[u8]) -> Result<(), Http2Error> {
+    for setting in payload.chunks_exact(6) {
+        let &[a, b, c, d, e, f] = setting else { continue };
+        match (u16::from_be_bytes([a, b]), u32::from_be_bytes([c, d, e, f])) {
+            (ENABLE_PUSH, 1..) => return Err(Http2Error::violation(PROTOCOL_ERROR, "a server enables pushes")),
+            (INITIAL_WINDOW_SIZE, size) if size > MAX_WINDOW => {
+                return Err(Http2Error::violation(FLOW_CONTROL_ERROR, "an initial window is too large"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Returns the block that is in these frames, and the stream that its own is said to depend on.
+fn fragments(unit: &[u8], flags: u8) -> Result<(Cow<'_, [u8]>, Option<u32>), Http2Error> {
+    let short = || Http2Error::violation(FRAME_SIZE_ERROR, "HEADERS are too short");
+    let (mut first, mut rest) = split_frame(unit).ok_or_else(short)?;
+    let mut padding = 0;
+    if flags & PADDED != 0 {
+        let (&length, more) = first.split_first().ok_or_else(short)?;
+        (padding, first) = (usize::from(length), more);
+    }
+    let mut dependency = None;
+    if flags & WITH_PRIORITY != 0 {
+        let (&[a, b, c, d, _], more) = first.split_first_chunk::<5>().ok_or_else(short)?;
+        dependency = Some(u32::from_be_bytes([a, b, c, d]) & MAX_WINDOW);
+        first = more;
+    }
+    let end = first.len().checked_sub(padding);
+    let end = end.ok_or_else(|| Http2Error::violation(PROTOCOL_ERROR, "HEADERS have more padding than bytes"))?;
+    let mut block = Cow::Borrowed(first.get(..end).unwrap_or_default());
+    while let Some((more, behind)) = split_frame(rest) {
+        block.to_mut().extend_from_slice(more);
+        rest = behind;
+    }
+    Ok((block, dependency))
+}
+
+/// Returns the payload of the first of these frames, and the others.
+fn split_frame(frames: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&[a, b, c, ..], rest) = frames.split_first_chunk::<HEADER>()?;
+    rest.split_at_checked(usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c))
+}
+
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let [_, length @ ..] = (payload.len() as u32).to_be_bytes();
+    [length.as_slice(), &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// Returns a frame by which h2 ends the stream as one whose message is malformed.
+fn mark(stream: u32) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS, stream, MARK)
+}
+
+/// Returns the frame that tells the peer why the connection ends (RFC 9113 section 5.4.1).
+pub(super) fn go_away(code: u32) -> Vec<u8> {
+    frame(GOAWAY, 0, 0, &[[0; 4], code.to_be_bytes()].concat())
 }
 
 #[cfg(test)]
@@ -180,46 +549,131 @@ impl Frames {
 mod tests {
     use super::*;
 
+    const OK: &[u8] = &[0x88];
+
     fn frame(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-        let length = (payload.len() as u32).to_be_bytes();
-        [&length[1..], &[kind, 0], &stream.to_be_bytes(), payload].concat()
+        super::frame(kind, 0, stream, payload)
+    }
+
+    fn head(stream: u32, block: &[u8]) -> Vec<u8> {
+        super::frame(HEADERS, END_HEADERS, stream, block)
+    }
+
+    /// What h2 gets of these bytes, or the error code that the connection ends by.
+    fn pass(frames: &mut Frames, bytes: &[u8], begun: u64) -> Result<Vec<u8>, u32> {
+        let mut out = BytesMut::new();
+        let kept = frames.pass(bytes, begun, &mut out);
+        match frames.violation() {
+            Some(violation) => Err(violation.code),
+            None => Ok([&bytes[..kept], &out].concat()),
+        }
+    }
+
+    /// That of bytes in pieces of such a length.
+    fn pass_pieces(frames: &mut Frames, bytes: &[u8], piece: usize) -> Result<Vec<u8>, u32> {
+        bytes.chunks(piece).map(|piece| pass(frames, piece, 9)).collect::<Result<Vec<_>, _>>().map(|all| all.concat())
     }
 
     /// Of a connection whose peer has said its SETTINGS.
     fn begun() -> Frames {
-        let mut frames = Frames::default();
-        frames.pass(&frame(SETTINGS, 0, b""), 0).unwrap();
+        let mut frames = Frames::new(1000);
+        pass(&mut frames, &frame(SETTINGS, 0, b""), 0).unwrap();
         frames.forgive();
+        [1, 3, 5].into_iter().for_each(|stream| frames.begin(stream));
         frames
     }
 
     #[test]
-    fn empty_data_is_found() {
-        let last = [&frame(DATA, 3, b"")[..4], &[1, 0, 0, 0, 3]].concat();
-        let pieces = [frame(DATA, 1, b""), frame(DATA, 1, b"x"), frame(DATA, 0, b""), last, frame(DATA, 3, b"")];
+    fn empty_data_is_left_out_where_it_is_allowed() {
+        let last = super::frame(DATA, END_STREAM, 1, b"");
+        let (some, empty) = (frame(DATA, 1, b"x"), |stream| frame(DATA, stream, b""));
+        let pieces = [head(1, OK), empty(1), some.clone(), empty(1), last.clone(), empty(1), empty(7)];
+        let left = [head(1, OK), some, last, empty(1), empty(7)].concat();
         let bytes = pieces.concat();
-        assert_eq!(begun().pass(&bytes, 1).unwrap(), [0, 9 + 10 + 9 + 9]);
+        for piece in 1..bytes.len() {
+            assert_eq!(pass_pieces(&mut begun(), &bytes, piece).unwrap(), left, "in pieces of {piece}");
+        }
         let mut frames = begun();
-        assert!(frames.pass(&bytes[..5], 1).unwrap().is_empty());
-        assert_eq!(frames.pass(&bytes[5..], 1).unwrap(), [4 + 10 + 9 + 9]);
+        frames.forget(1);
+        assert_eq!(pass(&mut frames, &empty(1), 3), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn good_frames_pass_as_they_are_wherever_the_bytes_are_cut() {
+        let parts = [super::frame(HEADERS, END_STREAM, 3, &[0x88, 0x40]), frame(CONTINUATION, 3, b"\x01a")].concat();
+        let end = super::frame(CONTINUATION, END_HEADERS, 3, b"\x01b\xbe");
+        let padded = super::frame(HEADERS, END_HEADERS | PADDED | WITH_PRIORITY, 5, b"\x02\0\0\0\x01\x05\x88xx");
+        let more = [frame(WINDOW_UPDATE, 0, &[0, 0, 0, 9]), frame(6, 0, &[0; 8]), frame(0xbe, 1, b"anything")];
+        let bytes = [head(1, OK), frame(DATA, 1, &[7; 300]), parts, end, padded, more.concat()].concat();
+        for piece in 1..bytes.len() {
+            assert_eq!(pass_pieces(&mut begun(), &bytes, piece).unwrap(), bytes, "in pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_message_ends_its_stream_wherever_the_bytes_are_cut() {
+        // A bad name that is indexed, in two frames; then the next head, which refers to it.
+        let parts = [frame(HEADERS, 1, &[0x88, 0x40]), super::frame(CONTINUATION, END_HEADERS, 1, b"\x01A\x01b")];
+        let next = head(3, b"\x88\xbe");
+        let bytes = [parts.concat(), next, head(5, OK)].concat();
+        let table = [b"\x40\x01x\x01x", MARK].concat();
+        let expected = [head(1, &table), head(3, MARK), head(5, OK)].concat();
+        for piece in 1..bytes.len() {
+            let mut frames = begun();
+            assert_eq!(pass_pieces(&mut frames, &bytes, piece).unwrap(), expected, "in pieces of {piece}");
+            assert_eq!([1, 3, 5].map(|stream| frames.fault(stream)), [Some(Fault::Name), Some(Fault::Name), None]);
+        }
+    }
+
+    #[test]
+    fn a_message_that_nobody_waits_for_is_not_ended_again() {
+        let mut frames = begun();
+        frames.forget(1);
+        assert_eq!(pass(&mut frames, &head(1, b"\x40\x01A\x01b"), 3), Ok(head(1, b"\x40\x01x\x01x")));
+    }
+
+    #[test]
+    fn what_is_no_violation_yet_is_passed_before_it() {
+        let bytes = [frame(DATA, 5, b"x"), head(1, OK), frame(PUSH_PROMISE, 1, b"")].concat();
+        let mut out = BytesMut::new();
+        let mut frames = begun();
+        frames.pass(&head(5, OK), 3, &mut out);
+        assert_eq!(frames.pass(&bytes, 3, &mut out), bytes.len() - 9);
+        assert!(out.is_empty());
+        assert_eq!(frames.violation().map(|violation| violation.code), Some(PROTOCOL_ERROR));
+    }
+
+    #[test]
+    fn a_header_block_without_end_is_bounded() {
+        let mut frames = begun();
+        let mut passed = pass(&mut frames, &frame(HEADERS, 1, OK), 3);
+        let mut bytes = 0;
+        while let Ok(nothing) = &passed {
+            assert!(nothing.is_empty());
+            bytes += HEADER;
+            assert!(bytes <= 4 * 1000 + MAX_FRAME_SIZE);
+            passed = pass(&mut frames, &frame(CONTINUATION, 1, b""), 3);
+        }
+        assert_eq!(passed, Err(ENHANCE_YOUR_CALM));
     }
 
     #[test]
     fn the_first_words_are_settings() {
         for (kind, passes) in [(SETTINGS, true), (DATA, false), (GOAWAY, false), (b'P', false)] {
-            let passed = Frames::default().pass(&frame(kind, 0, &[0; 6]), 1);
-            assert_eq!(passed.map(drop).map_err(|error| error.code), if passes { Ok(()) } else { Err(PROTOCOL_ERROR) });
+            let passed = pass(&mut Frames::new(1000), &frame(kind, 0, &[0; 6]), 1);
+            assert_eq!(passed.map(drop), if passes { Ok(()) } else { Err(PROTOCOL_ERROR) });
         }
     }
 
     #[test]
     fn finds_the_last_stream_wherever_the_bytes_are_cut() {
         let goaway = frame(GOAWAY, 0, b"\x80\0\0\x05\0\0\0\x0bdebug data");
-        let bytes = [frame(4, 0, b"sixxxx"), frame(DATA, 1, &[7; 300]), frame(4, 0, b""), goaway, frame(DATA, 1, b"")];
+        let more = [goaway, frame(DATA, 1, b"")].concat();
+        let bytes = [frame(4, 0, b"sixxxx"), frame(DATA, 1, &[7; 300]), frame(4, 0, b""), more];
         let bytes = bytes.concat();
         for piece in 1..bytes.len() {
             let mut frames = begun();
-            bytes.chunks(piece).for_each(|piece| drop(frames.pass(piece, 1).unwrap()));
+            pass_pieces(&mut frames, &bytes, piece).unwrap();
             assert_eq!(frames.last_stream(), Some(5), "in pieces of {piece}");
             assert_eq!(frames.code(), ENHANCE_YOUR_CALM, "in pieces of {piece}");
             assert_eq!(frames.words(), b"debug data", "in pieces of {piece}");
@@ -232,7 +686,7 @@ mod tests {
         let mut frames = begun();
         for (last, kept) in [(9u32, 9), (3, 3), (7, 3)] {
             let payload = [last.to_be_bytes(), [0; 4]].concat();
-            frames.pass(&frame(GOAWAY, 0, &payload), 1).unwrap();
+            pass(&mut frames, &frame(GOAWAY, 0, &payload), 1).unwrap();
             assert_eq!(frames.last_stream(), Some(kept));
         }
     }
@@ -242,20 +696,20 @@ mod tests {
         let (ping, data) = (frame(6, 0, &[0; 8]), frame(DATA, 1, b"x"));
         let mut frames = begun();
         for _ in 0..3 {
-            (0..MOST_CHATTER).for_each(|_| drop(frames.pass(&ping, 1).unwrap()));
-            frames.pass(&data, 1).unwrap();
-            (0..MOST_CHATTER).for_each(|_| drop(frames.pass(&ping, 1).unwrap()));
+            (0..MOST_CHATTER).for_each(|_| drop(pass(&mut frames, &ping, 1).unwrap()));
+            pass(&mut frames, &data, 1).unwrap();
+            (0..MOST_CHATTER).for_each(|_| drop(pass(&mut frames, &ping, 1).unwrap()));
             frames.forgive();
         }
-        (0..MOST_CHATTER).for_each(|_| drop(frames.pass(&ping, 1).unwrap()));
-        assert_eq!(frames.pass(&ping, 1).map_err(|error| error.code), Err(ENHANCE_YOUR_CALM));
+        (0..MOST_CHATTER).for_each(|_| drop(pass(&mut frames, &ping, 1).unwrap()));
+        assert_eq!(pass(&mut frames, &ping, 1), Err(ENHANCE_YOUR_CALM));
     }
 
     #[test]
     fn heads_are_counted_by_the_requests_there_were() {
-        let head = frame(HEADERS, 1, b"x");
+        let interim = head(1, b"\x08\x03103");
         let mut frames = begun();
-        (0..HEADERS_PER_STREAM).for_each(|_| drop(frames.pass(&head, 1).unwrap()));
-        assert!(frames.pass(&head, 1).is_err());
+        (0..HEADERS_PER_STREAM).for_each(|_| drop(pass(&mut frames, &interim, 1).unwrap()));
+        assert_eq!(pass(&mut frames, &interim, 1), Err(ENHANCE_YOUR_CALM));
     }
 }

@@ -3,9 +3,10 @@
 //! The frames and the states of streams are the crate h2's; what is here is how a client of ours lives with them.
 //! [`sessions`] decides which connection a request goes to, and who opens one. [`session`] is one connection with the
 //! task that drives it, over [`transport`], which keeps h2 from the socket while it holds its lock, and looks at the
-//! frames that come by ([`frames`]). [`exchange`] is one request on a stream, [`fields`] its head in either direction,
+//! frames that come by ([`frames`]) and at the fields in them ([`blocks`]). [`exchange`] is one request on a stream, [`fields`] its head in either direction,
 //! [`body`] what comes after that, and [`error`] what peers give as reasons.
 
+mod blocks;
 mod body;
 mod error;
 mod exchange;

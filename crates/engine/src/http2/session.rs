@@ -12,7 +12,7 @@ use h2::client::{Builder, Connection as Driven, ResponseFuture, SendRequest};
 use h2::{Ping, PingPong, SendStream};
 use wire::framing::CloseReason;
 
-use super::error::{Http2Error, What};
+use super::error::{Http2Error, SETTINGS_TIMEOUT, What};
 use super::sessions::Sessions;
 use super::transport::{Transport, Wire};
 use super::{CONNECTION_WINDOW, Options, SMALL_FRAMES, STREAM_WINDOW, STREAMS};
@@ -25,9 +25,6 @@ use crate::timers::Patience;
 use crate::timings::Dialled;
 use crate::tls::Facts;
 use crate::{Connection, Kind, Reactor};
-
-/// RFC 9113 section 7.
-const SETTINGS_TIMEOUT: u32 = 4;
 
 /// A peer that asks for a sign of life now and then does not talk too much, however long nothing else is to be said.
 const CALM: Duration = Duration::from_secs(10);
@@ -94,8 +91,8 @@ impl Session {
         let (peer, facts) = (connection.peer().clone(), connection.facts().cloned());
         let dialled = connection.dialled().cloned();
         let descriptor = connection.descriptor().cloned();
-        let transport = Transport::new(connection.into_stream());
         let limits = owner.limits();
+        let transport = Transport::new(connection.into_stream(), limits.head_bytes);
         let begun = Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
@@ -200,6 +197,9 @@ impl Session {
         self.transport.begun.set(self.transport.begun.get() + 1);
         if self.transport.begun.get() >= NUMBERS {
             self.leave();
+        }
+        if let Ok((_, send)) = &begun {
+            self.transport.begin(u32::from(send.stream_id()));
         }
         begun.map_err(|error| match (error.reason(), error.is_io()) {
             (None, false) => Kind::Misuse("the request is none that HTTP/2 knows"),

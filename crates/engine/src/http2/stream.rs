@@ -6,9 +6,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::client::ResponseFuture;
-use h2::{RecvStream, SendStream};
+use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, StatusCode};
 
+use super::blocks::Fault;
 use super::session::Slot;
 use crate::tasks::Relay;
 use crate::timers::Patience;
@@ -62,7 +63,16 @@ impl Stream {
 
     #[cold]
     fn explain(&self, error: h2::Error, phase: Phase) -> Error {
-        self.fail(self.slot.session.explain(error), phase)
+        let session = &self.slot.session;
+        let is_malformed = error.is_reset() && !error.is_remote() && error.reason() == Some(Reason::PROTOCOL_ERROR);
+        let mut kind = session.explain(error);
+        if let Kind::Http2(violation) = &mut kind
+            && is_malformed
+        {
+            let fault = session.transport.fault(self.id);
+            violation.words = fault.map_or("the response is malformed, or its head too large", Fault::words).to_owned();
+        }
+        self.fail(kind, phase)
     }
 
     /// What a wait comes to when nothing has happened: an error once patience is exhausted.
@@ -177,6 +187,7 @@ impl Drop for Stream {
     fn drop(&mut self) {
         let parts = (self.response.take(), self.send.take(), self.receive.take());
         drop(parts);
+        self.slot.session.transport.forget(self.id);
         self.relay.forget();
         self.deliver();
     }

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::blocks::Fault;
 use super::error::{Http2Error, What};
 use super::frames::{self, Frames};
 use crate::Kind;
@@ -32,6 +33,8 @@ pub(super) struct Transport {
     /// h2 was told to wait until there is room.
     is_full: Cell<bool>,
     frames: RefCell<Frames>,
+    /// What h2 is to read next, where that is not what has come.
+    instead: RefCell<BytesMut>,
     /// Requests so far.
     pub(super) begun: Cell<u64>,
     /// Bytes have come since somebody last asked.
@@ -44,12 +47,14 @@ pub(super) struct Transport {
 }
 
 impl Transport {
-    pub(super) fn new(stream: Stream) -> Rc<Self> {
+    /// For responses whose heads have `head_bytes` at most.
+    pub(super) fn new(stream: Stream, head_bytes: usize) -> Rc<Self> {
         Rc::new(Transport {
             stream: RefCell::new(stream),
             aside: RefCell::default(),
             is_full: Cell::new(false),
-            frames: RefCell::default(),
+            frames: RefCell::new(Frames::new(head_bytes)),
+            instead: RefCell::default(),
             begun: Cell::new(0),
             heard: Cell::new(false),
             failure: RefCell::default(),
@@ -66,6 +71,21 @@ impl Transport {
     /// [`Frames::has_settings`].
     pub(super) fn has_settings(&self) -> bool {
         self.frames.borrow().has_settings()
+    }
+
+    /// [`Frames::begin`].
+    pub(super) fn begin(&self, stream: u32) {
+        self.frames.borrow_mut().begin(stream);
+    }
+
+    /// [`Frames::forget`].
+    pub(super) fn forget(&self, stream: u32) {
+        self.frames.borrow_mut().forget(stream);
+    }
+
+    /// [`Frames::fault`].
+    pub(super) fn fault(&self, stream: u32) -> Option<Fault> {
+        self.frames.borrow().fault(stream)
     }
 
     /// The peer's GOAWAY, with that code.
@@ -138,6 +158,26 @@ impl Transport {
         self.stream.borrow_mut().rest();
     }
 
+    /// Moves what h2 is to read instead of what has come.
+    fn read_instead(&self, buf: &mut ReadBuf<'_>) {
+        let mut instead = self.instead.borrow_mut();
+        let length = instead.len().min(buf.remaining());
+        buf.put_slice(instead.get(..length).unwrap_or_default());
+        instead.advance(length);
+        if instead.is_empty() {
+            *instead = BytesMut::new();
+        }
+    }
+
+    /// The peer has broken a rule of the connection's, which it is told, unless it does not take what was said before:
+    /// then that may end in the middle of a frame.
+    fn fail_connection(&self, violation: Http2Error) -> io::Error {
+        if !self.is_full.get() {
+            self.aside.borrow_mut().extend_from_slice(&frames::go_away(violation.code));
+        }
+        self.fail(Kind::Http2(violation))
+    }
+
     fn fail(&self, failure: Kind) -> io::Error {
         self.failure.replace(Some(failure));
         io::ErrorKind::ConnectionAborted.into()
@@ -151,8 +191,16 @@ impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let transport = &self.0;
         let before = buf.filled().len();
-        // What is left out altogether is not the end.
+        // What is held back or left out altogether is not the end.
         loop {
+            transport.read_instead(buf);
+            if buf.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
+            let violation = transport.frames.borrow_mut().violation();
+            if let Some(violation) = violation {
+                return Poll::Ready(Err(transport.fail_connection(violation)));
+            }
             if transport.read.get() >= READ_AT_ONCE {
                 transport.read.set(0);
                 cx.waker().wake_by_ref();
@@ -168,12 +216,11 @@ impl AsyncRead for Wire {
                     transport.read.set(transport.read.get() + received);
                     transport.heard.set(true);
                     let new = buf.filled().get(before..).unwrap_or_default();
-                    let passed = transport.frames.borrow_mut().pass(new, transport.begun.get());
-                    match passed {
-                        Ok(empty) => leave_out(buf, before, &empty),
-                        Err(error) => return Poll::Ready(Err(transport.fail(Kind::Http2(error)))),
-                    }
-                    if buf.filled().len() == before {
+                    let mut instead = transport.instead.borrow_mut();
+                    let kept = transport.frames.borrow_mut().pass(new, transport.begun.get(), &mut instead);
+                    drop(instead);
+                    buf.set_filled(before + kept);
+                    if kept == 0 {
                         continue;
                     }
                 }
@@ -184,18 +231,6 @@ impl AsyncRead for Wire {
             return Poll::Ready(Ok(()));
         }
     }
-}
-
-/// Closes the gaps where there are frames without a payload, `empty` bytes behind `before`.
-fn leave_out(buf: &mut ReadBuf<'_>, before: usize, empty: &[usize]) {
-    let end = buf.filled().len();
-    let mut kept = before + empty.first().copied().unwrap_or(end - before);
-    let ends = empty.iter().skip(1).map(|at| before + at).chain([end]);
-    for (start, end) in empty.iter().map(|at| before + at + frames::HEADER).zip(ends) {
-        buf.filled_mut().copy_within(start..end, kept);
-        kept += end - start;
-    }
-    buf.set_filled(kept);
 }
 
 impl AsyncWrite for Wire {
