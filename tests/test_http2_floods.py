@@ -18,6 +18,7 @@ from tests.test_http2_hostile import (
     CONTINUATION,
     DATA,
     END_HEADERS,
+    END_STREAM,
     GOAWAY,
     HEADERS,
     PING,
@@ -164,10 +165,10 @@ def index_bomb(entry: int, times: int) -> bytes:
     return STATUS_200 + literal(b"x-bomb", b"x" * entry, 0x40) + b"\xbe" * times
 
 
-def blocks(block: bytes) -> Iterator[bytes]:
+def blocks(block: bytes, flags: int = 0) -> Iterator[bytes]:
     """HEADERS and CONTINUATION with all of that."""
     parts = [block[at : at + 16_384] for at in range(0, len(block), 16_384)]
-    yield frame(HEADERS, END_HEADERS if len(parts) == 1 else 0, 1, parts[0])
+    yield frame(HEADERS, flags | (END_HEADERS if len(parts) == 1 else 0), 1, parts[0])
     for part in parts[1:]:
         yield frame(CONTINUATION, END_HEADERS if part is parts[-1] else 0, 1, part)
 
@@ -188,14 +189,15 @@ def test_bombs_do_not_go_off(name: str, where: str) -> None:
     def script(talk: Talk) -> None:
         talk.start()
         talk.read_request()
-        block = BOMBS[name]
+        block, flags = BOMBS[name], 0
         if where == "trailers":
+            flags = END_STREAM
             talk.send(RESPONSE)
             block = block[1:]
         elif where == "interim":
             block = literal(b":status", b"103") + block[1:]
         with suppress(OSError):
-            for part in blocks(block):
+            for part in blocks(block, flags):
                 talk.send(part)
         talk.wait_closed()
 

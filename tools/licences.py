@@ -44,8 +44,9 @@ class Crate(NamedTuple):
 
     def texts(self) -> list[str]:
         """The licences that it ships, without those that need not be taken."""
-        names = ("licen", "copyright", "notice")
-        found = sorted(file for file in self.directory.iterdir() if file.name.lower().startswith(names))
+        files = sorted(self.directory.iterdir())
+        found = [file for file in files if file.name.lower().startswith(("licen", "copyright", "notice"))]
+        found = found or [file for file in files if file.name == "COPYING"]
         if any("mit" in file.name.lower() for file in found):
             found = [file for file in found if not any(word in file.name.lower() for word in ALTERNATIVES)]
         if self.name in BUNDLED:

@@ -36,9 +36,10 @@ class ErrorCode(IntEnum):
 class HTTP2Error(compat_errors.ConnectionError, builtins.ConnectionError):
     """The peer has ended a stream (RST_STREAM) or the connection (GOAWAY), or has broken the rules of HTTP/2.
 
-    The text says which. `code` is an ErrorCode, or an int where RFC 9113 knows none; `last_stream` the last stream that
-    the peer may have looked at, where it has said so by GOAWAY. `phase`, `peer` and `elapsed` as on every error. What
-    was not looked at has been sent again already, where that could be done.
+    The text says which. A malformed response is an error of its own request; the others on the connection go on.
+    `code` is an ErrorCode, or an int where RFC 9113 knows none; `last_stream` the last stream that the peer may have
+    looked at, where it has said so by GOAWAY. `phase`, `peer` and `elapsed` as on every error. What was not looked at
+    has been sent again already, where that could be done.
 
     Both geventhttpclient.useragent.ConnectionError and the built-in of that name, so that it is an OSError as what the
     network raises is.

@@ -63,6 +63,7 @@ pub(super) enum Fault {
     TrailersDoNotEnd,
     OwnDependency,
     DataFirst,
+    Content,
     EmptyWindow,
 }
 
@@ -85,6 +86,7 @@ impl Fault {
             Fault::TrailersDoNotEnd => "the response is malformed: its trailers do not end the stream",
             Fault::OwnDependency => "the stream depends on itself",
             Fault::DataFirst => "the response is malformed: DATA precede its HEADERS",
+            Fault::Content => "the response is malformed: its status has no content, and DATA follow",
             Fault::EmptyWindow => "a WINDOW_UPDATE of the stream is zero",
         }
     }
@@ -220,7 +222,7 @@ impl Blocks {
     }
 
     /// Returns a block that changes the table as the last one did, that h2 can read, and with `is_marked`, takes for
-    /// malformed. `None` if there is none.
+    /// malformed. `None` if there is none. A field that is too large for the table empties it, however large it is.
     pub(super) fn replacement(&self, block: &[u8], is_marked: bool) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         for piece in &self.pieces {
@@ -228,13 +230,13 @@ impl Blocks {
                 Piece::Kept(range) => out.extend_from_slice(block.get(range.clone())?),
                 Piece::Value(range, length) => {
                     out.extend_from_slice(block.get(range.clone())?);
-                    put_filler(&mut out, *length);
+                    put_filler(&mut out, (*length).min(TABLE));
                 }
                 Piece::Field(length) => {
                     out.push(0x40);
                     put_filler(&mut out, 1);
                     // No field of h2's is as short as one without a name and a value.
-                    put_filler(&mut out, length.checked_sub(1)?);
+                    put_filler(&mut out, length.checked_sub(1)?.min(TABLE));
                 }
             }
         }
@@ -461,10 +463,14 @@ mod tests {
         let mut blocks = Blocks::default();
         let names: Vec<u8> = (b'a'..=b'z').collect();
         // 26 of 100 + 33 bytes, then one that makes room for itself.
-        names.iter().for_each(|&name| drop(blocks.read(&literal(0x40, &[name], &[b'v'; 100])).unwrap()));
+        for &name in &names {
+            blocks.read(&literal(0x40, &[name], &[b'v'; 100])).unwrap();
+        }
         assert_eq!((blocks.entries.len(), blocks.size), (26, 26 * 133));
         blocks.read(&literal(0x40, b"long", &[b'v'; 120])).unwrap();
-        names.iter().for_each(|&name| drop(blocks.read(&literal(0x40, &[name], &[b'v'; 100])).unwrap()));
+        for &name in &names {
+            blocks.read(&literal(0x40, &[name], &[b'v'; 100])).unwrap();
+        }
         assert_eq!((blocks.entries.len(), blocks.size), (30, 29 * 133 + 156));
         blocks.read(b"\x3f\x80\x02").unwrap();
         assert_eq!((blocks.entries.len(), blocks.size), (2, 266));

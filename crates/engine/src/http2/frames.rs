@@ -59,6 +59,8 @@ enum Stage {
     Awaited,
     /// Its final head has come.
     Begun,
+    /// Its final head has come, and no content belongs to that status (RFC 9110 section 6.4.1).
+    WithoutContent,
     Ended,
     Malformed(Fault),
 }
@@ -278,17 +280,22 @@ impl Frames {
     /// A DATA frame begins.
     fn data(&mut self) -> Route {
         const END_STREAM_OR_PADDED: u8 = END_STREAM | PADDED;
-        let (stream, flags) = (self.stream(), self.start[4]);
+        let (stream, flags, length) = (self.stream(), self.start[4], self.length());
         // h2 does nothing with such frames but count them, all the life of a connection, and ends it soon.
-        let is_empty = self.length() == 0 && flags & END_STREAM_OR_PADDED == 0;
+        let is_empty = length == 0 && flags & END_STREAM_OR_PADDED == 0;
         let was_begun = self.was_begun(stream);
         match self.live.get_mut(&stream) {
             Some(stage @ Stage::Awaited) => {
                 *stage = Stage::Malformed(Fault::DataFirst);
                 return Route::Mark;
             }
-            Some(Stage::Begun | Stage::Malformed(_)) if is_empty => return Route::Drop,
-            Some(stage @ Stage::Begun) if flags & END_STREAM != 0 => *stage = Stage::Ended,
+            Some(Stage::Begun | Stage::WithoutContent | Stage::Malformed(_)) if is_empty => return Route::Drop,
+            // Also padding, which is not told apart here.
+            Some(stage @ Stage::WithoutContent) if length > 0 => {
+                *stage = Stage::Malformed(Fault::Content);
+                return Route::Mark;
+            }
+            Some(stage @ (Stage::Begun | Stage::WithoutContent)) if flags & END_STREAM != 0 => *stage = Stage::Ended,
             None if is_empty && was_begun => return Route::Drop,
             _ => {}
         }
@@ -364,10 +371,12 @@ impl Frames {
                 match (fault, contents.status) {
                     (Some(fault), _) => *stage = Stage::Malformed(fault),
                     (None, Some(100..200)) => {}
-                    (None, _) => *stage = if ends { Stage::Ended } else { Stage::Begun },
+                    _ if ends => *stage = Stage::Ended,
+                    (None, Some(204 | 304)) => *stage = Stage::WithoutContent,
+                    (None, _) => *stage = Stage::Begun,
                 }
             }
-            Some(stage @ Stage::Begun) => {
+            Some(stage @ (Stage::Begun | Stage::WithoutContent)) => {
                 let misplaced = if contents.has_pseudo { Some(Fault::PseudoInTrailers) } else { None };
                 fault = misplaced.or(fault).or((!ends).then_some(Fault::TrailersDoNotEnd));
                 *stage = fault.map_or(Stage::Ended, Stage::Malformed);
@@ -378,15 +387,14 @@ impl Frames {
         }
         let Some(fault) = fault else { return Ok(None) };
         let replacement = self.blocks.replacement(&block, is_marked);
-        let replacement = replacement.filter(|block| block.len() <= MAX_FRAME_SIZE);
         // RFC 9113 section 5.4.1: an error of a stream may be treated as one of the connection.
         let replacement = replacement.ok_or_else(|| Http2Error::violation(PROTOCOL_ERROR, fault.words()))?;
-        Ok(Some(frame(HEADERS, END_HEADERS | flags & END_STREAM, stream, &replacement)))
+        Ok(Some(head(flags & END_STREAM, stream, &replacement)))
     }
 
     /// Whether it is a stream of ours, now or before.
     fn was_begun(&self, stream: u32) -> bool {
-        stream % 2 == 1 && stream <= self.newest
+        !stream.is_multiple_of(2) && stream <= self.newest
     }
 
     /// Takes what is missing of the first `wanted` bytes, and returns how many these were.
@@ -456,7 +464,7 @@ impl Frames {
         let length = self.length();
         match self.start[3] {
             SETTINGS if self.start[4] & ACK != 0 => length == 0,
-            SETTINGS => length % 6 == 0 && length <= MAX_FRAME_SIZE,
+            SETTINGS => length.is_multiple_of(6) && length <= MAX_FRAME_SIZE,
             PING => length == 8,
             RST_STREAM | WINDOW_UPDATE => length == 4,
             PRIORITY => length == 5,
@@ -529,14 +537,27 @@ fn split_frame(frames: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c))
 }
 
-pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let [_, length @ ..] = (payload.len() as u32).to_be_bytes();
     [length.as_slice(), &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
+/// Returns the frames of a header block.
+fn head(flags: u8, stream: u32, block: &[u8]) -> Vec<u8> {
+    let (first, mut rest) = block.split_at(block.len().min(MAX_FRAME_SIZE));
+    let last = |rest: &[u8]| if rest.is_empty() { END_HEADERS } else { 0 };
+    let mut frames = frame(HEADERS, flags | last(rest), stream, first);
+    while !rest.is_empty() {
+        let (next, behind) = rest.split_at(rest.len().min(MAX_FRAME_SIZE));
+        frames.extend(frame(CONTINUATION, last(behind), stream, next));
+        rest = behind;
+    }
+    frames
+}
+
 /// Returns a frame by which h2 ends the stream as one whose message is malformed.
 fn mark(stream: u32) -> Vec<u8> {
-    frame(HEADERS, END_HEADERS, stream, MARK)
+    head(0, stream, MARK)
 }
 
 /// Returns the frame that tells the peer why the connection ends (RFC 9113 section 5.4.1).
@@ -556,7 +577,7 @@ mod tests {
     }
 
     fn head(stream: u32, block: &[u8]) -> Vec<u8> {
-        super::frame(HEADERS, END_HEADERS, stream, block)
+        super::head(0, stream, block)
     }
 
     /// What h2 gets of these bytes, or the error code that the connection ends by.
