@@ -23,6 +23,10 @@ const OVERHEAD: usize = 32;
 /// Parts of a block that are remembered without further memory.
 const USUAL_PIECES: usize = 64;
 
+/// Bytes that a replacement may have beyond twice those of its block. A name that is referred to takes three bytes of a
+/// block, and up to [`TABLE`] bytes of the replacement.
+const SPARE: usize = 16 * 1024;
+
 /// The lengths of the names in the static table (RFC 7541 appendix A). `:status` is entries 8 to 14.
 #[rustfmt::skip]
 const STATIC: [usize; 61] = [
@@ -222,10 +226,14 @@ impl Blocks {
     }
 
     /// Returns a block that changes the table as the last one did, that h2 can read, and with `is_marked`, takes for
-    /// malformed. `None` if there is none. A field that is too large for the table empties it, however large it is.
+    /// malformed. `None` if there is none, or none of about the same size. A field that is too large for the table empties it, however large it is.
     pub(super) fn replacement(&self, block: &[u8], is_marked: bool) -> Option<Vec<u8>> {
         let mut out = Vec::new();
+        let most = block.len().saturating_mul(2).saturating_add(SPARE);
         for piece in &self.pieces {
+            if out.len() > most {
+                return None;
+            }
             match piece {
                 Piece::Kept(range) => out.extend_from_slice(block.get(range.clone())?),
                 Piece::Value(range, length) => {
@@ -476,6 +484,23 @@ mod tests {
         assert_eq!((blocks.entries.len(), blocks.size), (2, 266));
         blocks.read(b"\x20\x3f\xe1\x1f").unwrap();
         assert_eq!((blocks.entries.len(), blocks.size, blocks.lowered), (0, 0, 0));
+    }
+
+    #[test]
+    fn test_replacement_of_references_to_a_long_bad_name_is_bounded() {
+        let mut long = vec![0x40, 0x7f];
+        // 0x7f + 3,873 = 4,000 bytes.
+        long.extend_from_slice(&[0xa1, 0x1e]);
+        long.extend(std::iter::repeat_n(b'X', 4000));
+        long.push(0);
+        let few = [long.clone(), b"\x7e\0".repeat(3)].concat();
+        let many = [long, b"\x7e\0".repeat(10_000)].concat();
+        let mut blocks = Blocks::default();
+        assert!(blocks.read(&few).unwrap().fault.is_some());
+        assert!(blocks.replacement(&few, true).is_some());
+        assert!(blocks.read(&many).unwrap().fault.is_some());
+        // 40 MB for 24 KB.
+        assert!(blocks.replacement(&many, true).is_none());
     }
 
     #[test]
