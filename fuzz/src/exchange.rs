@@ -155,6 +155,7 @@ fn request(method: &str, target: &str, length: usize) -> Request {
         closes: false,
         timeouts: None,
         trailers: None,
+        for_proxy: None,
         opened: None,
     }
 }

@@ -2,15 +2,27 @@
 
 use std::net::Ipv6Addr;
 
-use wire::url::{Authority, Parts, UrlError, resolve, split};
+use wire::url::{Authority, Parts, UrlError, redact, redact_all, resolve, split};
 
 /// Panics where the invariant does not hold.
 pub fn run(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (first, second) = text.split_once('\n').unwrap_or((&text, "../x?y"));
     check_split(&text);
+    check_redacted(&text);
     if let (Ok(base), Ok(reference)) = (split(first), split(second)) {
         check_resolved(&base, &reference);
+    }
+}
+
+/// What is redacted once stays as it is, and of the password in a URL around any text nothing is left.
+fn check_redacted(text: &str) {
+    for shown in [redact(text), redact_all(text)] {
+        assert_eq!(redact(&redact(&shown)), redact(&shown), "{text:?}");
+    }
+    let url = format!("http://user:{text}-sesame@host/");
+    if split(&url).is_err() {
+        assert!(!redact(&url).contains("sesame"), "{url:?}");
     }
 }
 
@@ -34,6 +46,7 @@ fn check_split(text: &str) {
             let authority = expected.1.expect("nothing but an authority is refused");
             let is_right = match &error {
                 UrlError::Brackets { .. } | UrlError::Ipv6 { .. } => !has_good_brackets(&authority),
+                UrlError::Delimiter { .. } => authority.contains('\\'),
                 UrlError::Lookalike { .. } => !authority.is_ascii(),
                 _ => false,
             };

@@ -46,7 +46,7 @@ pub enum Turn {
 impl Conversation {
     /// Opens a connection as `config` says, within its timeout for that. `resolver` is asked for addresses.
     pub async fn open(reactor: &Rc<Reactor>, config: &Config, resolver: &dyn Resolver) -> Result<Self> {
-        let connection = dial(reactor, config, config.timeouts.connection, None, resolver).await?;
+        let connection = dial(reactor, config, None, config.timeouts.connection, None, resolver).await?;
         let slot = Pool::slot(reactor);
         let (descriptor, facts) = (connection.descriptor().cloned(), connection.facts().cloned());
         let mut lease = slot.lease(None, None).await?;

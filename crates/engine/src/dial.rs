@@ -37,10 +37,12 @@ impl Resolver for SystemResolver {
     }
 }
 
-/// A new connection to the client's origin, opened within `limit` and before `until`.
+/// A new connection to the client's origin, opened within `limit` and before `until`. `for_proxy` is what a proxy is told
+/// in Proxy-Authorization, in place of its own credentials.
 pub(crate) async fn dial(
     reactor: &Rc<Reactor>,
     config: &Config,
+    for_proxy: Option<&[u8]>,
     limit: Option<Duration>,
     until: Option<Deadline>,
     resolver: &dyn Resolver,
@@ -49,7 +51,7 @@ pub(crate) async fn dial(
     let until = Deadline::earlier(limit.and_then(|limit| Deadline::of_dial(begun, limit)), until);
     let laps = Laps::begun(begun);
     let phase = Cell::new(Phase::Resolve);
-    let dial = Dial { reactor, config, until, resolver, phase, peer: RefCell::default(), laps };
+    let dial = Dial { reactor, config, for_proxy, until, resolver, phase, peer: RefCell::default(), laps };
     let mut patience = Patience::new(reactor, None);
     patience.set(None, until);
     let opened = patience.bound(dial.open()).await;
@@ -65,6 +67,7 @@ type Opened = (Stream, Option<Rc<Facts>>, Option<Descriptor>, Option<Address>);
 struct Dial<'a> {
     reactor: &'a Rc<Reactor>,
     config: &'a Config,
+    for_proxy: Option<&'a [u8]>,
     until: Option<Deadline>,
     resolver: &'a dyn Resolver,
     phase: Cell<Phase>,
@@ -159,6 +162,6 @@ impl Dial<'_> {
             self.peer.replace(of_proxy);
         }
         self.enter(Phase::Proxy);
-        proxy::tunnel(self.reactor, proxy, self.config, &addresses, stream).await
+        proxy::tunnel(self.reactor, proxy, self.config, self.for_proxy, &addresses, stream).await
     }
 }

@@ -123,7 +123,8 @@ impl Client {
         timings: &mut Timings,
     ) -> Result<Box<Connection>> {
         let begun = timings.elapsed();
-        let connection = Box::pin(dial(&self.reactor, &self.config, limit, until, resolver)).await?;
+        let for_proxy = request.for_proxy.as_deref();
+        let connection = Box::pin(dial(&self.reactor, &self.config, for_proxy, limit, until, resolver)).await?;
         self.pool.count_opened(&connection, timings.elapsed().saturating_sub(begun));
         // After the journal has made its note: that is no part of sending.
         timings.connected = timings.elapsed();

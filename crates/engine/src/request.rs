@@ -85,6 +85,9 @@ impl RequestBody {
 pub struct Request {
     /// From the request line to the blank line.
     pub head: Vec<u8>,
+    /// The value of Proxy-Authorization, for the tunnel of a connection that is opened for this request. It takes the
+    /// place of the proxy's own credentials.
+    pub for_proxy: Option<Vec<u8>>,
     /// What follows it.
     pub body: RequestBody,
     /// What of the method bears on the response's framing.

@@ -227,7 +227,7 @@ fn prepare<'py>(
     let name = name.as_ref();
     let proxy: Option<Proxy<'py>> = proxy.map(|proxy| proxy.extract()).transpose()?;
     let origin = origin(host_field, bases, version, proxy.as_ref())?;
-    let Head { text, outgoing, closes, expects_continue } =
+    let Head { text, for_proxy, outgoing, closes, expects_continue } =
         encode(&origin, name, target, default_headers, headers, body.extent(), trailers.as_ref())?;
     let (body, file) = body.framed(outgoing);
     let asked = Asked::by(name.as_bytes());
@@ -236,8 +236,18 @@ fn prepare<'py>(
     let timeouts = timeouts.map(|timeouts| of_seconds(timeouts.extract::<Seconds>()?)).transpose()?.map(Box::new);
     let trailers = trailers.map(|trailers| Box::new(trailers) as Box<dyn TrailerSource>);
     let opened = opened.as_ref().map(|(_, connections)| connections.clone());
-    let mut request =
-        Request { timeouts, head: text, body, asked, idempotent, expects_continue, closes, trailers, opened };
+    let mut request = Request {
+        timeouts,
+        head: text,
+        for_proxy,
+        body,
+        asked,
+        idempotent,
+        expects_continue,
+        closes,
+        trailers,
+        opened,
+    };
 
     let runtime = Runtime::current(py)?;
     let client = runtime.client(pool.id, |reactor| {
@@ -284,7 +294,11 @@ fn in_upper_case(method: &str) -> Cow<'_, str> {
 }
 
 fn text_of<'a, 'py>(name: &str, value: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyString>> {
-    value.cast().map_err(|_| PyTypeError::new_err(format!("{name} must be a str, not {value:?}")))
+    // Not its repr: bytes may be a URL with a password in it.
+    match value.cast() {
+        Ok(text) => Ok(text),
+        Err(_) => Err(PyTypeError::new_err(format!("{name} must be a str, not {}", value.get_type().name()?))),
+    }
 }
 
 /// Whether the target goes out in absolute form, and the value of Proxy-Authorization; None without a plain proxy.

@@ -6,6 +6,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+use wire::url::redact;
 use wire::{request, token};
 
 use crate::trailers::Trailers;
@@ -56,13 +57,15 @@ pub(crate) struct Origin<'a> {
     pub(crate) absolute: bool,
     /// `HTTP/1.1` or `HTTP/1.0`.
     pub(crate) version: &'a str,
-    /// The value of Proxy-Authorization.
+    /// The value of Proxy-Authorization, for a target in absolute form.
     pub(crate) proxy_authorization: Option<&'a str>,
 }
 
 /// A head, and what of it bears on the exchange.
 pub(crate) struct Head {
     pub(crate) text: Vec<u8>,
+    /// The value of the caller's own Proxy-Authorization, which is no part of what the origin is sent.
+    pub(crate) for_proxy: Option<Vec<u8>>,
     pub(crate) outgoing: Outgoing,
     pub(crate) closes: bool,
     pub(crate) expects_continue: bool,
@@ -71,6 +74,9 @@ pub(crate) struct Head {
 /// Encodes a head: the request line, the default fields with the caller's in place of those he names, the caller's
 /// other fields, Host unless given, and the body's framing unless given. With trailers the body is chunked, and Trailer
 /// has their names unless it is given.
+///
+/// Proxy-Authorization is part of the head if the target is in absolute form. Otherwise the head is read by the origin,
+/// and the field is handed out by itself, for a proxy that is asked for a tunnel.
 pub(crate) fn encode(
     origin: &Origin<'_>,
     method: &str,
@@ -80,7 +86,7 @@ pub(crate) fn encode(
     extent: Extent,
     trailers: Option<&Trailers>,
 ) -> PyResult<Head> {
-    let mut writer = Writer { text: Vec::with_capacity(256), ..Writer::default() };
+    let mut writer = Writer { text: Vec::with_capacity(256), absolute: origin.absolute, ..Writer::default() };
     writer.request_line(origin, method, target)?;
     match fields {
         None => each_line(&HEADERS, defaults, &mut |name, value| match value {
@@ -112,10 +118,10 @@ pub(crate) fn encode(
         Some(trailers) => writer.framing_with(trailers, origin.version)?,
     };
     writer.text.extend_from_slice(b"\r\n");
-    let Writer { text, closes, expects_continue, .. } = writer;
+    let Writer { text, for_proxy, closes, expects_continue, .. } = writer;
     // RFC 9110 section 10.1.1: HTTP/1.0 knows no 100.
     let expects_continue = expects_continue && origin.version == "HTTP/1.1";
-    Ok(Head { text, outgoing, closes, expects_continue })
+    Ok(Head { text, for_proxy, outgoing, closes, expects_continue })
 }
 
 /// A head as programs may log it: what it tells a proxy of us is masked.
@@ -136,6 +142,8 @@ pub(crate) fn for_logs(head: &[u8]) -> Vec<u8> {
 #[derive(Default)]
 struct Writer {
     text: Vec<u8>,
+    absolute: bool,
+    for_proxy: Option<Vec<u8>>,
     has_host: bool,
     has_proxy_authorization: bool,
     has_trailer: bool,
@@ -154,12 +162,12 @@ impl Writer {
             let path = bases.iter().find_map(|base| path_below(target, base));
             path.ok_or_else(|| {
                 let own = bases.first().map_or("", |base| base);
-                let shown = without_user(target);
+                let shown = redact(target);
                 PyValueError::new_err(format!("Invalid host in URL {shown:?}: this client is for {own}"))
             })?
         } else if target.starts_with("//") {
             let problem = "it would be read as another host";
-            return Err(PyValueError::new_err(format!("Invalid request target {target:?}: {problem}")));
+            return Err(PyValueError::new_err(format!("Invalid request target {:?}: {problem}", redact(target))));
         } else {
             target
         };
@@ -178,7 +186,13 @@ impl Writer {
     }
 
     fn field(&mut self, name: &[u8], value: &[u8]) -> PyResult<()> {
-        request::field(&mut self.text, name, value).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let refuse = |error: wire::RequestError| PyValueError::new_err(error.to_string());
+        if !self.absolute && name.eq_ignore_ascii_case(PROXY_AUTHORIZATION) {
+            request::field(&mut Vec::new(), name, value).map_err(refuse)?;
+            self.for_proxy = Some(value.to_vec());
+            return Ok(());
+        }
+        request::field(&mut self.text, name, value).map_err(refuse)?;
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => self.has_host = true,
             6 if name.eq_ignore_ascii_case(b"expect") => {
@@ -273,14 +287,6 @@ fn is_absolute(target: &str) -> bool {
     ["http://", "https://"]
         .iter()
         .any(|scheme| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))
-}
-
-/// A URL as an error may show it: without user and password, which end at the last `@` of what may be an authority.
-fn without_user(url: &str) -> Cow<'_, str> {
-    match (url.split_once("://"), url.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://***@{place}").into(),
-        _ => url.into(),
-    }
 }
 
 /// What of `target` follows the origin `base`.

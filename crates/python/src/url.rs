@@ -22,6 +22,8 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(authority_with_port, module)?)?;
     module.add_function(wrap_pyfunction!(authority_with_user, module)?)?;
     module.add_function(wrap_pyfunction!(host_to_ascii, module)?)?;
+    module.add_function(wrap_pyfunction!(redact, module)?)?;
+    module.add_function(wrap_pyfunction!(redact_all, module)?)?;
     module.add_function(wrap_pyfunction!(query_encode, module)?)?;
     module.add_function(wrap_pyfunction!(query_get, module)?)?;
     module.add_function(wrap_pyfunction!(query_replace, module)?)?;
@@ -62,19 +64,22 @@ fn path_append(path: &str, value: &str) -> String {
 }
 
 /// `(netloc, username, password, hostname, port)`: texts empty where they are missing; the port None where it is
-/// missing and -1 where it is bad. `netloc` is the very object given, by which a cache knows its key again.
+/// missing and -1 where it is bad. `netloc` is the very object given, by which a cache knows its key again. ValueError
+/// where it holds what ends an authority.
 #[pyfunction]
 fn authority_read<'py>(netloc: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyTuple>> {
+    Authority::check(netloc.to_str()?).map_err(value_error)?;
     let authority = Authority::read(netloc.to_str()?);
     let port = authority.port().map_or(Some(-1), |port| port.map(i32::from));
     (netloc, authority.username().unwrap_or_default(), authority.password().unwrap_or_default(), authority.host(), port)
         .into_pyobject(netloc.py())
 }
 
-/// The port of an authority, where there is one. ValueError that names a bad one.
+/// The port of an authority, where there is one. ValueError that names a bad one, unless it may be half of a password:
+/// `behind` is what follows the authority in its URL.
 #[pyfunction]
-fn authority_port(netloc: &str) -> PyResult<Option<u16>> {
-    Authority::read(netloc).port().map_err(value_error)
+fn authority_port(netloc: &str, behind: &str) -> PyResult<Option<u16>> {
+    Authority::read(netloc).port_of_url(behind).map_err(value_error)
 }
 
 /// The authority with another host.
@@ -150,6 +155,25 @@ fn unquote_unreserved<'py>(uri: &Bound<'py, PyString>) -> PyResult<Bound<'py, Py
 #[pyfunction]
 fn host_to_ascii(host: &str) -> PyResult<Cow<'_, str>> {
     idna::to_ascii(host).map_err(value_error)
+}
+
+/// Returns a URL, or a part of one, without user and password: see `wire::url::redact`.
+#[pyfunction]
+fn redact<'py>(text: &Bound<'py, PyString>) -> Bound<'py, PyString> {
+    // Lone surrogates are part of no URL, but perhaps of one that an error has to quote.
+    match text.to_str() {
+        Ok(clean) => same_or_new(text, wire::url::redact(clean)),
+        Err(_) => PyString::new(text.py(), &wire::url::redact(&text.to_string_lossy())),
+    }
+}
+
+/// Returns a message in which each URL is redacted.
+#[pyfunction]
+fn redact_all<'py>(message: &Bound<'py, PyString>) -> Bound<'py, PyString> {
+    match message.to_str() {
+        Ok(clean) => same_or_new(message, wire::url::redact_all(clean)),
+        Err(_) => PyString::new(message.py(), &wire::url::redact_all(&message.to_string_lossy())),
+    }
 }
 
 fn value_error(error: UrlError) -> PyErr {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use wire::framing::Asked;
 use wire::{Framing, RequestError, ResponseHead, request};
 
-use super::{Proxy, Refusal, ascii_name, refused, write_all};
+use super::{Proxy, Refusal, ascii_name, quote, refused, write_all};
 use crate::config::authority;
 use crate::stream::Stream;
 use crate::timers::{Deadline, Patience};
@@ -23,13 +23,16 @@ pub(super) async fn open(
     reactor: &Rc<Reactor>,
     proxy: &Proxy,
     config: &Config,
+    for_proxy: Option<&[u8]>,
     mut stream: Stream,
 ) -> Result<Stream, Kind> {
-    write_all(&mut stream, &head(proxy, config)?).await?;
+    let authorization = for_proxy.map(<[u8]>::to_vec).or_else(|| proxy.authorization());
+    let authorization = authorization.as_deref();
+    write_all(&mut stream, &head(authorization, config)?).await?;
     let mut connection = Connection::new(reactor, stream, proxy.peer().into(), Patience::new(reactor, None));
-    let answer = connection.read_head(&config.limits).await.map_err(|error| no_answer(error, proxy, config))?;
+    let answer = connection.read_head(&config.limits).await.map_err(|error| no_answer(error, authorization, config))?;
     if !(200..300).contains(&answer.status) {
-        let words = words(proxy, &mut connection, &answer).await;
+        let words = words(authorization, &mut connection, &answer).await;
         return Err(Kind::Proxy(Refusal { origin: config.peer.clone(), status: Some(answer.status), words }));
     }
     // The client speaks first: what is here already was not said by the origin. Length fields are no excuse, since a
@@ -40,15 +43,14 @@ pub(super) async fn open(
     Ok(connection.stream)
 }
 
-fn head(proxy: &Proxy, config: &Config) -> Result<Vec<u8>, Kind> {
+fn head(authorization: Option<&[u8]>, config: &Config) -> Result<Vec<u8>, Kind> {
     let target = authority(&ascii_name(config)?, config.port);
     let mut head = Vec::with_capacity(128);
     let mut write = || -> Result<(), RequestError> {
         request::line(&mut head, b"CONNECT", target.as_bytes(), b"HTTP/1.1")?;
         request::field(&mut head, b"Host", target.as_bytes())?;
-        if let Some(credentials) = &proxy.credentials {
-            let value = format!("Basic {}", credentials.basic());
-            request::field(&mut head, b"Proxy-Authorization", value.as_bytes())?;
+        if let Some(value) = authorization {
+            request::field(&mut head, b"Proxy-Authorization", value)?;
         }
         Ok(())
     };
@@ -58,12 +60,12 @@ fn head(proxy: &Proxy, config: &Config) -> Result<Vec<u8>, Kind> {
 }
 
 #[cold]
-fn no_answer(error: Error, proxy: &Proxy, config: &Config) -> Kind {
+fn no_answer(error: Error, authorization: Option<&[u8]>, config: &Config) -> Kind {
     match error.into_kind() {
         Kind::Closed => refused(config, "it closed the connection instead of an answer"),
         Kind::Response(error) => {
             let words = format!("its answer is not good HTTP: {error}");
-            refused(config, proxy.quote(words.as_bytes(), false, QUOTED))
+            refused(config, quote(authorization, words.as_bytes(), false, QUOTED))
         }
         kind => kind,
     }
@@ -71,15 +73,15 @@ fn no_answer(error: Error, proxy: &Proxy, config: &Config) -> Kind {
 
 /// The status line's, and as much of a body of plain text as is here or comes at once.
 #[cold]
-async fn words(proxy: &Proxy, connection: &mut Connection, head: &ResponseHead) -> String {
-    let reason = proxy.quote(head.reason(), false, QUOTED);
+async fn words(authorization: Option<&[u8]>, connection: &mut Connection, head: &ResponseHead) -> String {
+    let reason = quote(authorization, head.reason(), false, QUOTED);
     let status = format!("{} {reason}", head.status);
-    let quoted = Box::pin(body(proxy, connection, head)).await;
+    let quoted = Box::pin(body(authorization, connection, head)).await;
     let separator = if quoted.is_empty() { "" } else { ": " };
     format!("{}{separator}{quoted}", status.trim_end())
 }
 
-async fn body(proxy: &Proxy, connection: &mut Connection, head: &ResponseHead) -> String {
+async fn body(authorization: Option<&[u8]>, connection: &mut Connection, head: &ResponseHead) -> String {
     let length = match Framing::of(Asked::Other, head) {
         Ok(Framing::Counted(length)) => Some(usize::try_from(length).unwrap_or(usize::MAX)),
         Ok(Framing::UntilClose) => None,
@@ -97,7 +99,7 @@ async fn body(proxy: &Proxy, connection: &mut Connection, head: &ResponseHead) -
     }
     let here = connection.buffer.len();
     let said = connection.buffer.get(..here.min(length.unwrap_or(here))).unwrap_or_default();
-    proxy.quote(said, length.is_none_or(|length| here < length), QUOTED)
+    quote(authorization, said, length.is_none_or(|length| here < length), QUOTED)
 }
 
 /// Whether a person could read it in an error: text that is not HTML.

@@ -93,26 +93,38 @@ impl Proxy {
         authority(&self.host, self.port)
     }
 
-    /// What it said, in one line of at most so many characters; `cut` is whether it may have said more. A proxy may well
-    /// repeat what it was sent: our credentials are no part of it, nor is the first half of them where it was cut.
-    fn quote(&self, mut said: &[u8], cut: bool, most: usize) -> String {
-        let secrets: Vec<String> = match &self.credentials {
-            Some(credentials) => vec![credentials.basic(), credentials.password.clone()],
-            None => Vec::new(),
-        };
-        let secrets = || secrets.iter().filter(|secret| !secret.is_empty());
-        let begun = if cut { secrets().map(|secret| begun(said, secret.as_bytes())).max().unwrap_or(0) } else { 0 };
-        said = said.get(..said.len() - begun).unwrap_or_default();
-        let mut text = String::from_utf8_lossy(said).into_owned();
-        for secret in secrets() {
-            text = text.replace(secret.as_str(), "***");
-        }
-        if begun > 0 {
-            text.push_str("***");
-        }
-        let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
-        words.collect::<Vec<_>>().join(" ").chars().take(most).collect()
+    /// The value of Proxy-Authorization (RFC 7617), where there are credentials.
+    fn authorization(&self) -> Option<Vec<u8>> {
+        self.credentials.as_ref().map(|credentials| format!("Basic {}", credentials.basic()).into_bytes())
     }
+}
+
+/// Quotes what a proxy said, in one line of at most so many characters; `cut` is whether it may have said more. A proxy
+/// may well repeat what it was sent: the credentials in `authorization`, the value of Proxy-Authorization, are no part
+/// of the quote, nor is the first half of them where it was cut.
+fn quote(authorization: Option<&[u8]>, mut said: &[u8], cut: bool, most: usize) -> String {
+    let secrets = secrets_of(authorization.unwrap_or_default());
+    let begun = if cut { secrets.iter().map(|secret| begun(said, secret.as_bytes())).max().unwrap_or(0) } else { 0 };
+    said = said.get(..said.len() - begun).unwrap_or_default();
+    let mut text = String::from_utf8_lossy(said).into_owned();
+    for secret in &secrets {
+        text = text.replace(secret.as_str(), "***");
+    }
+    if begun > 0 {
+        text.push_str("***");
+    }
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join(" ").chars().take(most).collect()
+}
+
+/// What must not be shown of a value of Proxy-Authorization: all that follows its scheme, and a Basic password.
+fn secrets_of(authorization: &[u8]) -> Vec<String> {
+    let value = String::from_utf8_lossy(authorization);
+    let value = value.trim();
+    let token = value.split_once(' ').map_or(value, |(_, token)| token.trim_start());
+    let decoded = BASE64_STANDARD.decode(token).ok().and_then(|pair| String::from_utf8(pair).ok());
+    let password = decoded.and_then(|pair| pair.split_once(':').map(|(_, password)| password.to_owned()));
+    [Some(token.to_owned()), password].into_iter().flatten().filter(|secret| !secret.is_empty()).collect()
 }
 
 /// How many bytes of a secret stand at the end of what was said, with the rest of it missing.
@@ -139,16 +151,18 @@ impl fmt::Display for Refusal {
 }
 
 /// Asks the proxy at the other end of `stream` for a connection to the origin; the stream is then that. `addresses` are
-/// the origin's, where the proxy is not to resolve it.
+/// the origin's, where the proxy is not to resolve it. `for_proxy` is what an HTTP proxy is told in Proxy-Authorization
+/// in place of its own credentials.
 pub(crate) async fn tunnel(
     reactor: &Rc<Reactor>,
     proxy: &Proxy,
     config: &Config,
+    for_proxy: Option<&[u8]>,
     addresses: &[SocketAddr],
     stream: Stream,
 ) -> Result<Stream, Kind> {
     match proxy.protocol {
-        Protocol::Http => connect::open(reactor, proxy, config, stream).await,
+        Protocol::Http => connect::open(reactor, proxy, config, for_proxy, stream).await,
         Protocol::Socks4 | Protocol::Socks4a => socks::open_4(proxy, config, addresses, stream).await,
         Protocol::Socks5 | Protocol::Socks5h => socks::open_5(proxy, config, addresses, stream).await,
     }

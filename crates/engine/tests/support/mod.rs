@@ -390,6 +390,7 @@ pub fn request(method: &str, lines: &str, body: RequestBody) -> Request {
         closes: false,
         timeouts: None,
         trailers: None,
+        for_proxy: None,
         opened: None,
     }
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::UrlError;
 use super::percent::{self, USERINFO};
+use super::redact::{HIDDEN, has_at, redact, redact_authority};
 use super::split::check_literal;
 
 /// The parts of an authority, as they are written.
@@ -32,6 +33,20 @@ impl<'a> Authority<'a> {
         };
         let port = behind.split_once(':').map_or("", |(_, port)| port);
         Authority { userinfo, address, host, port }
+    }
+
+    /// Checks what a program may have put in the place of an authority: one that [`super::split`] has found holds none
+    /// of the delimiters that end it.
+    ///
+    /// # Errors
+    /// [`UrlError::Delimiter`] for a slash, a question mark, a number sign or a backslash.
+    pub fn check(netloc: &str) -> Result<(), UrlError> {
+        match netloc.bytes().find(|byte| matches!(byte, b'/' | b'?' | b'#' | b'\\')) {
+            None => Ok(()),
+            Some(found) => {
+                Err(UrlError::Delimiter { netloc: redact_authority(netloc, ""), delimiter: char::from(found) })
+            }
+        }
     }
 
     /// Host and port, without the user.
@@ -76,6 +91,20 @@ impl<'a> Authority<'a> {
         }
     }
 
+    /// As [`Authority::port`], for an error that is going to be shown: `behind` is what follows the authority in its
+    /// URL. A port that is none may be the first half of a password.
+    ///
+    /// # Errors
+    /// Those of [`Authority::port`], without what may be secret.
+    pub fn port_of_url(&self, behind: &str) -> Result<Option<u16>, UrlError> {
+        let shown = |port: String| if has_at(&port) || has_at(behind) { HIDDEN.to_owned() } else { port };
+        self.port().map_err(|error| match error {
+            UrlError::PortNotNumber { port } => UrlError::PortNotNumber { port: shown(port) },
+            UrlError::PortOutOfRange { port } => UrlError::PortOutOfRange { port: shown(port) },
+            error => error,
+        })
+    }
+
     /// The authority with another host; user and port stay. An IPv6 address gets its brackets here.
     ///
     /// # Errors
@@ -83,7 +112,7 @@ impl<'a> Authority<'a> {
     pub fn with_host(&self, host: &str) -> Result<String, UrlError> {
         let bare = host.strip_prefix('[').and_then(|inside| inside.strip_suffix(']')).unwrap_or(host);
         if bare.contains(|c: char| c <= ' ' || c == '\x7f' || "/?#@[]\\".contains(c)) {
-            return Err(UrlError::Host { host: host.into() });
+            return Err(UrlError::Host { host: redact(host).into() });
         }
         let literal = bare.contains(':') || bare.len() != host.len();
         if literal {

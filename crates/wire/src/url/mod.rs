@@ -7,6 +7,7 @@
 //! | [`idna`] | names with letters beyond ASCII | UTS 46 |
 //! | [`percent`] | escapes: which characters, in which component | RFC 3986 section 2 |
 //! | [`query`] | a query as a form: `key=value&key=value` | WHATWG URL, application/x-www-form-urlencoded |
+//! | [`redact`](mod@redact) | URLs without user and password, for errors and logs | |
 //! | [`resolve`](mod@resolve) | a reference against a base; paths | RFC 3986 section 5.2 |
 //!
 //! Python's own readings differ from version to version; this one is the same everywhere, and follows the latest:
@@ -29,14 +30,18 @@ pub mod authority;
 pub mod idna;
 pub mod percent;
 pub mod query;
+pub mod redact;
 pub mod resolve;
 pub mod split;
 
 pub use authority::Authority;
+pub use redact::{redact, redact_all};
 pub use resolve::resolve;
 pub use split::{Parts, split};
 
 /// What can be wrong with a URL, or with a value that is put into one.
+///
+/// What is quoted has been redacted: it is part of a text in which a password may stand anywhere.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// A bracket without its partner, or with something other than a port beside it.
@@ -44,6 +49,16 @@ pub enum UrlError {
     Brackets {
         /// The authority as it was given.
         netloc: String,
+    },
+    /// A character in the authority that ends it, or that other programs take for one which does.
+    #[error(
+        "netloc '{netloc}' contains {delimiter:?}, which must be percent-encoded in user and password, and is part of no host"
+    )]
+    Delimiter {
+        /// The authority as it was given.
+        netloc: String,
+        /// The first such character.
+        delimiter: char,
     },
     /// An escape that is not followed by two hexadecimal digits but by two other letters.
     #[error("Invalid percent-escape sequence: '{digits}'")]

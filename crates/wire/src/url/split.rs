@@ -8,6 +8,7 @@ use memchr::{memchr, memchr2, memchr3};
 
 use super::UrlError;
 use super::authority::Authority;
+use super::redact::{HIDDEN, redact_authority};
 
 /// Schemes whose last path segment may have `;parameters`: the sixth field of Python's `urlparse`.
 const WITH_PARAMS: [&str; 15] = [
@@ -148,8 +149,8 @@ impl fmt::Display for Parts<'_> {
 /// Splits a URL or a relative reference.
 ///
 /// # Errors
-/// [`UrlError::Brackets`], [`UrlError::Ipv6`] and [`UrlError::Lookalike`], all three about the authority. A bad port is
-/// not among them: it is reported by [`Authority::port`].
+/// [`UrlError::Brackets`], [`UrlError::Delimiter`], [`UrlError::Ipv6`] and [`UrlError::Lookalike`], all about the
+/// authority. A bad port is not among them: it is reported by [`Authority::port`].
 pub fn split(text: &str) -> Result<Parts<'_>, UrlError> {
     match clean(text) {
         Cow::Borrowed(text) => split_clean(text),
@@ -159,7 +160,7 @@ pub fn split(text: &str) -> Result<Parts<'_>, UrlError> {
 
 /// Without the leading controls and blanks, and without tabs and line ends anywhere: what the WHATWG's parser does, so
 /// that no two programs disagree about where such a URL leads.
-fn clean(text: &str) -> Cow<'_, str> {
+pub(super) fn clean(text: &str) -> Cow<'_, str> {
     let text = text.trim_start_matches(|c: char| c <= ' ');
     match memchr3(b'\t', b'\r', b'\n', text.as_bytes()) {
         None => Cow::Borrowed(text),
@@ -168,14 +169,14 @@ fn clean(text: &str) -> Cow<'_, str> {
 }
 
 fn split_clean(text: &str) -> Result<Parts<'_>, UrlError> {
-    let (scheme, rest) = split_scheme(text);
-    let (rest, fragment) = cut(rest, b'#');
+    let (scheme, whole) = split_scheme(text);
+    let (rest, fragment) = cut(whole, b'#');
     // RFC 3986 section 3.2: the authority ends at the first "/", "?" or "#".
     let (authority, rest) = match rest.strip_prefix("//") {
         None => (None, rest),
         Some(rest) => {
             let (authority, rest) = rest.split_at(memchr2(b'/', b'?', rest.as_bytes()).unwrap_or(rest.len()));
-            check_authority(authority)?;
+            check_authority(authority).map_err(|error| redacted(error, authority, &whole[2 + authority.len()..]))?;
             (Some(Cow::Borrowed(authority)), rest)
         }
     };
@@ -219,7 +220,23 @@ fn has_authority(scheme: &str) -> bool {
     matches!(scheme, "http" | "https") || WITH_AUTHORITY.contains(&scheme)
 }
 
+/// The error as it may be shown: `behind` is what follows the authority in its URL.
+#[cold]
+fn redacted(error: UrlError, authority: &str, behind: &str) -> UrlError {
+    let netloc = redact_authority(authority, behind);
+    match error {
+        UrlError::Brackets { .. } => UrlError::Brackets { netloc },
+        UrlError::Delimiter { delimiter, .. } => UrlError::Delimiter { netloc, delimiter },
+        UrlError::Lookalike { .. } => UrlError::Lookalike { netloc },
+        UrlError::Ipv6 { host } if netloc.contains(&host) => UrlError::Ipv6 { host },
+        UrlError::Ipv6 { .. } => UrlError::Ipv6 { host: HIDDEN.to_owned() },
+        error => error,
+    }
+}
+
 fn check_authority(netloc: &str) -> Result<(), UrlError> {
+    // The WHATWG's parser takes it for a slash, with which the authority ends: the host would be another one.
+    Authority::check(netloc)?;
     if memchr2(b'[', b']', netloc.as_bytes()).is_some() {
         check_brackets(netloc)?;
     }
@@ -343,6 +360,34 @@ mod tests {
         for bad in ["[v.a]", "[v1.]", "[vg.a]", "[v1]", "[::1%]", "[::1%a%b]", "[1::2::3]", "[12345::]"] {
             assert!(matches!(split(&format!("//{bad}")), Err(UrlError::Ipv6 { .. })), "{bad}");
         }
+    }
+
+    #[test]
+    fn backslashes() {
+        for bad in ["h\\", "127.0.0.1:80\\@evil", "a\\b@h", "h:80\\"] {
+            assert!(matches!(split(&format!("http://{bad}/")), Err(UrlError::Delimiter { .. })), "{bad}");
+        }
+        assert_eq!(fields("http://h/a\\b?c\\d"), ["http", "h", "/a\\b", "c\\d", "-"]);
+        assert_eq!(fields("http:\\\\h/"), ["http", "-", "\\\\h/", "-", "-"]);
+    }
+
+    #[test]
+    fn errors_show_no_password() {
+        for (url, error) in [
+            ("http://me:secret@[bad/", "Invalid IPv6 URL: brackets do not match in '***@[bad'"),
+            ("http://me:se[cr/et@h/", "Invalid IPv6 URL: brackets do not match in '***'"),
+            ("http://me:se[cr#et@h/", "Invalid IPv6 URL: brackets do not match in '***'"),
+            ("http://me:secret@[nope]/", "Invalid IPv6 URL: 'nope' is not an IPv6 address"),
+            ("http://[secret]/x@h/", "Invalid IPv6 URL: '***' is not an IPv6 address"),
+            (
+                "http://me:secret\u{ff20}h/",
+                "netloc '***\u{ff20}h' contains invalid characters under NFKC normalization",
+            ),
+        ] {
+            assert_eq!(split(url).unwrap_err().to_string(), error, "{url}");
+        }
+        let shown = split("http://me:secret\\@h/").unwrap_err().to_string();
+        assert!(shown.starts_with("netloc '***@h' contains '\\\\', which"), "{shown}");
     }
 
     #[test]
