@@ -14,6 +14,7 @@ from geventhttpclient.cookies import (
     MOST_COOKIES,
     Cookies,
     add_cookies,
+    bind,
     extract,
     jar_of,
     merged,
@@ -110,9 +111,15 @@ def test_cookies_by_name_are_for_one_host(host: str, url: str) -> None:
     assert sent(jar, url) == "a=2"
 
 
-def test_cookies_by_name_for_everyone() -> None:
+def test_cookies_by_name_without_a_host_wait_for_the_first_request() -> None:
     jar = jar_of({"a": "1"})
-    assert sent(jar, "http://example.org/") == sent(jar, "http://localhost/") == "a=1"
+    assert sent(jar, "http://example.org/") is None
+    bind(jar, CompatRequest("https://example.org/"))
+    assert sent(jar, "https://example.org/") == "a=1"
+    for elsewhere in ("http://example.org/", "https://www.example.org/", "https://localhost/"):
+        assert sent(jar, elsewhere) is None
+    bind(jar, CompatRequest("https://localhost/"))  # they are bound already
+    assert sent(jar, "https://localhost/") is None
 
 
 def test_jar_of_a_jar_is_that() -> None:

@@ -84,7 +84,6 @@ NASTIES = [
     "\x00http://h/",
     "ht\ntp://h\t/a\rb",
     "http://h/\x7f\x01",
-    "http://h\\@evil/",
     "http://m\u00fcnchen.example/stra\u00dfe?\u00e9#\U0001f40d",
     "http://M\u00dcNCHEN.example/",
     "http://a\u2100b.example/",
@@ -534,7 +533,7 @@ class TestAsAnObject:
     def test_text(self) -> None:
         url = URL(FULL)
         assert str(url) == url.geturl() == FULL
-        assert repr(url) == f"URL({FULL})"
+        assert repr(url) == f"URL({FULL.replace('user:secret', '***')})"
 
     def test_equality(self) -> None:
         assert URL(FULL) == URL(FULL)

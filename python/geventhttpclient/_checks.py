@@ -12,8 +12,6 @@ from geventhttpclient import _core
 
 # RFC 3986 section 3.2.2, and what names hold in practice; brackets are for IPv6.
 _HOST = re.compile(r"[^\x00-\x20\x7f/?#@\\<>\[\]]+|\[[0-9A-Fa-f:.]+(%[^\x00-\x20\x7f/?#@\[\]]+)?\]")
-# What stands between `://` and the last @ of an authority.
-_USER = re.compile(r"(?<=://)[^/?#\s]*@")
 
 
 class Secret(str):
@@ -33,16 +31,14 @@ def concealed(value: Any) -> Any:
 def check_host(name: str, host: Any) -> None:
     """ValueError or TypeError unless it may be a name or an address, and nothing more."""
     if not isinstance(host, str):
-        raise TypeError(f"{name} must be a str, not {host!r}")
+        raise TypeError(f"{name} must be a str, not {shown(host)}")
     if not _HOST.fullmatch(host):
-        raise ValueError(f"{name} must be a name or an address, not {without_user(host)!r}")
+        raise ValueError(f"{name} must be a name or an address, not {shown(host)}")
 
 
-def without_user(url: str) -> str:
-    """A URL, or what should have been a part of one, as it may be shown: `***` in place of user and password."""
-    scheme, separator, rest = url.partition("://")
-    _, at, place = (rest if separator else url).rpartition("@")
-    return f"{scheme if separator else ''}{separator}***@{place}" if at else url
+def shown(argument: Any) -> str:
+    """Returns the repr of an argument that is refused; without user and password, since it may have been a URL."""
+    return repr(_core.redact(argument)) if isinstance(argument, str) else _core.redact(repr(argument))
 
 
 def check_count(name: str, count: Any) -> None:
@@ -73,11 +69,6 @@ def check_factor(name: str, number: Any) -> float:
     return number
 
 
-def hide_user(text: str) -> str:
-    """A text with `***` in place of user and password wherever there is a URL in it."""
-    return _USER.sub("***@", text) if "@" in text else text
-
-
 def read_port(port: int | str | None, default: int) -> int:
     """A port given as a number or in digits; None and 0 are the default, as existing programs have it."""
     if isinstance(port, str) and port.isascii() and port.isdigit():
@@ -89,8 +80,7 @@ def read_port(port: int | str | None, default: int) -> int:
 def check_port(name: str, port: Any) -> None:
     """ValueError or TypeError unless it is a number from 0 to 65535."""
     if not isinstance(port, int) or isinstance(port, bool):
-        shown = without_user(port) if isinstance(port, str) else port
-        raise TypeError(f"{name} must be an int, not {shown!r}")
+        raise TypeError(f"{name} must be an int, not {shown(port)}")
     if not 0 <= port <= 65535:
         raise ValueError(f"{name} must be between 0 and 65535, not {port}")
 
@@ -129,7 +119,7 @@ def check_local_address(address: Any) -> tuple[str, int] | None:
         return None
     ip, port = address if isinstance(address, tuple) and len(address) == 2 else (address, 0)
     if not isinstance(ip, str):
-        raise TypeError(f"local_address must be an IP address, or a tuple of that and a port, not {address!r}")
+        raise TypeError(f"local_address must be an IP address, or a tuple of that and a port, not {shown(address)}")
     check_port("the port of local_address", port)
     return ip, port
 

@@ -34,7 +34,7 @@ class BasicAuth:
         self._password = str(password)
         credentials = f"{self._username}:{self._password}"
         self._encoding = encoding or _encoding_of(credentials)
-        self._token = b64encode(credentials.encode(self._encoding))
+        self._token = b64encode(_encoded(credentials, self._encoding))
 
     @property
     def username(self) -> str:
@@ -104,6 +104,15 @@ def netrc_auth(host: str) -> tuple[str, str] | None:
             return None
         return (entry[0] or entry[1] or "", entry[2] or "") if entry else None
     return None
+
+
+def _encoded(text: str, encoding: str) -> bytes:
+    """The text in that encoding. UnicodeEncodeError for what that does not have, which the error holds alone."""
+    try:
+        return text.encode(encoding)
+    except UnicodeEncodeError as error:
+        name, wrong, reason = error.encoding, text[error.start : error.end], error.reason
+    raise UnicodeEncodeError(name, wrong, 0, len(wrong), reason)
 
 
 def _encoding_of(text: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from geventhttpclient import _core
-from geventhttpclient._checks import check_count, check_host, check_port, check_timeouts, read_port, without_user
+from geventhttpclient._checks import check_count, check_host, check_port, check_timeouts, read_port, shown
 from geventhttpclient._idle import DEFAULT_MAX_IDLE_CONNECTIONS, idle_group, join
 from geventhttpclient._version import __version__
 from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool
@@ -348,7 +349,7 @@ class HTTPClient:
         if not isinstance(url, URL):
             url = URL(url)
         if url.scheme not in (PROTO_HTTP, PROTO_HTTPS) or not url.host:
-            raise ValueError(f"Not an http or https URL with a host: {without_user(str(url))!r}")
+            raise ValueError(f"Not an http or https URL with a host: {shown(str(url))}")
         use_tls = kw.pop("ssl", url.scheme == PROTO_HTTPS)
         if not use_tls:
             kw.pop("ssl_options", None)
@@ -481,7 +482,7 @@ class HTTPClient:
             return self._bases[0] + path
         # Of what is not our own origin's, and will be refused, it cannot be known where a password ends.
         rests = [lowered.removeprefix(base.lower()) for base in self._bases if lowered.startswith(base.lower())]
-        return target if any(rest[:1] in ("", "/", "?") for rest in rests) else without_user(target)
+        return target if any(rest[:1] in ("", "/", "?") for rest in rests) else _core.redact(target)
 
     def _timeouts(self, given: Timeouts) -> _core._Seconds:
         """All of a request's timeouts: those given, and the client's own for the rest."""
@@ -603,6 +604,10 @@ def _given(**arguments: Any) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if value is not None}
 
 
+# Those of `ssl_options` that name the client's certificate.
+_CERTIFICATE = frozenset({"certfile", "keyfile", "password"})
+
+
 class HTTPClientPool:
     """Clients by origin, each made when it is first asked for with the arguments given here.
 
@@ -628,6 +633,12 @@ class HTTPClientPool:
             check_count("max_clients", max_clients)
         self.max_clients = max_clients
         self._idle_group = idle_group(max_idle_connections, kw.get("concurrency"))
+        options = kw.get("ssl_options")
+        self._has_certificate: bool = kw.get("cert") is not None or (
+            isinstance(options, Mapping) and not _CERTIFICATE.isdisjoint(options)
+        )
+        # Made when it is first needed.
+        self._bare: HTTPClientPool | None = None
         self.clients: dict[tuple[Any, ...], HTTPClient] = {}
         self.client_args: dict[str, Any] = conceal(kw)
 
@@ -657,11 +668,23 @@ class HTTPClientPool:
             self.clients[key] = self.clients.pop(key, client)
         return client
 
+    def _without_certificate(self) -> HTTPClientPool:
+        """Returns a pool of clients with the same arguments, but for the client certificate."""
+        if self._bare is None:
+            arguments = {name: value for name, value in self.client_args.items() if name != "cert"}
+            options = arguments.get("ssl_options")
+            if isinstance(options, Mapping):
+                arguments["ssl_options"] = {name: options[name] for name in options.keys() - _CERTIFICATE}
+            self._bare = HTTPClientPool(max_clients=self.max_clients, **arguments)
+        return self._bare
+
     def close(self) -> None:
         """Closes and forgets all clients; the pool makes new ones when asked."""
         clients, self.clients = self.clients, {}
         for client in clients.values():
             client.close()
+        if self._bare is not None:
+            self._bare.close()
 
     def __enter__(self) -> Self:
         return self

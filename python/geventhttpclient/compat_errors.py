@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from geventhttpclient._checks import hide_user
+from geventhttpclient import _core
 from geventhttpclient.url import URL
 
 __all__ = [
@@ -46,11 +46,14 @@ class ConnectionError(Exception):
         self.text = ", ".join([*map(str, args), *([self.kw_text] if kw else [])])
 
     def __str__(self) -> str:
-        shown = hide_user(str(self.url))
+        shown = _core.redact(str(self.url))
         return f"URL {shown}: {self.text}" if self.text else f"URL {shown}"
 
     def __repr__(self) -> str:
-        shown = [hide_user(repr(argument)) for argument in self.args]
+        shown = [
+            repr(_core.redact(argument)) if isinstance(argument, str) else _core.redact_all(repr(argument))
+            for argument in self.args
+        ]
         if self.kw_text:
             shown.append(self.kw_text)
         return f"{type(self).__name__}({', '.join(shown)})"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 from urllib.request import Request
 
-from geventhttpclient._checks import check_host, repeatable, without_user
-from geventhttpclient._core import host_to_ascii
+from geventhttpclient._checks import check_host, repeatable
+from geventhttpclient._core import host_to_ascii, redact
 from geventhttpclient.compat_errors import (
     InvalidRedirectError,
     UnrewoundBodyError,
@@ -48,19 +48,27 @@ _MAX_SHOWN = 200
 def _read_url(text: str) -> _Known:
     split = URL(text)
     host, port = split.host, split.port
-    known = (split, str(split), split.scheme, split.netloc, split.request_uri, host, (split.scheme, host, port))
+    place = _bare(split.netloc)
+    known = (split, str(split), split.scheme, place, split.request_uri, host, (split.scheme, host, port))
     if len(_KNOWN_URLS) >= _KNOWN_URLS_SIZE:
         _KNOWN_URLS.clear()
     _KNOWN_URLS[text] = known
     return known
 
 
+def _bare(netloc: str) -> str:
+    """The authority without user and password."""
+    return netloc.rpartition("@")[2]
+
+
 @_of_useragent
 class CompatRequest(Request):
     """A request, to be read and changed as one of urllib's, by a cookie jar for example.
 
-    `url_split` is the URL, `url` its text; `original_host` and `original_origin` (scheme, host, port) are those of the
-    request before any redirect. `trailers` follow the payload: pairs, or a callable that returns what may be headers.
+    `url_split` is the URL, `url` its text, both as they were given; `host` and the result of `get_full_url()` have no
+    user and password, so that a cookie jar finds the name of the host. `original_host` and `original_origin` (scheme,
+    host, port) are those of the request before any redirect. `trailers` follow the payload: pairs, or a callable that
+    returns what may be headers.
     """
 
     method: str
@@ -132,8 +140,17 @@ class CompatRequest(Request):
         self.url_split = split
         self.url = str(split)
         self.type = split.scheme
-        self.host = split.netloc
+        self.host = _bare(split.netloc)
         self.selector = split.request_uri
+
+    def get_full_url(self) -> str:
+        """The URL as text, without user and password."""
+        split = self.url_split
+        if "@" not in split.netloc:
+            return self.url
+        split = split.__copy__()
+        split.netloc = _bare(split.netloc)
+        return str(split)
 
     def get_host(self) -> str:
         """The name of the host."""
@@ -238,12 +255,14 @@ class CompatRequest(Request):
         """Turns it into the request that follows a redirect (RFC 9110 section 15.4).
 
         After 301, 302 and 303 it is a GET without a payload (HEAD stays HEAD); after 307 and 308 the same method and
-        payload. Cookies are dropped, and so are credentials where the origin is another one.
+        payload. Cookies are dropped, and so are credentials where the origin is another one. User and password in the
+        location, or in the URL that it refers to, are dropped as well.
 
         Raises UnsupportedRedirectSchemeError unless the target is http or https, and InvalidRedirectError unless it is
         a URL with a valid host and port.
         """
         target = self._redirect_target(location)
+        target.netloc = _bare(target.netloc)
         if not target.fragment:
             target.fragment = self.url_split.fragment  # RFC 9110 section 10.2.2
         self.set_url(target)
@@ -285,7 +304,7 @@ def _check_target(target: URL) -> None:
 
 def _shown(location: str) -> str:
     """A Location for an error message: without credentials, escaped and cut."""
-    return repr(_cut(without_user(location)))
+    return repr(_cut(redact(location)))
 
 
 def _cut(text: str) -> str:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from http.cookiejar import Cookie, CookieJar, request_host  # type: ignore[attr-defined]
+from http.cookiejar import (
+    Cookie,
+    CookieJar,
+    CookiePolicy,
+    DefaultCookiePolicy,
+    request_host,  # type: ignore[attr-defined]
+)
 from typing import Any
 
 from geventhttpclient.header import Headers
 
-__all__ = ["Cookies", "CookiesInput", "add_cookies", "extract", "jar_of", "merged", "received"]
+__all__ = ["Cookies", "CookiesInput", "add_cookies", "bind", "extract", "jar_of", "merged", "received"]
 
 CookiesInput = Mapping[str, Any] | CookieJar | None
 """Cookies by name, or a jar of them."""
@@ -35,6 +42,19 @@ def add_cookies(jar: CookieJar, request: Any) -> None:
     # ask for its length would cost 0.2 us for each request, to ask an empty jar for its cookies 0.9 us; this, 0.02 us.
     if type(jar).add_cookie_header is not _ADD or jar._cookies:  # type: ignore[attr-defined]
         jar.add_cookie_header(request)
+
+
+def bind(jar: CookieJar, request: Any) -> None:
+    """Binds the cookies that were set by name alone to the host of a request.
+
+    From then on they go to no other host, and not in the clear if the request is one of https.
+    """
+    if "" not in getattr(jar, "_cookies", ()):
+        return
+    unbound = [cookie for cookie in jar if not cookie.domain]
+    jar.clear("")
+    for cookie in unbound:
+        jar.set_cookie(_bound(cookie, request.url_split.host, request.type == "https"))
 
 
 def extract(jar: CookieJar, headers: Headers, request: Any) -> None:
@@ -120,7 +140,14 @@ class Cookies(CookieJar):
 
     Iterating yields the cookies with all that is known of them, `items()` names and values. A name that several
     domains or paths have a cookie of is found with `get(name, domain=..., path=...)`.
+
+    A cookie that a server sets without a domain, and one that is set by name, goes to one host and not to the names
+    below it (RFC 6265 section 5.3), unless the policy is another one.
     """
+
+    def __init__(self, policy: CookiePolicy | None = None) -> None:
+        """Empty; `policy` as that of any CookieJar."""
+        super().__init__(policy or DefaultCookiePolicy(strict_ns_domain=DefaultCookiePolicy.DomainStrictNonDomain))
 
     def _of(self, name: str, domain: str | None = None, path: str | None = None) -> Cookie | None:
         found = [
@@ -146,7 +173,11 @@ class Cookies(CookieJar):
         return default if cookie is None else cookie.value
 
     def set(self, name: str, value: Any, domain: str = "", path: str = "/") -> None:
-        """Sets a cookie that goes out to `domain` ("" is everyone); None as the value removes it."""
+        """Sets a cookie that goes out to the host `domain`; with a dot before it, to the names below that as well.
+
+        Without a domain it goes to the host of the first request that it is sent with, and, if that is one of https,
+        not in the clear. None as the value removes it.
+        """
         if value is None:
             for cookie in [cookie for cookie in self if cookie.name == name and domain in ("", cookie.domain)]:
                 self.clear(cookie.domain, cookie.path, cookie.name)
@@ -182,27 +213,28 @@ class Cookies(CookieJar):
 
     def update(self, other: Mapping[str, Any] | CookieJar) -> None:
         """Adds cookies by name, or another jar's."""
-        for cookie in _cookies_of(other, ""):
+        for cookie in _cookies_of(other):
             self.set_cookie(cookie)
 
 
-def jar_of(cookies: CookiesInput, host: str = "") -> CookieJar:
-    """A jar, as it is, or one of the cookies by name, which are for `host` alone ("" is everyone).
+def jar_of(cookies: CookiesInput, host: str = "", secure: bool = False) -> CookieJar:
+    """A jar, as it is, or one of the cookies by name, which are for `host` alone: see `merged`.
 
     TypeError for anything else.
     """
-    return cookies if isinstance(cookies, CookieJar) else merged(cookies, host=host)
+    return cookies if isinstance(cookies, CookieJar) else merged(cookies, host=host, secure=secure)
 
 
-def merged(*all_cookies: CookiesInput, host: str = "") -> Cookies:
+def merged(*all_cookies: CookiesInput, host: str = "", secure: bool = False) -> Cookies:
     """A new jar of all of these; the later ones replace earlier ones of the same name, domain and path.
 
-    Those by name alone are for `host`. TypeError for what is neither a jar nor a mapping.
+    Those by name alone are for `host`, and for https alone if `secure`; without a host they are not bound to any yet.
+    TypeError for what is neither a jar nor a mapping.
     """
     jar = Cookies()
     for cookies in all_cookies:
-        for cookie in _cookies_of(cookies, host):
-            jar.set_cookie(cookie)
+        for cookie in _cookies_of(cookies):
+            jar.set_cookie(cookie if cookie.domain or not host else _bound(cookie, host, secure))
     return jar
 
 
@@ -213,18 +245,25 @@ def received(headers: Headers, request: Any) -> Cookies:
     return jar
 
 
-def _cookies_of(cookies: CookiesInput, host: str) -> Iterator[Cookie]:
+def _cookies_of(cookies: CookiesInput) -> Iterator[Cookie]:
     if isinstance(cookies, CookieJar):
         yield from cookies
     elif isinstance(cookies, Mapping):
-        # By the name that http.cookiejar gives it: an IPv6 address in brackets, what has no dots with one more label.
-        domain = f"[{host}]" if ":" in host else host
-        domain += ".local" if domain and "." not in domain else ""
         for name, value in cookies.items():
             if value is not None:
-                yield _cookie(str(name), str(value), domain, "/")
+                yield _cookie(str(name), str(value), "", "/")
     elif cookies is not None:
         raise TypeError(f"cookies must be a mapping or a CookieJar, not {type(cookies).__name__}")
+
+
+def _bound(cookie: Cookie, host: str, secure: bool) -> Cookie:
+    """The cookie for one host alone."""
+    bound = copy.copy(cookie)
+    # By the name that http.cookiejar gives it: an IPv6 address in brackets, what has no dots with one more label.
+    bound.domain = f"[{host}]" if ":" in host else host
+    bound.domain += "" if "." in host else ".local"
+    bound.secure = cookie.secure or secure
+    return bound
 
 
 def _cookie(name: str, value: str, domain: str, path: str) -> Cookie:
@@ -235,7 +274,8 @@ def _cookie(name: str, value: str, domain: str, path: str) -> Cookie:
         port=None,
         port_specified=False,
         domain=domain,
-        domain_specified=bool(domain),
+        # What is not specified is one host, and not the names below it.
+        domain_specified=domain.startswith("."),
         domain_initial_dot=domain.startswith("."),
         path=path,
         path_specified=True,

@@ -22,13 +22,12 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping, ValuesV
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
-from urllib.parse import urlsplit
 from weakref import WeakSet
 
 import gevent
 from gevent.queue import LifoQueue
 
-from geventhttpclient import httplib
+from geventhttpclient import _core, httplib
 
 try:
     import httplib2
@@ -177,8 +176,9 @@ class _Proxied:
     def _begin(self, kind: Any, host: str, port: int | None, proxy_info: Any, **options: Any) -> None:
         """Has `kind.__init__` done with what `proxy_info` makes of the arguments."""
         scheme = "https" if kind.default_port == 443 else "http"
-        place = urlsplit(f"//{host}")
-        name, tunnel_port = place.hostname or host, port or place.port or kind.default_port
+        # A bad port is told below, by http.client's exception.
+        _, _, _, hostname, given_port = _core.authority_read(host)
+        name, tunnel_port = hostname or host, port or max(given_port or 0, 0) or kind.default_port
         self.proxy_info = _proxy_info(proxy_info, scheme, name)
         # Without one, httplib2 leaves a socket with the default timeout of the process; None is no timeout at all.
         if options["timeout"] is None:

@@ -18,10 +18,10 @@ import re
 from collections.abc import Callable, Collection
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from geventhttpclient._version import __version__
 from geventhttpclient.hooks import Hooks, Request, add_default, remove_default
+from geventhttpclient.url import URL
 
 try:
     from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]
@@ -84,19 +84,19 @@ class Telemetry(Hooks):
     def _begin(self, request: Request) -> None:
         if not is_http_instrumentation_enabled():
             return
-        url = urlsplit(request.url)
+        scheme, host, port = _origin_of(request.url)
         method = request.method if request.method in _METHODS else "_OTHER"
         common: dict[str, Any] = {
             "http.request.method": method,
-            "server.address": url.hostname or "",
-            "server.port": url.port or (443 if url.scheme == "https" else 80),
+            "server.address": host,
+            "server.port": port,
         }
         attributes = {**common, "url.full": _SECRET.sub(r"\1=REDACTED", request.url)}
         if method != request.method:
             attributes["http.request.method_original"] = request.method
         name = "HTTP" if method == "_OTHER" else method
         span = self._tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
-        request.state[_KEY] = (span, perf_counter(), {**common, "url.scheme": url.scheme})
+        request.state[_KEY] = (span, perf_counter(), {**common, "url.scheme": scheme})
         if self._request_hook is not None and span.is_recording():
             self._request_hook(span, request)
         inject(request.headers, context=set_span_in_context(span))
@@ -141,6 +141,15 @@ class Telemetry(Hooks):
         span.record_exception(error)
         span.set_status(Status(StatusCode.ERROR, str(error)))
         span.end()
+
+
+def _origin_of(text: str) -> tuple[str, str, int]:
+    """Scheme, host and port. Of what is no URL, which the client is going to refuse, there is no host."""
+    try:
+        url = URL(text)
+        return url.scheme, url.host, url.port or 80
+    except ValueError:
+        return "", "", 0
 
 
 class GeventHTTPClientInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # its package has no types

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from geventhttpclient import _core
-from geventhttpclient._checks import Secret, check_host, check_port, concealed, without_user
+from geventhttpclient._checks import Secret, check_host, check_port, concealed, shown
 from geventhttpclient.auth import BasicAuth
 
 __all__ = ["Proxy", "ProxyError", "choose_proxy", "conceal", "is_exempt"]
@@ -58,8 +58,7 @@ class Proxy(_Place):
 
     def __new__(cls, scheme: str, host: str, port: int, user: str | None = None, password: str | None = None) -> Proxy:
         if scheme not in DEFAULT_PORTS:
-            shown = without_user(str(scheme))
-            raise ValueError(f"proxy: the scheme must be one of {', '.join(DEFAULT_PORTS)}, not {shown!r}")
+            raise ValueError(f"proxy: the scheme must be one of {', '.join(DEFAULT_PORTS)}, not {shown(scheme)}")
         check_host("proxy host", host)
         check_port("proxy port", port)
         host = _core.host_to_ascii(host.strip("[]"))
@@ -88,10 +87,10 @@ class Proxy(_Place):
             raise ValueError(f"{argument}: the scheme must be one of {', '.join(DEFAULT_PORTS)}")
         credentials, at, place = rest.rpartition("@")
         found = _PLACE.fullmatch(place)
-        if found is None or (at and re.search(r"[/?#\s]", credentials)):
+        if found is None or (at and re.search(r"[/?#\\\s]", credentials)):
             raise ValueError(
                 f"{argument} must be scheme://user:password@host:port; an IPv6 address stands in brackets, "
-                "and blanks, / ? # in user and password are percent-encoded"
+                "and blanks, / ? # \\ in user and password are percent-encoded"
             )
         port = int(found["port"]) if found["port"] else DEFAULT_PORTS[scheme]
         if not 1 <= port <= 65535:

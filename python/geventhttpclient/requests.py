@@ -17,7 +17,7 @@ from geventhttpclient.auth import AuthValue, DigestAuth, netrc_auth, resolve_aut
 from geventhttpclient.client import DEFAULT_MAX_CLIENTS, HTTPClient, HTTPClientPool
 from geventhttpclient.compat_request import FilesInput, Payload, _has_content_type
 from geventhttpclient.compat_response import _listed
-from geventhttpclient.cookies import Cookies, add_cookies, merged, received
+from geventhttpclient.cookies import Cookies, add_cookies, bind, merged, received
 from geventhttpclient.header import Headers, parse_content_type_charset
 from geventhttpclient.useragent import (
     PERMANENT_REDIRECT_RESPONSE_CODES,
@@ -195,7 +195,7 @@ class RequestsResponse(CompatResponse):
         """BadStatusCode for a status code of 400 to 599, with `code`, `response` and `request`."""
         code = self.status_code
         if 400 <= code < 600:
-            error = BadStatusCode(self.url, f"{code} {self.reason} Error for url: {self.url}")
+            error = BadStatusCode(self.url, f"{code} {self.reason} Error for url: {_core.redact(self.url)}")
             error.code = code
             error.response = self  # type: ignore[attr-defined]
             error.request = self._request  # type: ignore[attr-defined]
@@ -506,7 +506,7 @@ class Session(UserAgent):
             request._add_trailers(trailers)
 
         auth = self.auth if auth is None else auth
-        credentials = _take_credentials(request) if "@" in request.host else None
+        credentials = _take_credentials(request) if "@" in request.url_split.netloc else None
         timeout = self.timeout if timeout is None else timeout
         verify = self.verify if verify is None else verify
         cert = self.cert if cert is None else cert
@@ -521,8 +521,10 @@ class Session(UserAgent):
                 own.client_args["cert"] = tuple(cert) if isinstance(cert, list) else cert
             own.proxies = proxies
             if cookies is not None:
-                own.cookies = merged(cookies, host=request.url_split.host)
+                own.cookies = merged(cookies, host=request.url_split.host, secure=request.type == "https")
                 own.jar = self.cookiejar
+                if own.jar is not None:
+                    bind(own.jar, request)
             if isinstance(auth, DigestAuth):
                 own.digest = auth
             request._particulars = own  # type: ignore[attr-defined]
@@ -592,7 +594,7 @@ class Session(UserAgent):
     ) -> HTTPSocketPoolResponse:
         if authorization is not None:
             request.headers["Authorization"] = authorization
-        client = self._client_for(request.url_split, own)
+        client = self._client_for(request, own)
         options: Any = own.timeouts if request.trailers is None else {**own.timeouts, "trailers": request.trailers}
         return client.request(
             request.method,
@@ -602,17 +604,20 @@ class Session(UserAgent):
             **options,
         )
 
-    def _client_for(self, url: URL, own: _Particulars) -> HTTPClient:
+    def _client_for(self, request: CompatRequest, own: _Particulars) -> HTTPClient:
+        url, shared = request.url_split, self._pool_for(request)
         args = dict(own.client_args)
+        if not request._is_same_origin():
+            args.pop("cert", None)
         via, is_chosen = _proxy_for(url, own.proxies) if own.proxies is not None else (None, False)
         if is_chosen:
             args["proxy"] = via
         if not args:
-            return self.clientpool.get_client(url)
-        key = tuple(sorted(args.items()))
+            return shared.get_client(url)
+        key = (shared is self.clientpool, *sorted(args.items()))
         pool = self._pools.get(key)
         if pool is None:
-            common = dict(self.clientpool.client_args)
+            common = dict(shared.client_args)
             if "verify" in args:
                 common.pop("insecure", None)
             if is_chosen:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import datetime
 import os
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 try:
     import requests
@@ -43,8 +42,10 @@ from urllib3.exceptions import SSLError as Urllib3SSLError
 from urllib3.util import Retry, Timeout
 from urllib3.util.request import set_file_position
 
+from geventhttpclient import _core
 from geventhttpclient._clients import UNBOUNDED, Origins
 from geventhttpclient._idle import idle_group
+from geventhttpclient.url import URL
 from geventhttpclient.urllib3_adapter import (
     HTTPConnection,
     HTTPConnectionPool,
@@ -212,18 +213,36 @@ class Adapter(HTTPAdapter):
         if isinstance(cert, list):
             cert = tuple(cert)
         if end < 0 or "?" in place or "#" in place:
-            parts = urlsplit(url)
+            parts = self._read(request, url)
             place, target = f"{parts.scheme}://{parts.netloc}", None
         elif proxy:
             target = None
         elif "#" in target:
             target = target.partition("#")[0]
+        if "@" in place:
+            # The same connections whoever asks: credentials are said in the header fields of a request.
+            parts = self._read(request, url)
+            place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         pool, conn = self._origins.get((place, verify, cert, proxy), self._open, request, verify, cert, proxies)
         return pool, conn, target
+
+    def _read(self, request: PreparedRequest, text: Any) -> URL:
+        """The URL, with a host and no bad port. InvalidURL of requests, without user and password."""
+        try:
+            url = URL(text)
+            _ = url.port
+            if url.host:
+                return url
+            wrong = f"Failed to parse: {_core.redact(text)}"
+        except ValueError as error:
+            wrong = str(error)
+        raise exceptions.InvalidURL(wrong, request=request)
 
     def _open(self, request: PreparedRequest, verify: Any, cert: Any, proxies: Any) -> tuple[Any, HTTPConnection]:
         if isinstance(verify, os.PathLike):
             verify = os.fspath(verify)
+        text: Any = request.url
+        self._read(request, text.decode() if isinstance(text, bytes) else text)
         try:
             pool: Any = self.get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
         except LocationValueError as error:

@@ -12,7 +12,7 @@ from typing import Any
 import gevent.socket
 
 from geventhttpclient import _core
-from geventhttpclient._checks import check_host, check_port, check_seconds
+from geventhttpclient._checks import check_host, check_port, check_seconds, shown
 
 __all__ = ["CACHE_SIZE", "Overrides", "clear_dns_cache"]
 
@@ -105,22 +105,25 @@ def in_turn(found: Sequence[Entry]) -> list[Entry]:
 def _read_overrides(resolve: Overrides, disable_ipv6: bool) -> dict[tuple[str, int], list[Entry]]:
     """`resolve` as entries by host and port. The order of its addresses is kept."""
     if not isinstance(resolve, Mapping):
-        raise TypeError(f'resolve must be a mapping of "host:port" to addresses, not {resolve!r}')
+        raise TypeError(f'resolve must be a mapping of "host:port" to addresses, not {shown(resolve)}')
     overrides = {}
     for origin, given in resolve.items():
         host, port = _read_origin(origin)
         addresses = [given] if isinstance(given, str) else given
         if not isinstance(addresses, Sequence):
-            raise TypeError(f"resolve[{origin!r}] must be an IP address or a list of them, not {given!r}")
+            raise TypeError(f"resolve[{shown(origin)}] must be an IP address or a list of them, not {shown(given)}")
         entries = []
         for address in addresses:
             entry = _literal_address(address, port) if isinstance(address, str) else None
             if entry is None:
-                raise ValueError(f"resolve[{origin!r}] must be an IP address or a list of them, not {given!r}")
+                raise ValueError(
+                    f"resolve[{shown(origin)}] must be an IP address or a list of them, not {shown(given)}"
+                )
             if entry[0] == socket.AF_INET or not disable_ipv6:
                 entries.append(entry)
         if not entries:
-            raise ValueError(f"resolve[{origin!r}] has no {'IPv4 ' if disable_ipv6 else ''}address: {given!r}")
+            family = "IPv4 " if disable_ipv6 else ""
+            raise ValueError(f"resolve[{shown(origin)}] has no {family}address: {shown(given)}")
         overrides[host, port] = entries
     return overrides
 
@@ -128,12 +131,12 @@ def _read_overrides(resolve: Overrides, disable_ipv6: bool) -> dict[tuple[str, i
 def _read_origin(origin: Any) -> tuple[str, int]:
     """Host, in ASCII, lower case and without brackets, and port."""
     if not isinstance(origin, str):
-        raise TypeError(f'resolve is by "host:port", not {origin!r}')
+        raise TypeError(f'resolve is by "host:port", not {shown(origin)}')
     host, _, port = origin.rpartition(":")
     if not port.isdecimal() or (":" in host and not host.startswith("[")):
-        raise ValueError(f'resolve is by "host:port", an IPv6 address in brackets, not {origin!r}')
-    check_host(f"the host in resolve[{origin!r}]", host)
-    check_port(f"the port in resolve[{origin!r}]", int(port))
+        raise ValueError(f'resolve is by "host:port", an IPv6 address in brackets, not {shown(origin)}')
+    check_host(f"the host in resolve[{shown(origin)}]", host)
+    check_port(f"the port in resolve[{shown(origin)}]", int(port))
     # By the name that is going to be asked for.
     return _core.host_to_ascii(host.strip("[]")).lower(), int(port)
 

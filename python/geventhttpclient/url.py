@@ -82,8 +82,9 @@ class URL:
     def __init__(self, url: str | URL | ParseResult | Iterable[str] = "", params: ParamsDataType | None = None) -> None:
         """`url`: a text, another URL, or six fields. `params` are added to its query.
 
-        ValueError for an authority that cannot be read (brackets that hold no IPv6 address, characters that are
-        normalised to delimiters); a bad port is reported by `port`.
+        ValueError for an authority that cannot be read (brackets that hold no IPv6 address, a backslash, characters
+        that are normalised to delimiters); a bad port is reported by `port`. No error shows user and password, nor does
+        the repr.
         """
         self.scheme, self.netloc, self.path, self.params, self.query, self.fragment = (
             _split(url) if isinstance(url, str) else _six_fields(url)
@@ -103,7 +104,7 @@ class URL:
         return _unsplit(self.scheme, self.netloc, self.path, self.params, self.query, self.fragment)
 
     def __repr__(self) -> str:
-        return f"URL({self})"
+        return f"URL({_core.redact(str(self))})"
 
     def __iter__(self) -> Iterator[str]:
         return iter((self.scheme, self.netloc, self.path, self.params, self.query, self.fragment))
@@ -206,7 +207,9 @@ class URL:
         if port is None:
             return DEFAULT_PORTS.get(self.scheme)
         # It is -1 where it is bad: then this raises the error that names it.
-        return port if port >= 0 else _core.authority_port(self.netloc)
+        if port >= 0:
+            return port
+        return _core.authority_port(self.netloc, f"{self.path}{self.params}{self.query}{self.fragment}")
 
     @port.setter
     def port(self, port: int | None) -> None:

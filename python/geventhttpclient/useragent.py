@@ -19,7 +19,8 @@ from urllib.parse import urlencode
 
 import gevent
 
-from geventhttpclient._checks import check_factor, check_number, hide_user
+from geventhttpclient import _core
+from geventhttpclient._checks import check_factor, check_number
 from geventhttpclient._parser import HTTPParseError
 from geventhttpclient.client import IDEMPOTENT_METHODS, HTTPClient, HTTPClientPool
 from geventhttpclient.compat_errors import (
@@ -33,7 +34,7 @@ from geventhttpclient.compat_errors import (
 )
 from geventhttpclient.compat_request import CompatRequest, FilesInput, Payload, _make_request
 from geventhttpclient.compat_response import CompatResponse
-from geventhttpclient.cookies import add_cookies, extract
+from geventhttpclient.cookies import add_cookies, bind, extract
 from geventhttpclient.header import Headers
 from geventhttpclient.http2 import HTTP2Error
 from geventhttpclient.multipart import _encode_multipart_formdata as _encode_multipart_formdata  # by its old name
@@ -184,7 +185,7 @@ class UserAgent:
     def _urlopen(self, request: CompatRequest) -> CompatResponse:
         """One request and its response, whatever that is."""
         url = request.url_split
-        client = self.clientpool.get_client(url)
+        client = self._pool_for(request).get_client(url)
         target = url.quoted_uri or "/"
         if request.trailers is None:
             response = client.request(request.method, target, body=request.payload, headers=request.headers)
@@ -193,6 +194,13 @@ class UserAgent:
                 request.method, target, body=request.payload, headers=request.headers, trailers=request.trailers
             )
         return self.response_type(response, request=request)
+
+    def _pool_for(self, request: CompatRequest) -> _ClientPool:
+        """Returns the clients for a request. An origin that only a redirect led to is shown no client certificate."""
+        pool = self.clientpool
+        if isinstance(pool, HTTPClientPool) and pool._has_certificate and not request._is_same_origin():
+            return pool._without_certificate()
+        return pool
 
     def _verify_status(self, status_code: int, url: str | URL | None = None) -> None:
         """Raises BadStatusCode unless the status code is one of `valid_response_codes`."""
@@ -306,6 +314,8 @@ class UserAgent:
         redirects = self.max_redirects if max_redirects is None else max_redirects
         url = request.url
         brings_cookies = self.cookiejar is not None and request.has_header("Cookie")
+        if self.cookiejar is not None:
+            bind(self.cookiejar, request)
         attempt = 0
         while True:
             started = time.perf_counter()
@@ -435,7 +445,7 @@ class UserAgent:
         except Exception as e:  # what is wrong with the body must not hide what this is a log of
             body = f"({type(e).__name__}: {e})"
         sent = f"{payload}\n\n" if payload else ""
-        head = f"REQUEST: {hide_user(str(url))}\n{resp._sent_request}{sent}"
+        head = f"REQUEST: {_core.redact(str(url))}\n{resp._sent_request}{sent}"
         version = resp._response.get_http_version()
         return f"{head}RESPONSE: {version} {resp.status_code}\n{resp.headers}\n\n{body}"
 

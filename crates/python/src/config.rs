@@ -10,6 +10,7 @@ use engine::{Config, Timeouts, http2};
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use wire::url::redact;
 
 use crate::tls::{Protocols, TlsArguments, TlsSource};
 
@@ -112,9 +113,9 @@ impl PoolConfig {
 impl RouteConfig {
     fn new((proxy, local_address, unix_socket): Route<'_>) -> PyResult<Self> {
         let local_address = local_address.map(|(host, port)| {
-            let ip: IpAddr = host
-                .parse()
-                .map_err(|_| PyValueError::new_err(format!("local_address must be an IP address, not {host:?}")))?;
+            let ip: IpAddr = host.parse().map_err(|_| {
+                PyValueError::new_err(format!("local_address must be an IP address, not {:?}", redact(&host)))
+            })?;
             Ok::<_, PyErr>(SocketAddr::new(ip, port))
         });
         if let Some(path) = &unix_socket {

@@ -4,7 +4,7 @@
 //! one. Every `UrlError` is a ValueError.
 use std::borrow::Cow;
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyUnicodeEncodeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
@@ -35,14 +35,23 @@ type Fields = (PyBackedStr, PyBackedStr, PyBackedStr, PyBackedStr, PyBackedStr, 
 
 /// The six fields of a text.
 #[pyfunction]
-fn url_split<'py>(py: Python<'py>, url: &str) -> PyResult<Bound<'py, PyTuple>> {
-    to_fields(py, &wire::url::split(url).map_err(value_error)?)
+fn url_split<'py>(url: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyTuple>> {
+    to_fields(url.py(), &wire::url::split(text_of(url)?).map_err(value_error)?)
 }
 
 /// The text of six fields.
 #[pyfunction]
-fn url_unsplit(scheme: &str, netloc: &str, path: &str, params: &str, query: &str, fragment: &str) -> String {
-    Parts::from_fields([scheme, netloc, path, params, query, fragment]).to_string()
+fn url_unsplit(
+    scheme: &Bound<'_, PyString>,
+    netloc: &Bound<'_, PyString>,
+    path: &Bound<'_, PyString>,
+    params: &Bound<'_, PyString>,
+    query: &Bound<'_, PyString>,
+    fragment: &Bound<'_, PyString>,
+) -> PyResult<String> {
+    let fields = [scheme, netloc, path, params, query, fragment].map(text_of);
+    let [scheme, netloc, path, params, query, fragment] = fields;
+    Ok(Parts::from_fields([scheme?, netloc?, path?, params?, query?, fragment?]).to_string())
 }
 
 /// The six fields of what `reference` (a text or six fields) means at `base` (six fields).
@@ -50,7 +59,7 @@ fn url_unsplit(scheme: &str, netloc: &str, path: &str, params: &str, query: &str
 fn url_resolve<'py>(py: Python<'py>, base: Fields, reference: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
     let base = from_fields(&base);
     if let Ok(text) = reference.cast::<PyString>() {
-        let reference = wire::url::split(text.to_str()?).map_err(value_error)?;
+        let reference = wire::url::split(text_of(text)?).map_err(value_error)?;
         return to_fields(py, &resolve(&base, &reference));
     }
     let reference: Fields = reference.extract()?;
@@ -68,8 +77,9 @@ fn path_append(path: &str, value: &str) -> String {
 /// where it holds what ends an authority.
 #[pyfunction]
 fn authority_read<'py>(netloc: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyTuple>> {
-    Authority::check(netloc.to_str()?).map_err(value_error)?;
-    let authority = Authority::read(netloc.to_str()?);
+    let text = text_of(netloc)?;
+    Authority::check(text).map_err(value_error)?;
+    let authority = Authority::read(text);
     let port = authority.port().map_or(Some(-1), |port| port.map(i32::from));
     (netloc, authority.username().unwrap_or_default(), authority.password().unwrap_or_default(), authority.host(), port)
         .into_pyobject(netloc.py())
@@ -142,19 +152,19 @@ fn query_replace(query: &str, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) 
 /// The URI with exactly the escapes that it needs.
 #[pyfunction]
 fn requote_uri<'py>(uri: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyString>> {
-    Ok(same_or_new(uri, percent::requote_uri(uri.to_str()?)))
+    Ok(same_or_new(uri, percent::requote_uri(text_of(uri)?)))
 }
 
 /// The URI without escapes of unreserved characters.
 #[pyfunction]
 fn unquote_unreserved<'py>(uri: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyString>> {
-    Ok(same_or_new(uri, percent::unquote_unreserved(uri.to_str()?).map_err(value_error)?))
+    Ok(same_or_new(uri, percent::unquote_unreserved(text_of(uri)?).map_err(value_error)?))
 }
 
 /// A host's name in ASCII (UTS 46).
 #[pyfunction]
-fn host_to_ascii(host: &str) -> PyResult<Cow<'_, str>> {
-    idna::to_ascii(host).map_err(value_error)
+fn host_to_ascii<'a>(host: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, str>> {
+    idna::to_ascii(text_of(host)?).map_err(value_error)
 }
 
 /// Returns a URL, or a part of one, without user and password: see `wire::url::redact`.
@@ -174,6 +184,12 @@ fn redact_all<'py>(message: &Bound<'py, PyString>) -> Bound<'py, PyString> {
         Ok(clean) => same_or_new(message, wire::url::redact_all(clean)),
         Err(_) => PyString::new(message.py(), &wire::url::redact_all(&message.to_string_lossy())),
     }
+}
+
+/// The text of a str. UnicodeEncodeError for lone surrogates, which holds those alone: the usual one would show the
+/// whole text in its repr.
+fn text_of<'a>(text: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
+    text.to_str().map_err(|_| PyUnicodeEncodeError::new_err(("utf-8", "\u{fffd}", 0, 1, "surrogates not allowed")))
 }
 
 fn value_error(error: UrlError) -> PyErr {

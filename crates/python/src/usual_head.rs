@@ -7,8 +7,8 @@ use wire::request;
 /// The head of `method url HTTP/1.1` to `host`, with a body of `length` bytes, None for no body: byte by byte what
 /// `http.client.HTTPConnection.request` makes of the same arguments.
 ///
-/// None for what is not usual: fields that are not str to str (latin-1), Transfer-Encoding, absolute URLs, IPv6
-/// addresses, and whatever must not be sent. There http.client itself has to act, or say what is wrong.
+/// None for what is not usual: fields that are not str to str (latin-1), Transfer-Encoding, Proxy-Authorization, absolute
+/// URLs, IPv6 addresses, and whatever must not be sent. There http.client itself has to act, or say what is wrong.
 #[pyfunction]
 pub(crate) fn usual_head<'py>(
     method: &Bound<'py, PyAny>,
@@ -34,7 +34,9 @@ fn write(method: &str, url: &str, host: &str, headers: &Bound<'_, PyDict>, lengt
         has_host |= name.eq_ignore_ascii_case("host");
         has_accept_encoding |= name.eq_ignore_ascii_case("accept-encoding");
         has_length |= name.eq_ignore_ascii_case("content-length");
-        if !value.is_ascii() || name.eq_ignore_ascii_case("transfer-encoding") {
+        let is_unusual =
+            ["transfer-encoding", "proxy-authorization"].iter().any(|other| name.eq_ignore_ascii_case(other));
+        if !value.is_ascii() || is_unusual {
             return None;
         }
         request::field(&mut own, name.as_bytes(), value.as_bytes()).ok()?;

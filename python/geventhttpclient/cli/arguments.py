@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 from urllib.parse import unquote
 
-from geventhttpclient import URL, __version__
+from geventhttpclient import URL, __version__, _core
 from geventhttpclient.cli import body
 from geventhttpclient.cli.failure import STATUSES, USAGE, Failure, one_line
 from geventhttpclient.cli.values import (
@@ -27,12 +27,22 @@ from geventhttpclient.http2 import PRIOR_KNOWLEDGE
 _PROGRAM = "geventhttpclient"
 _DEFAULT_REDIRECTS = 30
 
+# What may stand between a user and a password.
+_COLONS = (":", "\uff1a", "%3A", "%3a")
+
 
 class _Parser(argparse.ArgumentParser):
     """One line for what is wrong; the whole of the usage is for those who ask."""
 
+    # The arguments: argparse quotes them in its messages, and one may be a URL with a password.
+    given: Sequence[str] = ()
+
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, one_line(f"{self.prog}: {message} (see {self.prog} --help)") + "\n")
+        for argument in self.given:
+            if any(colon in argument for colon in _COLONS):
+                for quoted in (argument, repr(argument)[1:-1]):
+                    message = message.replace(quoted, _core.redact(argument))
+        self.exit(USAGE, one_line(f"{self.prog}: {_core.redact_all(message)} (see {self.prog} --help)") + "\n")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -48,7 +58,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
     for add in (_add_get, _add_download, _add_bench):
         add(commands)
-    given = sys.argv[1:] if arguments is None else list(arguments)
+    given = _Parser.given = sys.argv[1:] if arguments is None else list(arguments)
     if not given:
         parser.print_help(sys.stderr)
         parser.exit(USAGE)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent import subprocess
 
-from geventhttpclient._checks import hide_user
+from geventhttpclient import _core
 from geventhttpclient.auth import resolve_auth
 from geventhttpclient.cli import body, heads, summary, terminal
 from geventhttpclient.cli.arguments import client_options, credentials, method_of, usage_failure
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _setting(options: argparse.Namespace) -> dict[str, Any]:
     return {
-        "url": hide_user(str(options.url)),
+        "url": _core.redact(str(options.url)),
         "method": method_of(options),
         "loop": "closed" if options.rate is None else "open",
         "concurrency": options.concurrency,

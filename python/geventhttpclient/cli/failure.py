@@ -6,7 +6,7 @@ import errno
 import sys
 from contextlib import suppress
 
-from geventhttpclient._checks import hide_user
+from geventhttpclient import _core
 from geventhttpclient.cli.printable import printable
 from geventhttpclient.compat_errors import RetriesExceeded
 
@@ -53,7 +53,7 @@ def say(text: str) -> None:
 
 def failure_line(text: str) -> str:
     """The line in which something is said to be wrong, without credentials."""
-    return f"geventhttpclient: {hide_user(one_line(text))}\n"
+    return f"geventhttpclient: {_core.redact_all(one_line(text))}\n"
 
 
 def one_line(text: str) -> str:

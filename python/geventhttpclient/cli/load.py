@@ -11,7 +11,7 @@ from typing import Any
 
 import gevent
 
-from geventhttpclient._checks import hide_user
+from geventhttpclient import _core
 from geventhttpclient._core import Histogram
 from geventhttpclient.cli.failure import describe, one_line
 from geventhttpclient.client import HTTPClient
@@ -140,7 +140,7 @@ class Load:
         except Exception as error:
             kind = type(error).__name__
             self.errors[kind] += 1
-            self.examples.setdefault(kind, hide_user(one_line(describe(error))))
+            self.examples.setdefault(kind, _core.redact_all(one_line(describe(error))))
             return 0
 
     def _sample(self) -> None:

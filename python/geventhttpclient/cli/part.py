@@ -24,7 +24,7 @@ from typing import Any
 
 import gevent
 
-from geventhttpclient._checks import hide_user
+from geventhttpclient import _core
 from geventhttpclient.cli.failure import FILE, Failure, file_failure
 
 # Seconds between two notes of what is there: what is lost if the system goes down without a word.
@@ -181,7 +181,7 @@ class Part:
 
     def recall(self, url: str) -> bool:
         """Takes up what an earlier run has left of this URL, if it can be trusted to be that."""
-        found = _recalled(self._found, hide_user(url))
+        found = _recalled(self._found, _core.redact(url))
         if found is None:
             return False
         length, validator, missing = found
@@ -254,7 +254,7 @@ class Part:
         missing = [[one.position, one.end] for one in self.missing if not one.is_done]
         note = {
             "format": _FORMAT,
-            "url": hide_user(self.url),
+            "url": _core.redact(self.url),
             "length": self.length,
             "etag": self.validator.etag,
             "last_modified": self.validator.last_modified,

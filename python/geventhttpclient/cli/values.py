@@ -7,7 +7,7 @@ import math
 import re
 
 from geventhttpclient import URL
-from geventhttpclient._checks import check_host, check_port, without_user
+from geventhttpclient._checks import check_host, check_port, shown
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([kmgt]?)(?:i?b)?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
@@ -23,7 +23,7 @@ def read_url(text: str) -> URL:
         check_host("its host", url.host)
         check_port("its port", url.port)
     except (ValueError, TypeError) as error:
-        raise argparse.ArgumentTypeError(f"{without_user(given)!r} is no URL to ask: {error}") from None
+        raise argparse.ArgumentTypeError(f"{shown(given)} is no URL to ask: {error}") from None
     return url
 
 

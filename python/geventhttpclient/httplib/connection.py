@@ -26,6 +26,7 @@ from geventhttpclient.connectionpool import ConnectionPool
 from geventhttpclient.httplib.response import HTTPResponse
 from geventhttpclient.httplib.sock import Socket, TLSSocket
 from geventhttpclient.tls import choose_tls
+from geventhttpclient.url import URL
 
 # Ways to connect that the engine's takes the place of. Any other, a test's say, is gone.
 _USUAL_WAYS = (gevent.monkey.get_original("socket", "create_connection"), gevent.socket.create_connection)
@@ -113,6 +114,8 @@ class HTTPConnection(_HTTPConnection):
     _opening: Socket | None = None
     # Whether a request is on its way out.
     _sending = False
+    # Whether its target is in absolute form, and so meant for a proxy.
+    _is_read_by_proxy = False
 
     # http.client's own, of which type checkers have not heard. The private ones have the same names since the classes
     # have.
@@ -152,6 +155,36 @@ class HTTPConnection(_HTTPConnection):
             self._opening = None
         sock.settimeout(way.network_timeout)
         self.sock = sock
+
+    def _get_hostport(self, host: str, port: Any) -> tuple[str, int]:
+        """http.client's, but for the errors: it quotes what may be a password."""
+        wrong = None
+        try:
+            place: tuple[str, int] = super()._get_hostport(host, port)  # type: ignore[misc]
+        except http.client.InvalidURL:
+            wrong = "nonnumeric port"
+        else:
+            if isinstance(host, str) and any(character in place[0] for character in "@\\"):
+                wrong = "@ or a backslash in the host"
+        if wrong is None:
+            return place
+        # Not within the except block: the other error would be the context of this one.
+        raise http.client.InvalidURL(f"{wrong}: it must be a name or an address, with or without a port behind it")
+
+    def _validate_host(self, host: str) -> None:
+        self._validate(_HTTPConnection._validate_host, host)  # type: ignore[attr-defined]
+
+    def _validate_path(self, url: str) -> None:
+        self._validate(_HTTPConnection._validate_path, url)  # type: ignore[attr-defined]
+
+    def _validate(self, check: Callable[[Any, str], None], text: str) -> None:
+        """http.client's check, whose error quotes the text."""
+        try:
+            check(self, text)
+            return
+        except http.client.InvalidURL as error:
+            wrong = str(error).replace(repr(text), repr(_core.redact(text)))
+        raise http.client.InvalidURL(wrong)
 
     # Asks the proxy for a connection to the host of `set_tunnel()`.
     _tunnel = _reading_by_lines(_HTTPConnection._tunnel)  # type: ignore[attr-defined]
@@ -209,9 +242,27 @@ class HTTPConnection(_HTTPConnection):
         return _core.usual_head(method, url, host, headers, None if body is None else len(body))
 
     def putrequest(self, method: str, url: str, skip_host: bool = False, skip_accept_encoding: bool = False) -> None:
-        """Begins a request. See http.client."""
+        """Begins a request. See http.client.
+
+        User and password are no part of a URL that is sent (RFC 9110 section 4.2.4), nor of the Host field.
+        """
         self._look_at_connection()
+        is_absolute = isinstance(url, str) and url[:8].lower().startswith(("http://", "https://"))
+        if is_absolute:
+            netloc = URL(url).netloc
+            url = url.replace(netloc, netloc.rpartition("@")[2], 1)
+        self._is_read_by_proxy = is_absolute and not self._tunnel_host
         super().putrequest(method, url, skip_host, skip_accept_encoding)
+
+    def putheader(self, header: str | bytes, *values: Any) -> None:
+        """Adds a field. See http.client.
+
+        Proxy-Authorization is sent with an absolute URL alone: any other request is read by the origin. The credentials
+        for a tunnel are those of `set_tunnel()`.
+        """
+        name = header if isinstance(header, bytes) else str(header).encode("latin-1", "replace")
+        if name.lower() != b"proxy-authorization" or self._is_read_by_proxy:
+            super().putheader(header, *values)
 
     def endheaders(self, message_body: Any = None, *, encode_chunked: bool = False) -> None:
         """Ends the fields and sends the request, with that body if there is one. See http.client."""

@@ -13,7 +13,7 @@ import gevent
 
 from geventhttpclient._parser import HTTPParseError
 from geventhttpclient.client import HTTPClient
-from geventhttpclient.cookies import Cookies, add_cookies, extract, merged
+from geventhttpclient.cookies import Cookies, add_cookies, bind, extract, merged
 from geventhttpclient.header import Headers
 from geventhttpclient.http2 import PRIOR_KNOWLEDGE
 from geventhttpclient.httpx.authentication import Flow, check_auth, flow_of
@@ -269,8 +269,10 @@ class Client(UserAgent):
             extensions=extensions,
         )
         jar = self.cookiejar
+        if jar is not None:
+            bind(jar, built)
         if cookies:
-            jar = merged(jar, cookies, host=built.url_split.host)
+            jar = merged(jar, cookies, host=built.url_split.host, secure=built.type == "https")
         if jar is not None:
             add_cookies(jar, built)
         return built
@@ -396,7 +398,7 @@ class Client(UserAgent):
 
     def _send_once(self, request: Request) -> Response:
         url = request.url_split
-        client = self.clientpool.get_client(url)
+        client = self._pool_for(request).get_client(url)
         timeout = request.extensions.get("timeout", self._timeout)
         if isinstance(timeout, Mapping):
             timeout = Timeout(**timeout)

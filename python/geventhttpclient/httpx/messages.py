@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import unquote, urlencode
 
 from geventhttpclient import _charsets, _core
-from geventhttpclient._checks import check_seconds, without_user
+from geventhttpclient._checks import check_seconds
 from geventhttpclient._coding import decoded
 from geventhttpclient._parser import HTTPParseError
 from geventhttpclient.cookies import add_cookies, jar_of
@@ -137,7 +137,7 @@ class Request(CompatRequest):
             fields["Content-Length"] = str(payload.length)
         if content_type is not None:
             fields.setdefault("Content-Type", content_type)
-        shown = without_user(str(url))
+        shown = _core.redact(str(url))
         try:
             super().__init__(url, method, fields, payload, params)
         except ValueError as error:
@@ -148,7 +148,7 @@ class Request(CompatRequest):
             raise UnsupportedProtocol(f"a URL without a host: {shown!r}", request=self)
         if payload is not None:
             self._note_payload_start()
-        if "@" in self.host:
+        if "@" in self.url_split.netloc:
             # Kept apart from here on: the URL is shown in errors and logs.
             split = copy.copy(self.url_split)
             self._credentials = (unquote(split.username), unquote(split.password))
@@ -156,7 +156,7 @@ class Request(CompatRequest):
             self.set_url(split)
         self.extensions = {} if extensions is None else dict(extensions)
         if cookies:
-            add_cookies(jar_of(cookies, self.url_split.host), self)
+            add_cookies(jar_of(cookies, self.url_split.host, self.type == "https"), self)
 
     def read(self) -> bytes:
         """The body, which from now on is held in memory."""
@@ -192,7 +192,7 @@ class Request(CompatRequest):
             raise StreamConsumed("a redirect asks for the body once more, which can be read only once") from error
 
     def __repr__(self) -> str:
-        return f"<Request({self.method!r}, {without_user(self.url)!r})>"
+        return f"<Request({self.method!r}, {_core.redact(self.url)!r})>"
 
 
 def _encode(content: Payload, data: Payload, files: Any, json: Any) -> tuple[Any, str | None]:
@@ -328,10 +328,10 @@ class Response(RequestsResponse):
             return self
         kinds = {1: "Informational response", 3: "Redirect response", 4: "Client error", 5: "Server error"}
         kind = kinds.get(self.status_code // 100, "Invalid status code")
-        message = f"{kind} '{self.status_code} {self.reason_phrase}' for url '{without_user(self.url)}'"
+        message = f"{kind} '{self.status_code} {self.reason_phrase}' for url '{_core.redact(self.url)}'"
         location = self.headers.get("location") if self.is_redirect else None
         if isinstance(location, str):
-            message += f"\nRedirect location: '{without_user(location)}'"
+            message += f"\nRedirect location: '{_core.redact(location)}'"
         raise HTTPStatusError(message, request=self.request, response=self)
 
     # ------------------------------------------------------------------------------------------------------ its body

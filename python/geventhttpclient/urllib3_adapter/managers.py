@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
 import urllib3
+from urllib3.exceptions import LocationParseError
 from urllib3.util.url import parse_url
 
+from geventhttpclient import _core
 from geventhttpclient.proxy import Proxy
 from geventhttpclient.urllib3_adapter.pools import POOLS, HTTPConnectionPool
 
@@ -16,6 +19,14 @@ _parse_once = lru_cache(maxsize=1024)(parse_url)
 
 # Characters of a URL that is kept for that, and of a host that a pool's key is kept for: redirects name both.
 _MOST_CHARACTERS = 2048
+
+
+def _read(url: str) -> Any:
+    """The URL in parts. LocationParseError as urllib3 raises it, without user and password."""
+    with suppress(LocationParseError):
+        return _parse_once(url) if len(url) <= _MOST_CHARACTERS else parse_url(url)
+    raise LocationParseError(_core.redact(url))
+
 
 # Hosts of which the keys of pools are kept.
 _MOST_KEYS = 1000
@@ -66,10 +77,8 @@ class PoolManager(urllib3.PoolManager):
     def urlopen(self, method: str, url: str, redirect: bool = True, **kw: Any) -> Any:  # type: ignore[override]
         """A request to that absolute URL; redirects are followed unless `redirect` is False."""
         kw.pop("answer", None)
-        if self.proxy is not None:
-            return super().urlopen(method, url, redirect, **kw)
-        parts = _parse_once(url) if len(url) <= _MOST_CHARACTERS else parse_url(url)
-        if parts.scheme is None:
+        parts = _read(url)
+        if self.proxy is not None or parts.scheme is None:
             return super().urlopen(method, url, redirect, **kw)
         pool = self.connection_from_host(parts.host, parts.port, parts.scheme)
         kw.setdefault("headers", self.headers)
@@ -82,6 +91,12 @@ class PoolManager(urllib3.PoolManager):
 
 class ProxyManager(PoolManager, urllib3.ProxyManager):
     """urllib3's, with pools of ours: `ProxyManager(proxy_url, num_pools=10, headers=None, proxy_headers=None, ...)`."""
+
+    def __init__(self, proxy_url: str | urllib3.HTTPConnectionPool, *args: Any, **kw: Any) -> None:
+        """As urllib3's."""
+        if isinstance(proxy_url, str):
+            _read(proxy_url)
+        super().__init__(proxy_url, *args, **kw)
 
 
 class SOCKSProxyManager(PoolManager):
@@ -113,6 +128,6 @@ def proxy_from_url(url: str, **kw: Any) -> ProxyManager:
 
 def connection_from_url(url: str, **kw: Any) -> urllib3.HTTPConnectionPool:
     """A pool for the host of that URL."""
-    scheme, _, host, port, *_ = parse_url(url)
+    scheme, _, host, port, *_ = _read(url)
     kind = POOLS.get(scheme or "http", HTTPConnectionPool)
     return kind(host, kind.ConnectionCls.default_port if port is None else port, **kw)

@@ -14,7 +14,7 @@ from urllib3 import HTTPHeaderDict
 from urllib3.exceptions import UnrewindableBodyError
 from urllib3.util.timeout import _DEFAULT_TIMEOUT, Timeout
 
-from geventhttpclient.urllib3_adapter.connection import HTTPConnection, HTTPSConnection
+from geventhttpclient.urllib3_adapter.connection import HTTPConnection, HTTPSConnection, _split
 from geventhttpclient.urllib3_adapter.errors import ERRORS, as_urllib3
 from geventhttpclient.urllib3_adapter.response import HTTPResponse
 from geventhttpclient.urllib3_adapter.retry import patient
@@ -108,6 +108,9 @@ class _Pool(urllib3.HTTPConnectionPool):
         """A request to that path of this pool's host. `answer` is for our own PoolManager."""
         if answer:
             return answer.pop()
+        if "@" in url and not url.startswith("/"):
+            # Without user and password, as it is sent: it is quoted in errors and logged.
+            url = "".join(_split(url))
         if headers is not None and not isinstance(headers, (dict, HTTPHeaderDict)):
             # It is copied and gone through several times, which takes long where each step of that is Python's.
             headers = dict(headers.items())
