@@ -10,8 +10,9 @@ from typing import Any
 
 from geventhttpclient import _core
 
-# RFC 3986 section 3.2.2, and what names hold in practice; brackets are for IPv6.
-_HOST = re.compile(r"[^\x00-\x20\x7f/?#@\\<>\[\]]+|\[[0-9A-Fa-f:.]+(%[^\x00-\x20\x7f/?#@\[\]]+)?\]")
+# RFC 3986 section 3.2.2, and what names hold in practice; IPv6 has colons, and may have brackets.
+_IPV6 = r"[0-9A-Fa-f:.]+(%[^\x00-\x20\x7f/?#@\[\]]+)?"
+_HOST = re.compile(rf"[^\x00-\x20\x7f/?#@\\<>\[\]:]+|{_IPV6}|\[{_IPV6}\]")
 
 
 class Secret(str):
@@ -33,7 +34,9 @@ def check_host(name: str, host: Any) -> None:
     if not isinstance(host, str):
         raise TypeError(f"{name} must be a str, not {shown(host)}")
     if not _HOST.fullmatch(host):
-        raise ValueError(f"{name} must be a name or an address, not {shown(host)}")
+        # A colon may be that before a password.
+        given = shown(host if _core.redact(host) != host else host.partition(":")[0] + ":***" * (":" in host))
+        raise ValueError(f"{name} must be a name or an address, not {given}")
 
 
 def shown(argument: Any) -> str:
@@ -120,6 +123,8 @@ def check_local_address(address: Any) -> tuple[str, int] | None:
     ip, port = address if isinstance(address, tuple) and len(address) == 2 else (address, 0)
     if not isinstance(ip, str):
         raise TypeError(f"local_address must be an IP address, or a tuple of that and a port, not {shown(address)}")
+    if not ip.isascii():
+        raise ValueError(f"local_address must be an IP address, not {shown(ip)}")
     check_port("the port of local_address", port)
     return ip, port
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from geventhttpclient.client import HTTPClient
@@ -59,13 +60,14 @@ class Origins(Generic[_T]):
 
     def get(self, key: Hashable, make: Callable[..., _T], *arguments: Any) -> _T:
         """The one of that key; `make` makes it of `arguments` when there is none."""
-        try:
-            origin = self._origins[key]
-            self._origins.move_to_end(key)
-        except KeyError:  # or another thread has just taken it out
-            origin = self._origins[key] = make(*arguments)
-            while len(self._origins) > self.limit:
-                self._origins.popitem(last=False)
+        origin = self._origins.get(key)
+        if origin is not None:
+            with suppress(KeyError):  # another thread has just taken it out
+                self._origins.move_to_end(key)
+            return origin
+        origin = self._origins[key] = make(*arguments)
+        while len(self._origins) > self.limit:
+            self._origins.popitem(last=False)
         return origin
 
     def clear(self) -> None:

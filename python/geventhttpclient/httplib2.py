@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import http.client
 import os
 import ssl
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, ValuesView
@@ -28,6 +29,7 @@ import gevent
 from gevent.queue import LifoQueue
 
 from geventhttpclient import _core, httplib
+from geventhttpclient.url import URL
 
 try:
     import httplib2
@@ -343,6 +345,22 @@ class _Everywhere(MutableMapping[str, Any]):
         return _AllValues(self)
 
 
+def _check_uri(uri: str) -> None:
+    """RelativeURIError, or InvalidURL of http.client, for what httplib2 refuses with an error that quotes all of it."""
+    wrong: Exception | None = None
+    try:
+        url = URL(uri)
+        _ = url.port
+        if any(character in uri for character in "\t\r\n"):
+            wrong = http.client.InvalidURL("a URI must not hold tabs or line ends")
+        elif not url.scheme or not url.host:
+            wrong = _httplib2.RelativeURIError(f"Only absolute URIs are allowed. uri = {_core.redact(uri)}")
+    except ValueError as error:
+        wrong = http.client.InvalidURL(str(error))
+    if wrong is not None:
+        raise wrong
+
+
 class Http(httplib2.Http):  # type: ignore[misc]
     """An `httplib2.Http` for any number of greenlets, at most `concurrency` of them (2 unless given, and never less)
     within a request at a time, the others waiting. The other arguments are httplib2's own.
@@ -392,6 +410,7 @@ class Http(httplib2.Http):  # type: ignore[misc]
         connection_type: Any = None,
     ) -> Any:
         """One request, with the redirects and challenges that follow: `(response, content)`, as httplib2 has it."""
+        _check_uri(uri)
         if connection_type is None:
             connection_type = CONNECTION_TYPES.get(uri.partition(":")[0].lower())
         arguments = (uri, method, body, headers, redirections, connection_type)

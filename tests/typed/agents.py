@@ -195,6 +195,7 @@ def jars() -> None:
     assert_type(cookies.jar_of(given), CookieJar)
     assert_type(cookies.merged(jar, given, host="127.0.0.1"), cookies.Cookies)
     request = useragent.CompatRequest("http://127.0.0.1/")
+    cookies.bind(jar, request)
     cookies.add_cookies(jar, request)
     cookies.extract(jar, Headers({"Set-Cookie": "g=h"}), request)
     assert_type(cookies.received(Headers({"Set-Cookie": "g=h"}), request), cookies.Cookies)

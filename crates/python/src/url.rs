@@ -88,28 +88,33 @@ fn authority_read<'py>(netloc: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyT
 /// The port of an authority, where there is one. ValueError that names a bad one, unless it may be half of a password:
 /// `behind` is what follows the authority in its URL.
 #[pyfunction]
-fn authority_port(netloc: &str, behind: &str) -> PyResult<Option<u16>> {
-    Authority::read(netloc).port_of_url(behind).map_err(value_error)
+fn authority_port(netloc: &Bound<'_, PyString>, behind: &Bound<'_, PyString>) -> PyResult<Option<u16>> {
+    Authority::read(text_of(netloc)?).port_of_url(text_of(behind)?).map_err(value_error)
 }
 
 /// The authority with another host.
 #[pyfunction]
-fn authority_with_host(netloc: &str, host: &str) -> PyResult<String> {
-    Authority::read(netloc).with_host(host).map_err(value_error)
+fn authority_with_host(netloc: &Bound<'_, PyString>, host: &Bound<'_, PyString>) -> PyResult<String> {
+    Authority::read(text_of(netloc)?).with_host(text_of(host)?).map_err(value_error)
 }
 
 /// The authority with another port, or with none.
 #[pyfunction]
-fn authority_with_port(netloc: &str, port: Option<i64>) -> PyResult<String> {
+fn authority_with_port(netloc: &Bound<'_, PyString>, port: Option<i64>) -> PyResult<String> {
     let out_of_range = |port: i64| value_error(UrlError::PortOutOfRange { port: port.to_string() });
     let port = port.map(|port| u16::try_from(port).map_err(|_| out_of_range(port))).transpose()?;
-    Ok(Authority::read(netloc).with_port(port))
+    Ok(Authority::read(text_of(netloc)?).with_port(port))
 }
 
 /// The authority with another user, or with none.
 #[pyfunction]
-fn authority_with_user(netloc: &str, username: Option<&str>, password: Option<&str>) -> String {
-    Authority::read(netloc).with_user(username, password)
+fn authority_with_user(
+    netloc: &Bound<'_, PyString>,
+    username: Option<&Bound<'_, PyString>>,
+    password: Option<&Bound<'_, PyString>>,
+) -> PyResult<String> {
+    let (username, password) = (username.map(text_of).transpose()?, password.map(text_of).transpose()?);
+    Ok(Authority::read(text_of(netloc)?).with_user(username, password))
 }
 
 /// The query of key and value pairs. A value is a text, bytes, an iterable of these (the key is repeated), None (no

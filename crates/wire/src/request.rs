@@ -1,5 +1,6 @@
 //! The lines of a request: RFC 9112 sections 3, 5 and 7.1.2. What is refused here never reaches a socket.
 
+use crate::url::redact;
 use crate::{RequestError, token};
 
 /// Fields that have to be known before a body is read: those of framing and connections, routing, request modifiers,
@@ -37,7 +38,7 @@ pub fn line(head: &mut Vec<u8>, method: &[u8], target: &[u8], version: &[u8]) ->
         return Err(RequestError::Method(shown(method)));
     }
     if !token::is_target(target) {
-        return Err(RequestError::Target(shown(target)));
+        return Err(RequestError::Target(redact(&shown(target)).into_owned()));
     }
     for part in [method, b" ", target, b" ", version, b"\r\n"] {
         head.extend_from_slice(part);

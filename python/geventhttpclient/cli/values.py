@@ -6,7 +6,7 @@ import argparse
 import math
 import re
 
-from geventhttpclient import URL
+from geventhttpclient import URL, _core
 from geventhttpclient._checks import check_host, check_port, shown
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([kmgt]?)(?:i?b)?", re.IGNORECASE)
@@ -22,6 +22,12 @@ def read_url(text: str) -> URL:
             raise ValueError(f"{url.scheme}:// is not http:// or https://")
         check_host("its host", url.host)
         check_port("its port", url.port)
+        # Messages are searched for URLs, which end at white space.
+        url.path, url.params, url.query, url.fragment = map(
+            _core.requote_uri, (url.path, url.params, url.query, url.fragment)
+        )
+        if "@" in url.netloc:
+            url.username = url.username
     except (ValueError, TypeError) as error:
         raise argparse.ArgumentTypeError(f"{shown(given)} is no URL to ask: {error}") from None
     return url

@@ -121,7 +121,9 @@ impl fmt::Display for SetupError {
         match self {
             SetupError::Content(words) => f.write_str(words),
             SetupError::File(path, error) => write!(f, "{}: {error}", path.display()),
-            SetupError::Name(name) => write!(f, "{name:?} is neither a host's name nor an address"),
+            SetupError::Name(name) => {
+                write!(f, "{:?} is neither a host's name nor an address", wire::url::redact(name))
+            }
             SetupError::Variable(name, error) => write!(f, "{error} (named by {name})"),
         }
     }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::UrlError;
 use super::percent::{self, USERINFO};
 use super::redact::{HIDDEN, has_at, redact, redact_authority};
-use super::split::check_literal;
+use super::split::{LOOKALIKES, check_literal};
 
 /// The parts of an authority, as they are written.
 ///
@@ -111,7 +111,7 @@ impl<'a> Authority<'a> {
     /// [`UrlError::Host`] for what would end the host or the authority, [`UrlError::Ipv6`] for a colon in no address.
     pub fn with_host(&self, host: &str) -> Result<String, UrlError> {
         let bare = host.strip_prefix('[').and_then(|inside| inside.strip_suffix(']')).unwrap_or(host);
-        if bare.contains(|c: char| c <= ' ' || c == '\x7f' || "/?#@[]\\".contains(c)) {
+        if bare.contains(|c: char| c <= ' ' || c == '\x7f' || "/?#@[]\\".contains(c) || LOOKALIKES.contains(&c)) {
             return Err(UrlError::Host { host: redact(host).into() });
         }
         let literal = bare.contains(':') || bare.len() != host.len();

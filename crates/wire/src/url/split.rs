@@ -47,7 +47,7 @@ const WITH_AUTHORITY: [&str; 26] = [
 ];
 
 /// Every character that NFKC (Unicode 15.1) turns into one of `/?#@:` or into several of which one is.
-const LOOKALIKES: [char; 19] = [
+pub(super) const LOOKALIKES: [char; 19] = [
     '\u{2047}', '\u{2048}', '\u{2049}', '\u{2100}', '\u{2101}', '\u{2105}', '\u{2106}', '\u{2a74}', '\u{fe13}',
     '\u{fe16}', '\u{fe55}', '\u{fe56}', '\u{fe5f}', '\u{fe6b}', '\u{ff03}', '\u{ff0f}', '\u{ff1a}', '\u{ff1f}',
     '\u{ff20}',
