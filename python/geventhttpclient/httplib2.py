@@ -178,8 +178,10 @@ class _Proxied:
     def _begin(self, kind: Any, host: str, port: int | None, proxy_info: Any, **options: Any) -> None:
         """Has `kind.__init__` done with what `proxy_info` makes of the arguments."""
         scheme = "https" if kind.default_port == 443 else "http"
-        # A bad port is told below, by http.client's exception.
-        _, _, _, hostname, given_port = _core.authority_read(host)
+        # What is wrong with it is told below, by http.client's exception.
+        hostname, given_port = host, None
+        with suppress(ValueError):
+            _, _, _, hostname, given_port = _core.authority_read(host)
         name, tunnel_port = hostname or host, port or max(given_port or 0, 0) or kind.default_port
         self.proxy_info = _proxy_info(proxy_info, scheme, name)
         # Without one, httplib2 leaves a socket with the default timeout of the process; None is no timeout at all.

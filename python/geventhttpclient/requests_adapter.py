@@ -231,7 +231,7 @@ class Adapter(HTTPAdapter):
         try:
             url = URL(text)
             _ = url.port
-            if url.host:
+            if url.scheme and url.host:
                 return url
             wrong = f"Failed to parse: {_core.redact(text)}"
         except ValueError as error:

@@ -80,12 +80,12 @@ class Names:
             host.encode("idna")
         except UnicodeError:
             raise socket.gaierror(
-                socket.EAI_NONAME, f"Not a name that DNS has{_RESOLVING}{host[:_MAX_SHOWN]})"
+                socket.EAI_NONAME, f"Not a name that DNS has{_RESOLVING}{_core.redact(host)[:_MAX_SHOWN]})"
             ) from None
         try:
             found = gevent.socket.getaddrinfo(host, port, self._family, socket.SOCK_STREAM)
         except socket.gaierror as error:
-            error.strerror = f"{_words_of(error)}{_RESOLVING}{host})"
+            error.strerror = f"{_words_of(error)}{_RESOLVING}{_core.redact(host)})"
             raise
         return in_turn(found)
 

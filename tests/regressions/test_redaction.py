@@ -7,6 +7,7 @@ import io
 import itertools
 import logging
 import random
+import socket
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -192,13 +193,14 @@ FACES: dict[str, Callable[[str], object]] = {
 }
 
 
+def know_nobody(*args: Any, **kw: Any) -> Any:
+    raise socket.gaierror(socket.EAI_NONAME, "no name has an address")
+
+
 # Which of them take some of these for good: a host may be a name with a colon in it, a proxy may be of SOCKS.
 @pytest.mark.parametrize("face", FACES)
 def test_error_for_a_malformed_url_shows_no_password(face: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nobody(*args: Any, **kw: Any) -> Any:
-        raise OSError("no name has an address")
-
-    monkeypatch.setattr("gevent.socket.getaddrinfo", nobody)
+    monkeypatch.setattr("gevent.socket.getaddrinfo", know_nobody)
     for url in some(250):
         try:
             FACES[face](url)
@@ -350,11 +352,9 @@ COMMANDS: dict[str, Callable[[str], list[str]]] = {
 def test_command_shows_no_password(
     command: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def nobody(*args: Any, **kw: Any) -> Any:
-        raise OSError("no name has an address")
-
-    monkeypatch.setattr("gevent.socket.getaddrinfo", nobody)
-    for url in [url for url in some(60) if not url.startswith("-") and "\ud800" not in url]:
+    monkeypatch.setattr("gevent.socket.getaddrinfo", know_nobody)
+    # What has a blank is no option for argparse, but a path at the host "--referer=".
+    for url in [url for url in some(60) if "\ud800" not in url and (command != "an unknown option" or " " not in url)]:
         assert main(COMMANDS[command](url)) != 0
         out, err = capfd.readouterr()
         check_hidden(url, out, err)

@@ -249,8 +249,9 @@ class HTTPConnection(_HTTPConnection):
         self._look_at_connection()
         is_absolute = isinstance(url, str) and url[:8].lower().startswith(("http://", "https://"))
         if is_absolute:
-            netloc = URL(url).netloc
-            url = url.replace(netloc, netloc.rpartition("@")[2], 1)
+            asked = URL(url)
+            _ = asked.port  # ValueError, without what may be a password
+            url = url.replace(asked.netloc, asked.netloc.rpartition("@")[2], 1)
         self._is_read_by_proxy = is_absolute and not self._tunnel_host
         super().putrequest(method, url, skip_host, skip_accept_encoding)
 

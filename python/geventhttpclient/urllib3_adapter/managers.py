@@ -130,4 +130,6 @@ def connection_from_url(url: str, **kw: Any) -> urllib3.HTTPConnectionPool:
     """A pool for the host of that URL."""
     scheme, _, host, port, *_ = _read(url)
     kind = POOLS.get(scheme or "http", HTTPConnectionPool)
-    return kind(host, kind.ConnectionCls.default_port if port is None else port, **kw)
+    with suppress(LocationParseError):
+        return kind(host, kind.ConnectionCls.default_port if port is None else port, **kw)
+    raise LocationParseError(_core.redact(url))

@@ -116,7 +116,7 @@ impl<'a> Authority<'a> {
         }
         let literal = bare.contains(':') || bare.len() != host.len();
         if literal {
-            check_literal(bare)?;
+            check_literal(bare).map_err(|_| UrlError::Ipv6 { host: redact(bare).into() })?;
         }
         let (open, close) = if literal { ("[", "]") } else { ("", "") };
         let (colon, port) = if self.port.is_empty() { ("", "") } else { (":", self.port) };
