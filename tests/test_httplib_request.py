@@ -375,6 +375,11 @@ def test_any_request_is_what_http_client_makes_of_it() -> None:
 
         case = (number, method, url, host, port, headers, body if body is None else bytes(str(body)[:80], "utf-8"))
         theirs, ours = outcome(lambda: run(THEIRS)), outcome(lambda: run(OURS))
+        if theirs[0] is http.client.InvalidURL and theirs[1].startswith("nonnumeric port"):
+            # What stands there may be a password: ours does not show it.
+            assert ours[0] is http.client.InvalidURL, case
+            assert ours[1].startswith("nonnumeric port"), case
+            continue
         assert ours == theirs, case
         usual_host = host if port in (None, 80) else f"{host}:{port}"
         quick += _core.usual_head(method, url, usual_host, headers, None) is not None

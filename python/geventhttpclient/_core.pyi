@@ -35,6 +35,8 @@ __all__ = [
     "query_encode",
     "query_get",
     "query_replace",
+    "redact",
+    "redact_all",
     "requote_uri",
     "trailer_lines",
     "unquote_unreserved",

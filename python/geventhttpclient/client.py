@@ -173,7 +173,7 @@ class HTTPClient:
     ) -> None:
         """For `host` (a name or an address) and `port` (80, with TLS 443).
 
-        - `headers`: go out with every request.
+        - `headers`: go out with every request. Proxy-Authorization goes to an HTTP proxy alone (see `request`).
         - `concurrency`: the most connections there are at a time, in each thread; 1 by default.
         - `block_size`: the bytes that iterating over a response yields at once; 4096 by default.
         - `version`: `HTTP/1.1`, which is the default, or `HTTP/1.0`.
@@ -206,7 +206,8 @@ class HTTPClient:
 
         - `verify`: a file or a directory of CA certificates in place of the usual ones; False to verify nothing.
         - `insecure`: whether the name in the certificate does not matter. The chain does.
-        - `cert`: the client's certificate, for servers that ask: a file (PEM), or one and that of its key.
+        - `cert`: the client's certificate, for servers that ask: a file (PEM), or one and that of its key. Clients of a
+          UserAgent do not show it to an origin that only a redirect led to.
         - `ssl_context_factory`: returns the ssl.SSLContext to be used, and is called with `cafile=`, or without where
           it takes none. See geventhttpclient.tls.init_ssl_context for what is then set in it.
 
@@ -403,6 +404,9 @@ class HTTPClient:
         sent, and may switch; what it raises is raised here, and the connection is closed. Fields that must be known
         before a body (RFC 9110 section 6.5.1: Content-Length, Host, Authorization ...) are a ValueError, and so are
         trailers of HTTP/1.0 and beside a Content-Length header.
+
+        Proxy-Authorization is sent to an HTTP proxy alone: with a plain request that it passes on, else with the
+        CONNECT of a connection that is opened for this request. Without an HTTP proxy it is not sent.
 
         What is idempotent is sent once more when a connection that had been idle breaks before it has answered.
 

@@ -5,13 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from http.cookiejar import (
-    Cookie,
-    CookieJar,
-    CookiePolicy,
-    DefaultCookiePolicy,
-    request_host,  # type: ignore[attr-defined]
-)
+from http.cookiejar import Cookie, CookieJar, CookiePolicy, DefaultCookiePolicy
+from http.cookiejar import request_host as _request_host  # type: ignore[attr-defined]
 from typing import Any
 
 from geventhttpclient.header import Headers
@@ -68,7 +63,7 @@ def extract(jar: CookieJar, headers: Headers, request: Any) -> None:
         if "set-cookie2" in headers or any(len(line) > MOST_COOKIE_BYTES for line in lines):
             headers = Headers(("Set-Cookie", line) for line in lines if is_readable("set-cookie", line))
         jar.extract_cookies(_Answer(headers), request)  # type: ignore[arg-type]
-        _prune(jar, request_host(request))
+        _prune(jar, _request_host(request))
         # Counted only when there may be too many: that takes as long as there are cookies. A line brings one at most.
         room = getattr(jar, "_room", 0) - len(lines)
         jar._room = room if room >= 0 else _prune_all(jar)  # type: ignore[attr-defined]

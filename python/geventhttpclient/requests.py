@@ -356,7 +356,8 @@ class Session(UserAgent):
 
     What these attributes say counts for every request that does not say otherwise: `auth`, `params`, `timeout`,
     `verify`, `cert`, `proxies`, `hooks`, `stream`, each as `request` takes it. `headers` go out with every request,
-    `cookies` is the jar. With `trust_env` netrc files are asked for credentials.
+    `cookies` is the jar: a cookie that is set in it by name, without a domain, goes to the host of the first request
+    that it is sent with. With `trust_env` netrc files are asked for credentials.
     """
 
     request_type = RequestsRequest
@@ -470,7 +471,8 @@ class Session(UserAgent):
         - `files`: sent with the fields of `data` as multipart/form-data, and read while they are sent: see
           geventhttpclient.multipart.FilesInput.
         - `headers`: go before the session's of the same name; None as a value leaves one out.
-        - `cookies`: sent with the session's, and not kept: a mapping, for the host of `url`, or a CookieJar.
+        - `cookies`: sent with the session's, and not kept: a mapping, for the host of `url` and no other, or a
+          CookieJar.
         - `auth`: a BasicAuth, a tuple of name and password, a DigestAuth, a text for Authorization, or a callable that
           is given the request and may change it. By default the session's, that of `url`, or one of a netrc file.
         - `timeout`: seconds for opening a connection and for each wait for the peer, or a tuple of the two, of which
@@ -481,7 +483,8 @@ class Session(UserAgent):
         - `stream`: False reads the whole body at once. By default it is read when asked for.
         - `trailers`: sent behind the body, as HTTPClient.request takes them; a callable is asked each time that the
           request is sent.
-        - `verify`, `cert`: as HTTPClient takes them. A connection is only shared with requests that want the same.
+        - `verify`, `cert`: as HTTPClient takes them. A connection is only shared with requests that want the same. An
+          origin that only a redirect led to is not shown the certificate.
 
         Raises ValueError or TypeError for arguments of no use, RetriesExceeded after too many redirects and too many
         attempts, and what the network raises.

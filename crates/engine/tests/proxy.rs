@@ -130,6 +130,21 @@ mod connect {
     }
 
     #[test]
+    fn connect_tells_the_value_that_the_request_brings_for_the_proxy() {
+        let head =
+            "CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\nProxy-Authorization: Digest mine\r\n\r\n";
+        let script = vec![expect(head), send(ESTABLISHED), expect(GET), send(OK), expect(GET), send(OK), Step::Closed];
+        let peer = Peer::new([script]);
+        let (reactor, client) = through(Protocol::Http, &peer, "example.org", Some(("Aladdin", "open sesame")));
+        for value in ["Digest mine", "Digest for a connection that is open"] {
+            let request = Request { for_proxy: Some(value.into()), ..get() };
+            assert_eq!(run(&reactor, ask(&client, request)).expect("an answer"), "ok");
+        }
+        drop(client);
+        peer.finish();
+    }
+
+    #[test]
     fn hosts_are_written_as_authorities() {
         for (host, written) in [
             ("2001:db8::1", "[2001:db8::1]:443"),

@@ -9,6 +9,7 @@ import ssl
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 
 # As they are before patch() puts others in their place.
@@ -158,17 +159,13 @@ class HTTPConnection(_HTTPConnection):
 
     def _get_hostport(self, host: str, port: Any) -> tuple[str, int]:
         """http.client's, but for the errors: it quotes what may be a password."""
-        wrong = None
-        try:
+        wrong = "nonnumeric port"
+        with suppress(http.client.InvalidURL):
             place: tuple[str, int] = super()._get_hostport(host, port)  # type: ignore[misc]
-        except http.client.InvalidURL:
-            wrong = "nonnumeric port"
-        else:
-            if isinstance(host, str) and any(character in place[0] for character in "@\\"):
-                wrong = "@ or a backslash in the host"
-        if wrong is None:
-            return place
-        # Not within the except block: the other error would be the context of this one.
+            if not isinstance(host, str) or not any(character in place[0] for character in "@\\"):
+                return place
+            wrong = "@ or a backslash in the host"
+        # Not within an except block: the other error would be the context of this one.
         raise http.client.InvalidURL(f"{wrong}: it must be a name or an address, with or without a port behind it")
 
     def _validate_host(self, host: str) -> None:

@@ -112,7 +112,8 @@ class Client(UserAgent):
 
         - `base_url`: what stands before a URL without a host.
         - `auth`: (user, password), an Auth, a function that changes a request, or the value of Authorization.
-        - `params`, `headers`, `cookies`: these and those of the request.
+        - `params`, `headers`, `cookies`: these and those of the request. A cookie by name goes to the host of the first
+          request that it is sent with, and to no other.
         - `timeout`: a Timeout, or what one is made of; 5 seconds for each of its kinds by default, None for none.
         - `follow_redirects`: whether they are followed, up to `max_redirects`.
         - `event_hooks`: lists of functions: "request" for those that are called with each request before it is sent,
