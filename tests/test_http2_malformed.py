@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import gevent
 import pytest
+from gevent.event import Event
 from hpack import HeaderTuple, NeverIndexedHeaderTuple
 from hyperframe.frame import GoAwayFrame, RstStreamFrame
 
@@ -419,6 +420,38 @@ def test_status_without_content_may_end_by_empty_data_or_trailers(status: str, f
         response = client.get("/")
         assert (response.status_code, response.read()) == (int(status), b"")
         assert list(response.trailers.items()) == list(fields)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("end", ["head", "data", "trailers"])
+@pytest.mark.parametrize("status", ["204", "304"])
+def test_status_without_content_may_have_the_length_of_another_response(status: str, end: str, apart: bool) -> None:
+    """RFC 9110 section 8.6: that of the 200 to the same request."""
+    head_is_read = Event()
+
+    def script(talk: Talk) -> None:
+        talk.start()
+        for turn in range(2):
+            stream = (talk.read_request() if turn else first(talk)).stream
+            talk.headers(stream, [(":status", status), ("content-length", "10")], end=end == "head")
+            if apart:
+                head_is_read.wait()
+            if end == "data":
+                talk.data(stream, end=True)
+            elif end == "trailers":
+                # Literal fields that are not indexed.
+                talk.block(stream, b"\x00\x05x-sum\x011", end=True)
+        talk.respond(talk.read_request())
+
+    with talking(script) as (_, client):
+        for _ in range(2):
+            head_is_read.clear()
+            response = client.get("/")
+            head_is_read.set()
+            assert (response.status_code, response.get("content-length")) == (int(status), "10")
+            assert response.read() == b""
+        assert client.get("/").read() == b"ok"
+        assert client.statistics()["opened"] == 1
 
 
 def test_length_without_data_ends_its_stream_alone() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from geventhttpclient import _core
 
-DEFAULT_MAX_IDLE_CONNECTIONS = 100
+DEFAULT_MAX_IDLE_CONNECTIONS: int = 100
 """Idle connections of an HTTPClientPool in each thread, over all origins."""
 
 

@@ -93,7 +93,7 @@ METHOD_TRACE = "TRACE"
 IDEMPOTENT_METHODS = frozenset({METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE, METHOD_PUT, METHOD_DELETE})
 """RFC 9110 section 9.2.2: sent again when a connection breaks before it has answered. Others never are."""
 
-DEFAULT_MAX_CLIENTS = 1000
+DEFAULT_MAX_CLIENTS: int = 1000
 """Clients that a HTTPClientPool keeps: some 4 KB each, and the TLS sessions of its server."""
 
 #: What may be sent as a body: bytes-like or text at once, an open file, a file-like or an iterable piece by piece.

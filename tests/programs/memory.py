@@ -33,6 +33,10 @@ def fails(what: str, call: Callable[..., object], *arguments: Any) -> None:
     raise AssertionError(f"{what} did not raise MemoryError")
 
 
+class OwnBytes(bytes):
+    """Bytes that are copied, since they may run code as they go."""
+
+
 READS: dict[str, Callable[[Any], object]] = {
     "read": lambda response: response.read(),
     "read of a length": lambda response: response.read(10**12),
@@ -90,6 +94,7 @@ def pieces(port: str, target: str, length: str) -> None:
         limit()
         response = client.get(target)
         fails("read", response.read)
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         read = 0
         while piece := response.read(MIB):
             read += len(piece)
@@ -105,6 +110,7 @@ def decoded(*codings: str) -> None:
     for coding, bomb in bombs.items():
         assert decode(coding, bomb) == bytes(60 * MIB)
     large = bytearray(200 * MIB)
+    program_bodies = {"text": "x" * (200 * MIB), "bytes of a subclass": OwnBytes(200 * MIB)}
     parser = HTTPResponseParser()
     parser.feed(b"HTTP/1.1 200 OK\r\n\r\n")
     limit(32 * MIB)
@@ -114,6 +120,8 @@ def decoded(*codings: str) -> None:
     fails("the parser", parser.feed, large)
     with closing(HTTPClient("127.0.0.1", 9)) as client:
         fails("a bytearray as a body", client.post, "/", large)
+        for name, body in program_bodies.items():
+            fails(f"{name} as a body", client.post, "/", body)
     print("done")
 
 

@@ -12,6 +12,7 @@ import gevent
 import pytest
 
 from geventhttpclient import HTTPClient, _core
+from geventhttpclient._parser import HTTPParseError
 from tests.certificates import Certificates
 from tests.http2peer import Talk, scripted, serve_targets
 from tests.hubtools import choose, run
@@ -127,6 +128,37 @@ def test_ssl_object_with_wrong_claims_raises_and_leaves_the_loop_alive(
         for target in ("/after", "/again"):
             assert honest.get(target).read() == target.encode()
         assert liar.statistics()["in_use"] == 0
+
+
+@pytest.mark.parametrize("method", ["read", "write"])
+def test_ssl_object_that_wants_more_of_an_ended_stream_raises(certificates: Certificates, method: str) -> None:
+    """It was asked again and again, in one callback of the loop, and no timeout ended that."""
+
+    def want(*_: object) -> object:
+        wanted.append(method)
+        assert len(wanted) < 1000, "asked again and again"
+        raise ssl.SSLWantReadError("more")
+
+    class Wanting(LyingContext):
+        lie = (method, want)
+
+    def context(**_: Any) -> ssl.SSLContext:
+        made = Wanting(ssl.PROTOCOL_TLS_CLIENT)
+        made.load_verify_locations(certificates.ca)
+        return made
+
+    def closing_at_once(conn: Conn) -> None:
+        if method == "read":
+            conn.read_request()
+
+    wanted: list[str] = []
+    with (
+        Peer(closing_at_once, tls=certificates.valid.server()) as peer,
+        closing(HTTPClient("localhost", peer.port, ssl=True, ssl_context_factory=context)) as client,
+    ):
+        with pytest.raises((OSError, HTTPParseError)):
+            client.get("/").read()
+        assert client.statistics()["in_use"] == 0
 
 
 # ---------------------------------------------------------------- panics

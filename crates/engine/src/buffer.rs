@@ -13,7 +13,8 @@ use bytes::{Bytes, BytesMut};
 pub fn try_extend(buffer: &mut BytesMut, more: &[u8]) -> io::Result<()> {
     if buffer.capacity() - buffer.len() < more.len() && !buffer.try_reclaim(more.len()) {
         let mut grown = Vec::from(mem::take(buffer));
-        let reserved = grown.try_reserve(more.len());
+        // For what is still to come as well, if there is that much.
+        let reserved = grown.try_reserve(more.len()).or_else(|_| grown.try_reserve_exact(more.len()));
         *buffer = BytesMut::from(Bytes::from(grown));
         reserved.map_err(|_| io::ErrorKind::OutOfMemory)?;
     }

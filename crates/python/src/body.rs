@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyByteArray, PyBytes, PyIterator, PyMemoryView, PyString};
 
-use crate::bytes::{contents, duplicate};
+use crate::bytes::{contents, duplicate, owned_copy};
 use crate::deadline::within;
 use crate::head::{Extent, Outgoing};
 use crate::types;
@@ -42,7 +42,7 @@ impl Body {
             };
         }
         if let Ok(view) = PyMemoryView::from(body) {
-            return Ok(Body::Bytes(owned(view.call_method0(intern!(py, "tobytes"))?.cast()?)));
+            return Ok(Body::Bytes(owned(view.call_method0(intern!(py, "tobytes"))?.cast()?)?));
         }
         // The keys of a mapping are surely not what its maker meant to send.
         let is_mapping = body.is_instance(types::mapping(py)?)?;
@@ -86,27 +86,27 @@ impl Body {
 /// `bytes` without a copy; what can change under us is copied now.
 fn in_memory(body: &Bound<'_, PyAny>) -> PyResult<Option<Bytes>> {
     if let Ok(bytes) = body.cast::<PyBytes>() {
-        return Ok(Some(owned(bytes)));
+        return Ok(Some(owned(bytes)?));
     }
     if let Ok(text) = body.cast::<PyString>() {
-        return Ok(Some(Bytes::copy_from_slice(text.to_str()?.as_bytes())));
+        return Ok(Some(owned_copy(text.to_str()?.as_bytes())?.into()));
     }
     if let Ok(array) = body.cast::<PyByteArray>() {
         return Ok(Some(Bytes::from(contents(array)?)));
     }
     if body.is_instance_of::<PyMemoryView>() {
-        return Ok(Some(owned(body.call_method0(intern!(body.py(), "tobytes"))?.cast()?)));
+        return Ok(Some(owned(body.call_method0(intern!(body.py(), "tobytes"))?.cast()?)?));
     }
     Ok(None)
 }
 
-fn owned(bytes: &Bound<'_, PyBytes>) -> Bytes {
-    match bytes.as_bytes() {
+fn owned(bytes: &Bound<'_, PyBytes>) -> PyResult<Bytes> {
+    Ok(match bytes.as_bytes() {
         [] => Bytes::new(),
         // One of a subclass may run code of its own when it goes, at a moment that is not for that.
-        all if !bytes.is_exact_instance_of::<PyBytes>() => Bytes::copy_from_slice(all),
+        all if !bytes.is_exact_instance_of::<PyBytes>() => owned_copy(all)?.into(),
         _ => Bytes::from_owner(PyBackedBytes::from(bytes.clone())),
-    }
+    })
 }
 
 /// From its position to its end, when it is a plain file on disk. A GzipFile or the like has a descriptor too, but

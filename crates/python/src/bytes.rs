@@ -21,13 +21,18 @@ pub(crate) fn copied<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, 
     }
 }
 
+/// A copy of bytes that the program keeps, or may change. MemoryError if there is no room.
+pub(crate) fn owned_copy(bytes: &[u8]) -> PyResult<Vec<u8>> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(bytes.len()).map_err(|_| PyMemoryError::new_err(()))?;
+    copy.extend_from_slice(bytes);
+    Ok(copy)
+}
+
 /// A copy of a bytearray, whose owner may change it at any time. MemoryError if there is no room.
 pub(crate) fn contents(array: &Bound<'_, PyByteArray>) -> PyResult<Vec<u8>> {
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(array.len()).map_err(|_| PyMemoryError::new_err(()))?;
     // SAFETY: attached, and no Python code runs while the slice lives: nothing can change or resize the array.
-    bytes.extend_from_slice(unsafe { array.as_bytes() });
-    Ok(bytes)
+    owned_copy(unsafe { array.as_bytes() })
 }
 
 /// A bytearray with a copy of `bytes`. MemoryError if there is no room: PyO3's own constructor panics then.

@@ -78,6 +78,8 @@ struct ContextStream {
     scratch: Vec<u8>,
     /// The SSLObject has nothing left to decode: asking it would only cost an exception.
     is_dry: bool,
+    /// The SSLObject was told that the stream below has ended.
+    has_ended: bool,
     records: Records,
     verified: Verify,
     /// Raised where there was nobody to raise it to (a signal's handler may do so at any time): the next write does.
@@ -112,6 +114,7 @@ impl ContextStream {
             held_sent: 0,
             scratch: Vec::new(),
             is_dry: false,
+            has_ended: false,
             records: Records::default(),
             verified,
             raised: None,
@@ -162,6 +165,8 @@ impl ContextStream {
                 Asked::Done(value) => return Poll::Ready(Ok(Some(value))),
                 Asked::Ended => return Poll::Ready(Ok(None)),
                 Asked::Cut => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                // The object may be of any class, and want more of what has ended for ever.
+                Asked::Wants if self.has_ended => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                 Asked::Wants => ready!(self.poll_more(cx))?,
             }
         }
@@ -190,6 +195,7 @@ impl ContextStream {
         let mut room = ReadBuf::new(&mut self.scratch);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut room))?;
         let is_full = room.remaining() == 0;
+        self.has_ended = room.filled().is_empty();
         self.records.pass(room.filled());
         let fed = Python::attach(|py| match room.filled() {
             [] => self.incoming.call_method0(py, intern!(py, "write_eof")),

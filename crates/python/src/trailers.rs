@@ -1,5 +1,7 @@
 //! What a request says behind its body, from Python's values: RFC 9110 section 6.5.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use engine::timers::Deadline;
 use engine::{Kind, TrailerSource};
@@ -36,13 +38,9 @@ impl Trailers {
     /// The value of Trailer: each name once. None while they are not known.
     pub(crate) fn names(&self) -> Option<Vec<u8>> {
         let Trailers::Lines(lines) = self else { return None };
-        let mut names: Vec<&[u8]> = Vec::with_capacity(lines.len());
-        for (name, _) in lines {
-            if !names.iter().any(|other| other.eq_ignore_ascii_case(name)) {
-                names.push(name);
-            }
-        }
-        Some(names.join(b", ".as_slice()))
+        let mut seen = HashSet::with_capacity(lines.len());
+        let names = lines.iter().map(|(name, _)| name.as_ref()).filter(|name| seen.insert(name.to_ascii_lowercase()));
+        Some(names.collect::<Vec<&[u8]>>().join(b", ".as_slice()))
     }
 }
 

@@ -37,6 +37,8 @@ const STATIC: [usize; 61] = [
 ];
 /// The values of `:status` there.
 const STATUSES: [u16; 7] = [200, 204, 206, 304, 400, 404, 500];
+/// `content-length` there.
+const CONTENT_LENGTH: usize = 28;
 /// `transfer-encoding` there.
 const TRANSFER_ENCODING: usize = 57;
 
@@ -100,6 +102,7 @@ impl Fault {
 #[derive(Clone, Copy)]
 enum Name {
     Regular,
+    Length,
     Status,
     /// One that makes every message malformed.
     Bad(Fault),
@@ -132,6 +135,8 @@ pub(super) struct Contents {
     pub(super) fault: Option<Fault>,
     pub(super) status: Option<u16>,
     pub(super) has_pseudo: bool,
+    /// Whether it has a Content-Length.
+    pub(super) has_length: bool,
     has_regular: bool,
 }
 
@@ -145,6 +150,7 @@ impl Contents {
             self.has_pseudo |= matches!(fault, Fault::Pseudo | Fault::Status);
             self.blame(fault);
         }
+        self.has_length |= matches!(field.name, Name::Length);
         let Some(status) = field.status else {
             self.has_regular = true;
             return;
@@ -174,7 +180,6 @@ impl Blocks {
     /// Reads a whole block. An error is one of the connection.
     pub(super) fn read(&mut self, block: &[u8]) -> Result<Contents, Http2Error> {
         self.pieces.clear();
-        self.pieces.shrink_to(USUAL_PIECES);
         self.read_fields(block).ok_or_else(|| Http2Error::violation(COMPRESSION_ERROR, "a header block is not HPACK"))
     }
 
@@ -216,7 +221,7 @@ impl Blocks {
             if is_indexed {
                 self.pieces.push(match (field.fault, name) {
                     (None, _) => Piece::Kept(start..block.len() - rest.len()),
-                    (Some(_), Name::Regular) => Piece::Value(start..value_at, value.len()),
+                    (Some(_), Name::Regular | Name::Length) => Piece::Value(start..value_at, value.len()),
                     (Some(_), _) => Piece::Field(name_length + value.len()),
                 });
                 self.insert(field);
@@ -254,6 +259,17 @@ impl Blocks {
         Some(out)
     }
 
+    /// Whether the last block leaves the table as it was.
+    pub(super) fn leaves_table(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Gives back the memory that the last block has taken.
+    pub(super) fn rest(&mut self) {
+        self.pieces.clear();
+        self.pieces.shrink_to(USUAL_PIECES);
+    }
+
     fn entry(&self, index: usize) -> Option<Field> {
         let Some(&name_length) = STATIC.get(index.checked_sub(1)?) else {
             return self.entries.get(index - STATIC.len() - 1).copied();
@@ -261,6 +277,7 @@ impl Blocks {
         let (name, status) = match index {
             ..8 => (Name::Bad(Fault::Pseudo), None),
             8..15 => (Name::Status, STATUSES.get(index - 8).copied()),
+            CONTENT_LENGTH => (Name::Length, None),
             TRANSFER_ENCODING => (Name::Bad(Fault::OfTheConnection), None),
             _ => (Name::Regular, None),
         };
@@ -297,7 +314,7 @@ impl Field {
                 // Replaced as a whole, so that the name is lost to h2.
                 None => (fault, name) = (Some(Fault::Status), Name::Bad(Fault::Status)),
             },
-            Name::Regular => {
+            Name::Regular | Name::Length => {
                 if token::forbidden_in_value(value).is_some() || token::trim(value).len() < value.len() {
                     fault = Some(Fault::Value);
                 }
@@ -314,6 +331,7 @@ impl Field {
 fn name_of(name: &[u8]) -> Name {
     match name {
         b":status" => Name::Status,
+        b"content-length" => Name::Length,
         [b':', ..] => Name::Bad(Fault::Pseudo),
         _ if !token::is_token(name) || name.iter().any(u8::is_ascii_uppercase) || name.len() > LONGEST_NAME => {
             Name::Bad(Fault::Name)

@@ -6,6 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::ReadBuf;
 use wire::{Framing, HeaderMap, Limits, ResponseError};
 
+use super::error::What;
 use super::fields;
 use super::stream::Stream;
 use crate::buffer::try_extend;
@@ -25,6 +26,8 @@ pub(crate) struct Body {
     left: Option<u64>,
     limits: Limits,
     trailers: Option<HeaderMap>,
+    /// No content belongs to the response.
+    is_empty: bool,
     at_end: bool,
 }
 
@@ -36,7 +39,8 @@ impl Body {
             Framing::None => Some(0),
             Framing::Chunked | Framing::UntilClose => None,
         };
-        Body { stream, rest: Bytes::new(), received: head, left, limits, trailers: None, at_end: false }
+        let is_empty = framing == Framing::None;
+        Body { stream, rest: Bytes::new(), received: head, left, limits, trailers: None, is_empty, at_end: false }
     }
 
     /// How many bytes are still to be taken, where the peer has said so.
@@ -153,9 +157,20 @@ impl Body {
                 self.left = Some(0);
                 Poll::Ready(Ok(Bytes::new()))
             }
+            // A response without content is whole with its head. `Frames` ends those so that have a Content-Length.
+            Err(error) if self.is_empty && is_end(&error) => {
+                self.at_end = true;
+                Poll::Ready(Ok(Bytes::new()))
+            }
             Err(error) => Poll::Ready(Err(broken(error))),
         }
     }
+}
+
+/// Whether the peer has ended the stream without an error (RFC 9113 section 8.1).
+fn is_end(error: &Error) -> bool {
+    const NO_ERROR: u32 = 0;
+    matches!(error.kind(), Kind::Http2(error) if error.code == NO_ERROR && error.what == What::Reset)
 }
 
 /// A connection that ends in the middle of a body leaves that incomplete, as for HTTP/1.1.

@@ -59,8 +59,11 @@ enum Stage {
     Awaited,
     /// Its final head has come.
     Begun,
-    /// Its final head has come, and no content belongs to that status (RFC 9110 section 6.4.1).
-    WithoutContent,
+    /// Its final head has come, and no content belongs to that status (RFC 9110 section 6.4.1). A Content-Length there is
+    /// said of another response (section 8.6).
+    WithoutContent {
+        has_length: bool,
+    },
     Ended,
     Malformed(Fault),
 }
@@ -70,7 +73,9 @@ enum Route {
     Pass,
     /// Neither the header nor a payload.
     Drop,
-    /// The header, and before it what ends the stream.
+    /// What ends the stream in its place.
+    End,
+    /// The header, and before it what ends the stream as one whose message is malformed.
     Mark,
 }
 
@@ -272,6 +277,7 @@ impl Frames {
             Route::Pass if self.held.is_empty() => {}
             Route::Pass => passed.replace(header, start),
             Route::Drop => passed.replace(header, b""),
+            Route::End => passed.replace(header, &end(self.stream())),
             Route::Mark => passed.replace(header, &[&mark(self.stream()), start].concat()),
         }
         self.held.clear();
@@ -289,13 +295,19 @@ impl Frames {
                 *stage = Stage::Malformed(Fault::DataFirst);
                 return Route::Mark;
             }
-            Some(Stage::Begun | Stage::WithoutContent | Stage::Malformed(_)) if is_empty => return Route::Drop,
+            Some(Stage::Begun | Stage::WithoutContent { .. } | Stage::Malformed(_)) if is_empty => return Route::Drop,
             // Also padding, which is not told apart here.
-            Some(stage @ Stage::WithoutContent) if length > 0 => {
+            Some(stage @ Stage::WithoutContent { .. }) if length > 0 => {
                 *stage = Stage::Malformed(Fault::Content);
                 return Route::Mark;
             }
-            Some(stage @ (Stage::Begun | Stage::WithoutContent)) if flags & END_STREAM != 0 => *stage = Stage::Ended,
+            Some(stage @ Stage::WithoutContent { has_length: true }) if flags & END_STREAM != 0 => {
+                *stage = Stage::Ended;
+                return Route::End;
+            }
+            Some(stage @ (Stage::Begun | Stage::WithoutContent { .. })) if flags & END_STREAM != 0 => {
+                *stage = Stage::Ended;
+            }
             None if is_empty && was_begun => return Route::Drop,
             _ => {}
         }
@@ -329,7 +341,11 @@ impl Frames {
         match header[3] {
             SETTINGS => check_settings(rest).map(|()| None),
             WINDOW_UPDATE => Ok(self.window(stream, rest)),
-            _ => self.block(unit, stream, header[4]),
+            _ => {
+                let replaced = self.block(unit, stream, header[4]);
+                self.blocks.rest();
+                replaced
+            }
         }
     }
 
@@ -372,14 +388,19 @@ impl Frames {
                     (Some(fault), _) => *stage = Stage::Malformed(fault),
                     (None, Some(100..200)) => {}
                     _ if ends => *stage = Stage::Ended,
-                    (None, Some(204 | 304)) => *stage = Stage::WithoutContent,
+                    (None, Some(204 | 304)) => *stage = Stage::WithoutContent { has_length: contents.has_length },
                     (None, _) => *stage = Stage::Begun,
                 }
             }
-            Some(stage @ (Stage::Begun | Stage::WithoutContent)) => {
+            Some(stage @ (Stage::Begun | Stage::WithoutContent { .. })) => {
+                let has_length = matches!(stage, Stage::WithoutContent { has_length: true });
                 let misplaced = if contents.has_pseudo { Some(Fault::PseudoInTrailers) } else { None };
                 fault = misplaced.or(fault).or((!ends).then_some(Fault::TrailersDoNotEnd));
                 *stage = fault.map_or(Stage::Ended, Stage::Malformed);
+                // Trailers that change h2's table have to reach it, and are an error of the stream there.
+                if fault.is_none() && has_length && self.blocks.leaves_table() {
+                    return Ok(Some(end(stream)));
+                }
             }
             Some(Stage::Ended) => {}
             // h2 remembers that it has reset it.
@@ -558,6 +579,11 @@ fn head(flags: u8, stream: u32, block: &[u8]) -> Vec<u8> {
 /// Returns a frame by which h2 ends the stream as one whose message is malformed.
 fn mark(stream: u32) -> Vec<u8> {
     head(0, stream, MARK)
+}
+
+/// Returns a frame by which h2 ends the stream and does not hold a Content-Length against what has come.
+fn end(stream: u32) -> Vec<u8> {
+    frame(RST_STREAM, 0, stream, &[0; 4])
 }
 
 /// Returns the frame that tells the peer why the connection ends (RFC 9113 section 5.4.1).
