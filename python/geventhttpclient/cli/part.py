@@ -26,6 +26,7 @@ import gevent
 
 from geventhttpclient import _core
 from geventhttpclient.cli.failure import FILE, Failure, file_failure
+from geventhttpclient.cli.renaming import rename_new
 
 # Seconds between two notes of what is there: what is lost if the system goes down without a word.
 _NOTED_EVERY = 1.0
@@ -45,11 +46,6 @@ _HASHED_AT_ONCE = 1 << 20
 
 # How often the directory is looked for again when another process has just removed it.
 _MAX_ATTEMPTS = 8
-
-# What os.link says where a file system has no hard links, or where its rules forbid this one.
-_NO_LINKS = frozenset(
-    {errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EXDEV}
-)
 
 
 class Range:
@@ -305,17 +301,12 @@ class Part:
         self._is_published = True
 
     def _publish(self) -> None:
-        """FileExistsError for a name that is taken, unless it may be."""
-        if not self._replaces:
-            try:
-                os.link(_DATA, self.target, src_dir_fd=self._directory)
-                return
-            except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise
-            # The name is taken by an empty file of ours, which nothing else replaces.
-            os.close(os.open(self.target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
-        os.replace(_DATA, self.target, src_dir_fd=self._directory)
+        """Renames the data. Raises FileExistsError if the name is taken, unless it may be."""
+        assert self._directory is not None
+        if self._replaces:
+            os.replace(_DATA, self.target, src_dir_fd=self._directory)
+        else:
+            rename_new(_DATA, self.target, self._directory)
 
     def forget(self) -> None:
         """Leaves what is there, and a note that it is not to be gone on with."""
