@@ -20,9 +20,10 @@ MOST = 1 << 20
 # Arrays and objects within one another.
 MAX_DEPTH = 100
 
-# Characters that are shown for each that came, once the first GROWTH_ALLOWANCE are used up. Indentation grows with the
-# depth: without a bound, half a megabyte of brackets is gigabytes of blanks.
-MAX_GROWTH = 10
+# Characters that are shown for each that came, with the codes of colours, once the first GROWTH_ALLOWANCE are used up.
+# Indentation grows with the depth: without a bound, half a megabyte of brackets is gigabytes of blanks. An array of
+# digits fits in colours, too: 11 characters of codes, a line end and the indentation for each digit with its comma.
+MAX_GROWTH = 16
 GROWTH_ALLOWANCE = 1 << 16
 
 _INDENT = "  "
@@ -183,7 +184,7 @@ class _Indenter:
             return end
         if text[at] == '"':
             self._write('"')
-            self._out.write(self._styles.get(self._string, _PLAIN_STYLE)[1])
+            self._write(self._styles.get(self._string, _PLAIN_STYLE)[1])
             is_key, self._string = self._expected == _COLON, None
             if not is_key:
                 self._end_value()
@@ -201,9 +202,9 @@ class _Indenter:
             raise _NotShown
         self._begin_line()
         before, after = self._styles.get(_STYLES.get(word, "json.number"), _PLAIN_STYLE)
-        self._out.write(before)
+        self._write(before)
         self._write(word)
-        self._out.write(after)
+        self._write(after)
         self._end_value()
 
     def _take_sign(self, sign: str) -> None:
@@ -216,7 +217,7 @@ class _Indenter:
             else:
                 raise _NotShown
             self._begin_line(is_key=self._string == "json.key")
-            self._out.write(self._styles.get(self._string, _PLAIN_STYLE)[0])
+            self._write(self._styles.get(self._string, _PLAIN_STYLE)[0])
             self._write(sign)
         elif sign in "{[":
             if expected not in (_VALUE, _VALUE_OR_END) or len(self._open) == MAX_DEPTH:
