@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote
 
 from geventhttpclient import URL, __version__, _core
+from geventhttpclient.auth import resolve_auth
 from geventhttpclient.cli import body
 from geventhttpclient.cli.failure import STATUSES, USAGE, Failure, one_line
 from geventhttpclient.cli.values import (
@@ -22,10 +23,17 @@ from geventhttpclient.cli.values import (
     read_size,
     read_url,
 )
+from geventhttpclient.header import Headers
 from geventhttpclient.http2 import PRIOR_KNOWLEDGE
+
+if TYPE_CHECKING:
+    from geventhttpclient.client import HTTPClient
 
 _PROGRAM = "geventhttpclient"
 _DEFAULT_REDIRECTS = 30
+
+# Fields that depend on the body.
+_FRAMING = frozenset({"content-length", "transfer-encoding"})
 
 # What may stand between a user and a password.
 _COLONS = (":", "\uff1a", "%3A", "%3a")
@@ -326,7 +334,9 @@ def credentials(options: argparse.Namespace, url: URL) -> tuple[str, str] | None
     if options.user is not None:
         name, colon, password = options.user.partition(":")
         if not colon:
-            password = options.user_password = getattr(options, "user_password", None) or _ask_password(name)
+            password = getattr(options, "user_password", None)
+            if password is None:
+                password = options.user_password = _ask_password(name)
         return name, password
     found = unquote(url.username), unquote(url.password)
     return found if any(found) else None
@@ -339,6 +349,23 @@ def _ask_password(name: str) -> str:
         return getpass.getpass(f"Password of {name}: ")
     except EOFError:
         raise Failure("no password was given", USAGE) from None
+
+
+def check_request(
+    client: HTTPClient, options: argparse.Namespace, url: URL, method: str, headers: Headers, content: Any = b""
+) -> None:
+    """Raises ValueError or TypeError if the head of that request cannot be built. Nothing is sent.
+
+    Later errors of these classes are not caused by the command line. `content` that is not bytes is not looked at.
+    """
+    fields = Headers()
+    for name, value in headers.items():
+        if value is not None and (isinstance(content, bytes) or name.lower() not in _FRAMING):
+            fields.add(name, value)
+    user = credentials(options, url)
+    if user is not None:
+        fields.setdefault("Authorization", resolve_auth(user))
+    client._build_request(method, url.quoted_uri or "/", content if isinstance(content, bytes) else b"", fields)
 
 
 def usage_failure(error: Exception) -> Failure:

@@ -18,11 +18,11 @@ from gevent import subprocess
 from geventhttpclient import _core
 from geventhttpclient.auth import resolve_auth
 from geventhttpclient.cli import body, heads, summary, terminal
-from geventhttpclient.cli.arguments import client_options, credentials, method_of, usage_failure
+from geventhttpclient.cli.arguments import check_request, client_options, credentials, method_of, usage_failure
 from geventhttpclient.cli.failure import FAILED, INTERRUPTED, OK, Failure
 from geventhttpclient.cli.load import Load
 from geventhttpclient.cli.output import Output
-from geventhttpclient.cli.printable import printable
+from geventhttpclient.cli.printable import encoded, printable
 from geventhttpclient.cli.tasks import ticking
 from geventhttpclient.cli.units import seconds_text
 from geventhttpclient.client import HTTPClient
@@ -109,7 +109,7 @@ def _prepare(options: argparse.Namespace) -> tuple[HTTPClient, tuple[Any, ...]]:
     try:
         client = HTTPClient.from_url(url, concurrency=options.concurrency, **client_options(options))
         request = (method_of(options), url.quoted_uri or "/", content, headers)
-        client._build_request(*request)
+        check_request(client, options, url, method_of(options), headers, content)
     except (ValueError, TypeError, OSError) as error:
         raise usage_failure(error) from None
     return client, request
@@ -179,7 +179,7 @@ def _share(whole: int, number: int, options: argparse.Namespace) -> int:
 
 def _write(text: str) -> None:
     with Output(None) as output:
-        output.write(text.encode())
+        output.write(encoded(text, terminal.encoding_of(sys.stdout)))
 
 
 def _print(found: dict[str, Any], color: str) -> None:

@@ -7,6 +7,7 @@ import re
 from urllib.parse import unquote, unquote_to_bytes
 
 from geventhttpclient._fieldreader import BLANKS, TOKEN, FieldReader
+from geventhttpclient.cli.printable import without_invisible
 
 # Bytes of a name: file systems take 255, and what is beside a download has a longer one.
 _MOST = 200
@@ -14,13 +15,11 @@ _MOST = 200
 _BEFORE_PARAMETER = re.compile(r"[^;]*")
 _VALUE = re.compile(r'[^\s;"]*')
 
-# What systems, shells or terminals take for something else than a part of a name.
+# Characters with a meaning of their own for systems, shells or terminals.
 _HARMFUL = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"|?*\u200e\u200f\u2028-\u202e\u2066-\u2069]')
 
-# Of what a name must not begin with: dots, which hide a file or lead to a directory, and what may stand before them
-# unseen. HFS+ ignores the last five.
+# Dots hide a file or lead to a directory; a blank may stand before them unseen.
 _HIDING = ". \xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
-_HIDING += "\u200b\u200c\u200d\u2060\ufeff"
 
 _FALLBACK = "download"
 
@@ -76,9 +75,10 @@ def _extended(value: str) -> str | None:
 
 def safe(name: str) -> str:
     """The last part of what may be a path of any system; "" where nothing is left. It has no control characters and
-    begins with no dot, so that it is neither hidden nor a directory, and with no hyphen, so that it is no option."""
+    no invisible ones; it begins with no dot, so that it is neither hidden nor a directory, and with no hyphen, so that
+    it is no option."""
     last = re.split(r"[/\\]", name)[-1]
-    last = _HARMFUL.sub("_", last).lstrip(_HIDING).rstrip(_HIDING)
+    last = without_invisible(_HARMFUL.sub("_", last)).strip(_HIDING)
     if last.startswith("-"):
         last = "_" + last[1:]
     stem, extension = os.path.splitext(last)

@@ -12,11 +12,11 @@ from geventhttpclient import HTTPParseError
 from geventhttpclient._coding import decoded
 from geventhttpclient._core import Decoder
 from geventhttpclient.cli import body, heads, terminal, waterfall
-from geventhttpclient.cli.arguments import client_options, credentials, method_of, usage_failure
+from geventhttpclient.cli.arguments import check_request, client_options, credentials, method_of, usage_failure
 from geventhttpclient.cli.failure import FAILED, OK, PASSING, Failure, describe
 from geventhttpclient.cli.jsontext import JSONText
 from geventhttpclient.cli.output import Output
-from geventhttpclient.cli.printable import PrintableBody
+from geventhttpclient.cli.printable import PrintableBody, encoded, json_escape
 from geventhttpclient.cli.tasks import together
 from geventhttpclient.cli.turns import Turn
 from geventhttpclient.compat_errors import ConnectionError as AgentError
@@ -41,8 +41,9 @@ _LOOKED_AT = 2048
 # Before the first attempt of --retry; each further one waits twice as long.
 _RETRY_SECONDS = 1.0
 
-# Everything that a request may come to grief by, once it is known to be a good one.
-_ERRORS = (OSError, HTTPParseError, AgentError, zlib.error)
+# Errors of a request. The command line has been checked before the first one is sent: a ValueError or a TypeError is
+# then caused by a peer.
+_ERRORS = (OSError, HTTPParseError, AgentError, zlib.error, ValueError, TypeError)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -72,6 +73,7 @@ class _Getter:
         # What is on a terminal is for people, unless it was said where it should go.
         self.is_seen = options.output in (None, "-") and terminal.is_terminal(sys.stdout)
         self.for_people = self.is_seen and options.output is None
+        self.encoding = terminal.encoding_of(sys.stdout) if self.is_seen else "utf-8"
         self.colors: Console | None = None
         if options.output is None:
             self.colors = terminal.colors(options.color, sys.stdout)
@@ -103,8 +105,11 @@ class _Getter:
                 concurrency=options.concurrency,
                 **client_options(options),
             )
+            # Form fields and open files are not looked at.
+            content = b"" if self.content is None and options.form is None else self.content
             for url in options.urls:
-                self.session.clientpool.get_client(url)
+                client = self.session.clientpool.get_client(url)
+                check_request(client, options, url, self.method, self.headers, content)
         except (ValueError, TypeError, OSError) as error:
             raise usage_failure(error) from None
 
@@ -134,20 +139,15 @@ class _Getter:
 
     def _fetch(self, url: URL, turn: Turn) -> None:
         options = self.options
-        try:
-            response = self.session.request(
-                self.method,
-                url,
-                data=self.content if self.fields is None else self.fields,
-                files=self.files,
-                headers=self.headers,
-                auth=credentials(options, url),
-                allow_redirects=options.location,
-            )
-        except (TypeError, ValueError) as error:
-            if isinstance(error, (OSError, AgentError)):  # as those of a certificate and of a redirect are
-                raise
-            raise usage_failure(error) from None
+        response = self.session.request(
+            self.method,
+            url,
+            data=self.content if self.fields is None else self.fields,
+            files=self.files,
+            headers=self.headers,
+            auth=credentials(options, url),
+            allow_redirects=options.location,
+        )
         with response:
             chain = [*response.history, response]
             for one in chain:
@@ -160,7 +160,7 @@ class _Getter:
                     lines = heads.response_head(one.stream)
                     end = "\n" if self.for_people else "\r\n"
                     text = heads.as_text(lines, self.colors, end=end, is_raw=not self.is_seen)
-                    turn.write(text.encode("utf-8" if self.is_seen else "latin-1", "replace"))
+                    turn.write(encoded(text, self.encoding) if self.is_seen else text.encode("latin-1", "replace"))
             if not options.head:
                 self._write_body(response, turn)
             if options.timing:
@@ -179,10 +179,11 @@ class _Getter:
             return
         is_json = _is_json(response.stream.get("content-type"))
         pretty = JSONText(heads.json_styles(self.colors)) if is_json else None
-        printed = PrintableBody() if self.for_people else None
+        printed = PrintableBody(self.encoding) if self.for_people else None
 
         def show(text: str, rest: bytes, is_last: bool = False) -> None:
-            turn.write(text.encode() + (rest if printed is None else printed.feed(rest, is_last)))
+            shown = encoded(text, self.encoding, json_escape)
+            turn.write(shown + (rest if printed is None else printed.feed(rest, is_last)))
 
         failure: Exception | None = None
         try:

@@ -22,6 +22,14 @@ def is_terminal(stream: IO[str]) -> bool:
         return False
 
 
+def encoding_of(stream: IO[str]) -> str:
+    """Returns the encoding of what is written to the bytes below a stream: that of a terminal, else UTF-8.
+
+    A terminal of 8 bits takes bytes of UTF-8 for control characters.
+    """
+    return (getattr(stream, "encoding", None) if is_terminal(stream) else None) or "utf-8"
+
+
 def wants_color(when: str, stream: IO[str]) -> bool:
     """`when` is always, never or auto: on a terminal that knows colours, unless NO_COLOR is set (no-color.org)."""
     if when == "auto":
