@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from geventhttpclient.cli.arguments import parse
-from geventhttpclient.cli.failure import INTERRUPTED, PIPE_CLOSED, USAGE, Failure, OutputClosed, say
+from geventhttpclient.cli.failure import FAILED, INTERRUPTED, PIPE_CLOSED, USAGE, Failure, OutputClosed, say
 from geventhttpclient.cli.interrupt import interruptible
+from geventhttpclient.cli.tasks import without_traceback
 
 __all__ = ["main"]
 
@@ -23,7 +24,7 @@ __all__ = ["main"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status; by default with the arguments of the process."""
     try:
-        with interruptible(), warnings.catch_warnings():
+        with without_traceback(), interruptible(), warnings.catch_warnings():
             # gevent's, of pauses that are shorter: they are longer then, and nobody minds.
             warnings.filterwarnings("ignore", "libuv only supports millisecond timer resolution")
             warnings.showwarning = _show_warning  # type: ignore[assignment]
@@ -37,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # As if SIGPIPE had ended it. It cannot: the network's pipes break, too, and that is no reason to end.
         _drop_output()
         return PIPE_CLOSED
+    except MemoryError:
+        say("there is not enough memory")
+        return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
 

@@ -17,7 +17,7 @@ import gevent
 
 from geventhttpclient import HTTPParseError
 from geventhttpclient.cli import filename, pace, ranges, terminal
-from geventhttpclient.cli.arguments import client_options, credentials, usage_failure
+from geventhttpclient.cli.arguments import check_request, client_options, credentials, usage_failure
 from geventhttpclient.cli.device import Device, is_device
 from geventhttpclient.cli.failure import CHECKSUM, FAILED, FILE, OK, PASSING, Failure, describe, one_line, say
 from geventhttpclient.cli.part import Part, Range
@@ -44,6 +44,11 @@ class _Changed(Exception):
     """What is there already is of no use: why, in words."""
 
 
+# An answer that leaves its range incomplete is small below so many bytes, and a server may give so many small ones to
+# one download: without a bound, a byte at a time is a request for each byte of a file.
+SMALL_ANSWER = 4096
+MAX_SMALL_ANSWERS = 1000
+
 _NETWORK = (OSError, HTTPParseError, AgentError, _Passing)
 
 
@@ -54,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
             max_redirects=options.max_redirs, max_retries=0, concurrency=options.parallel, **client_options(options)
         )
         for url in options.urls:
-            session.clientpool.get_client(url)
+            check_request(session.clientpool.get_client(url), options, url, "GET", _fields(options))
     except (ValueError, TypeError, OSError) as error:
         raise usage_failure(error) from None
     status = OK
@@ -65,10 +70,17 @@ def run(options: argparse.Namespace) -> int:
             except Failure as failure:
                 say(str(failure) if failure.status == FILE else f"{url}: {failure}")
                 status = status or failure.status
-            except _NETWORK as error:
+            except (*_NETWORK, ValueError, TypeError) as error:  # the command line has been checked: by a peer
                 say(f"{url}: {describe(error)}")
                 status = status or FAILED
     return status
+
+
+def _fields(options: argparse.Namespace) -> Headers:
+    fields = Headers({"Accept-Encoding": "identity"})
+    for name, value in options.headers:
+        fields[name] = value
+    return fields
 
 
 class _Download:
@@ -81,7 +93,10 @@ class _Download:
         self.throttle = pace.Throttle(options.limit_rate)
         self.part: Part | Device | None = None
         target = None if options.output is None else Path(options.output)
-        self.device: Path | None = target if target is not None and is_device(target) else None
+        self.device: Device | None = None
+        if target is not None and is_device(target):
+            self.device = Device(target, options.checksum and options.checksum[0])
+        self.small_answers = 0
         # Bytes that were there already, with --resume.
         self.kept = 0
         # Whether the server has answered at all: it is worth while to ask again then, whatever happens.
@@ -98,7 +113,7 @@ class _Download:
             except _Changed as change:
                 restarts += 1
                 if self.device is not None and self.part is not None and self.part.received:
-                    raise Failure(f"{change}: {self.device} cannot be begun anew") from None
+                    raise Failure(f"{change}: {self.device.target} cannot be begun anew") from None
                 if restarts > self.options.retry:
                     raise Failure(str(change)) from None
                 say(f"{self.url}: {change}: beginning anew")
@@ -131,7 +146,7 @@ class _Download:
             validator = ranges.validator_of(response.stream)
             if has_ranges:
                 length = ranges.content_range(response.stream).length
-                response.stream.read()
+                ranges.read_promised(response.stream, 1)
             else:
                 length = response.stream.content_length if _is_counted(response.stream) else None
             reason = self._recall(part, length, validator, has_ranges) if resume else None
@@ -166,17 +181,10 @@ class _Download:
 
     def _ask(self, headers: dict[str, str]) -> Any:
         """A response whose status is 200, 206 or 416. _Passing or Failure for any other."""
-        fields = Headers({"Accept-Encoding": "identity"})
-        for name, value in self.options.headers:
-            fields[name] = value
+        fields = _fields(self.options)
         fields.update(headers)
-        try:
-            user = credentials(self.options, self.url)
-            response = self.session.request("GET", self.url, headers=fields, auth=user)
-        except (TypeError, ValueError) as error:
-            if isinstance(error, (OSError, AgentError)):  # as those of a certificate and of a redirect are
-                raise
-            raise usage_failure(error) from None
+        user = credentials(self.options, self.url)
+        response = self.session.request("GET", self.url, headers=fields, auth=user)
         self.has_answered = True
         status = response.status_code
         if status == 200 or (status in (206, 416) and "Range" in headers):
@@ -188,7 +196,7 @@ class _Download:
     def _part(self, response: Any) -> Part | Device:
         """Where it goes. Failure for what is there already and was not meant."""
         if self.device is not None:
-            return Device(self.device, self.options.checksum and self.options.checksum[0])
+            return self.device
         if self.options.output is not None:
             target = Path(self.options.output)
         else:
@@ -235,6 +243,14 @@ class _Download:
                 if not part.can_resume and place.position:
                     raise _Changed(f"{describe(error)}, and nothing to go on by") from None
             given = None
+            if not place.is_done and 0 < place.position - before < SMALL_ANSWER:
+                self._count_small_answer()
+
+    def _count_small_answer(self) -> None:
+        self.small_answers += 1
+        if self.small_answers > MAX_SMALL_ANSWERS:
+            text = f"more than {MAX_SMALL_ANSWERS} answers of the server had less than {bytes_text(SMALL_ANSWER)}"
+            raise Failure(f"{text} of what it was asked for")
 
     def _fill_once(self, part: Part | Device, place: Range, given: Any) -> None:
         end = place.end
@@ -254,7 +270,7 @@ class _Download:
                 end = ranges.check(stream, place.position, place.end, part.length, part.validator).end
             while piece := stream._read_available(self.throttle.piece):
                 if end is not None and place.position + len(piece) > end:
-                    raise Failure(f"the server sent more than it had promised: bytes behind {end - 1}")
+                    raise ranges.too_much(end)
                 part.write(place, piece)
                 self.throttle.take(len(piece))
         if end is None:

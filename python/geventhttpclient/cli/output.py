@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import IO, TYPE_CHECKING
 
 from geventhttpclient.cli.failure import Failure, OutputClosed, file_failure
@@ -18,8 +19,10 @@ class Output:
     """stdout, or the file of that name. OutputClosed when nobody reads stdout any more, Failure for what a
     file refuses."""
 
-    def __init__(self, path: str | None) -> None:
+    def __init__(self, path: str | None, opener: Callable[[], IO[bytes]] | None = None) -> None:
+        """`opener` opens it, if that is not done by the name."""
         self.path = path
+        self._opener = opener
         self._file: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -41,6 +44,8 @@ class Output:
                 raise file_failure(error, self.path) from None
 
     def _open(self) -> IO[bytes]:
+        if self._opener is not None:
+            return self._opener()
         return sys.stdout.buffer if self.path is None else open(self.path, "wb", buffering=0)
 
     def write(self, data: bytes) -> None:

@@ -50,6 +50,20 @@ def content_range(response: Any) -> ContentRange:
     return ContentRange(first, last + 1, length)
 
 
+def read_promised(response: Any, count: int) -> None:
+    """Reads and drops a body of so many bytes. Failure for one that is longer, of which no more is read."""
+    left = count
+    while piece := response._read_available(left + 1):
+        left -= len(piece)
+        if left < 0:
+            raise too_much(count)
+
+
+def too_much(end: int) -> Failure:
+    """For a body that is longer than the range that it is said to be."""
+    return Failure(f"the server sent more than it had promised: bytes behind {end - 1}")
+
+
 def check(response: Any, first: int, end: int | None, length: int | None, validator: Validator | None) -> ContentRange:
     """What a 206 is of: bytes from `first` on, `end` at most, of the version that is being downloaded. Failure else."""
     found = content_range(response)

@@ -30,6 +30,18 @@ def together(tasks: Iterable[Callable[[], object]]) -> None:
 
 
 @contextmanager
+def without_traceback() -> Iterator[None]:
+    """Raises a MemoryError of any greenlet in the main greenlet, and has gevent print no traceback of it."""
+    hub = gevent.get_hub()
+    not_printed, raised = hub.NOT_ERROR, hub.SYSTEM_ERROR
+    hub.NOT_ERROR, hub.SYSTEM_ERROR = (*not_printed, MemoryError), (*raised, MemoryError)
+    try:
+        yield
+    finally:
+        hub.NOT_ERROR, hub.SYSTEM_ERROR = not_printed, raised
+
+
+@contextmanager
 def ticking(tick: Callable[[], object], seconds: float) -> Iterator[None]:
     """Calls `tick` at once and after every so many seconds, in a greenlet of its own, for as long as the with-block."""
 
