@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import json
@@ -12,11 +13,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 
-from geventhttpclient.cli import filename
-from geventhttpclient.cli.device import is_device
-from geventhttpclient.cli.part import MAX_NOTE_BYTES, MAX_RANGES, Part
+from geventhttpclient.cli import download as downloading
+from geventhttpclient.cli import filename, main, renaming
+from geventhttpclient.cli.device import Device, is_device
+from geventhttpclient.cli.failure import Failure
+from geventhttpclient.cli.part import MAX_NOTE_BYTES, MAX_RANGES, Part, Validator
+from geventhttpclient.cli.printable import printable
+from geventhttpclient.requests import Session
 from tests import cli
 from tests.peer import Conn, Peer, Request
 from tests.support import answer
@@ -139,6 +145,25 @@ def test_filename_never_begins_with_a_dot(before: str) -> None:
     assert name.endswith("f.part")
     assert name.lstrip("\u200b\u200c\u200d\u2060\ufeff \u00a0\u3000") == name
     assert not name.startswith(".")
+
+
+UNSEEN = [
+    *map(chr, [0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x17B4, 0x180B, 0x180E, 0x2061, 0x2064, 0x206A, 0x206F, 0x2800]),
+    *map(chr, [0x3164, 0xE000, 0xFE00, 0xFE0F, 0xFFA0, 0xFFF9, 0xFFFB, 0xFFFE, 0x1D159, 0xE0001, 0xE007F, 0xE0100]),
+    *map(chr, [0xE01EF, 0x10FFFF]),
+]
+
+
+@pytest.mark.parametrize("unseen", UNSEEN, ids=ascii)
+def test_filename_has_no_invisible_character_and_is_not_hidden(unseen: str) -> None:
+    encoded = "".join(f"%{byte:02X}" for byte in unseen.encode())
+    for before in ("", ".", " ", ". "):
+        name = filename.choose(f"attachment; filename*=UTF-8''{before.replace(' ', '%20')}{encoded}.bashrc", "/")
+        assert name == "bashrc"
+    assert filename.safe(f"a{unseen}.tar{unseen}") == "a.tar"
+    assert filename.safe(unseen) == ""
+    # A terminal is shown the same characters as escapes.
+    assert printable(unseen).isascii()
 
 
 def test_download_resume_of_an_older_versions_part_is_refused_with_the_remedy(tmp_path: Path, capfd: Any) -> None:
@@ -303,6 +328,96 @@ def test_download_overwrite_replaces_a_link_and_not_what_it_leads_to(tmp_path: P
     assert (tmp_path / "f").read_bytes() == CONTENT
 
 
+def no_renaming(*args: Any) -> None:
+    raise OSError(errno.EINVAL, "Invalid argument")
+
+
+def complete_part(path: Path) -> Part:
+    part = Part(path, replaces=False)
+    part.begin("http://127.0.0.1/", 4, Validator('"one"', None))
+    part.write(part.missing[0], b"data")
+    return part
+
+
+WAYS = ["rename", "link", "neither"]
+
+
+def restrict(way: str, patched: pytest.MonkeyPatch) -> None:
+    """Leaves this way of publishing, and those after it."""
+    if way != "rename":
+        patched.setattr(renaming, "_rename_without_replacing", no_renaming)
+    if way != "link":
+        patched.setattr(os, "link", no_links)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_download_killed_before_it_is_renamed_leaves_no_file(way: str, tmp_path: Path) -> None:
+    """A name that is taken is taken by the complete file."""
+    path = tmp_path / "f"
+    child = os.fork()
+    if child == 0:
+        try:
+            patched = pytest.MonkeyPatch()
+            restrict(way, patched)
+            replace = os.replace
+
+            def end(source: Any, *args: Any, **kw: Any) -> None:
+                if source == "data":
+                    os._exit(9)
+                replace(source, *args, **kw)
+
+            patched.setattr(os, "replace", end)
+            complete_part(path).finish()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert not path.exists() or path.read_bytes() == b"data"
+    assert path.exists() or data_of(path).read_bytes() == b"data"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_download_name_that_is_taken_in_the_last_moment_is_not_replaced(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restrict(way, monkeypatch)
+    part = complete_part(tmp_path / "f")
+    try:
+        (tmp_path / "f").write_bytes(b"mine")
+        with pytest.raises(Failure, match="has appeared meanwhile"):
+            part.finish()
+    finally:
+        part.close()
+    assert (tmp_path / "f").read_bytes() == b"mine"
+    assert data_of(tmp_path / "f").read_bytes() == b"data"
+
+
+def test_download_file_renamed_to_its_name_while_it_is_renamed_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without hard links; after the last look that Python code takes."""
+    if not hasattr(ctypes.CDLL(None), renaming._FUNCTION):
+        pytest.skip(f"there is no {renaming._FUNCTION}")
+    monkeypatch.setattr(os, "link", no_links)
+    replace = os.replace
+    overwritten = []
+
+    def late(source: Any, *args: Any, **kw: Any) -> None:
+        if source == "data":
+            (tmp_path / "other").write_bytes(b"mine")
+            replace(tmp_path / "other", tmp_path / "f")
+            overwritten.append("mine")
+        replace(source, *args, **kw)
+
+    monkeypatch.setattr(os, "replace", late)
+    part = complete_part(tmp_path / "f")
+    try:
+        part.finish()
+    finally:
+        part.close()
+    assert overwritten == []
+    assert left(tmp_path) == {"f": 4}
+
+
 # ----------------------------------------------------------------------------------------------- which parts are of one
 
 
@@ -440,3 +555,176 @@ def test_download_to_a_device_is_not_begun_anew_once_written_to(capfd: Any) -> N
     status, err = fetch(Origin(etag=None, cut_after=1000, cuts=9), capfd, "-o", "/dev/null")
     assert status == 1
     assert "/dev/null cannot be begun anew" in err
+
+
+@pytest.mark.parametrize("other", ["link to a file", "file", "link to another fifo", "nothing"])
+def test_download_fifo_that_is_exchanged_before_it_is_opened_is_not_written_to(
+    other: str, tmp_path: Path, capfd: Any
+) -> None:
+    out, victim = tmp_path / "out", tmp_path / "victim"
+    os.mkfifo(out)
+    victim.write_bytes(b"mine")
+
+    def exchanging(conn: Conn) -> None:
+        while conn.read_request():
+            out.unlink()
+            if other == "link to a file":
+                out.symlink_to(victim)
+            elif other == "file":
+                victim.rename(out)
+            elif other == "link to another fifo":
+                out.symlink_to(tmp_path / "fifo")
+            conn.send(answer(b"theirs"))
+
+    assert is_device(out)
+    held = None
+    if other == "link to another fifo":
+        os.mkfifo(tmp_path / "fifo")
+        held = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    with Peer(exchanging) as peer:
+        status, err = download(capfd, peer.url + "/f", "-o", out, "--no-progress", "--retry", "0")
+    assert (status, err.count("\n")) == (3, 1)
+    assert str(out) in err
+    if other == "nothing":
+        assert not out.exists()
+    elif held is not None:
+        assert os.read(held, 10) == b""
+        os.close(held)
+    else:
+        assert out.read_bytes() == b"mine"
+
+
+def test_download_to_a_fifo_waits_for_a_reader_and_the_loop_turns(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    turns = 0
+    got: list[bytes] = []
+    device = Device(fifo, None)
+
+    def read_after_some_turns() -> None:
+        nonlocal turns
+        for _ in range(3):
+            gevent.sleep(0)
+            turns += 1
+        reader.start()
+
+    reader = threading.Thread(target=lambda: got.append(fifo.read_bytes()))
+    with gevent.Timeout(10):
+        starter = gevent.spawn(read_after_some_turns)
+        device.begin("http://127.0.0.1/", 4, Validator(None, None))
+        device.write(device.missing[0], b"data")
+        device.close()
+        starter.join()
+    reader.join()
+    assert (turns, got) == (3, [b"data"])
+
+
+def test_download_to_an_inherited_descriptor_goes_on_behind_what_is_there(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    with Peer(Origin()) as peer, kept.open("wb") as file:
+        file.write(b"before")
+        file.flush()
+        name = f"/dev/fd/{file.fileno()}"
+        assert is_device(Path(name))
+        assert cli.run("download", peer.url + "/f", "-o", name, "--no-progress", pass_fds=[file.fileno()])[0] == 0
+    assert kept.read_bytes() == b"before" + CONTENT
+
+
+def test_download_to_a_descriptor_of_its_own_is_refused(tmp_path: Path, capfd: Any) -> None:
+    kept = tmp_path / "kept"
+    with kept.open("wb") as file:
+        name = f"/dev/fd/{file.fileno()}"
+        assert is_device(Path(name))
+        status, err = fetch(Origin(), capfd, "-o", name, "--retry", "0")
+    assert (status, err.count("\n")) == (3, 1)
+    assert kept.read_bytes() == b""
+
+
+# ------------------------------------------------------------------------------------ servers that send what they like
+
+
+@pytest.mark.parametrize("options", [["--parallel", "2"], ["--resume"]])
+@pytest.mark.parametrize("number", [1, 2])
+def test_download_206_longer_than_it_promises_is_not_read_on(
+    number: int, options: list[str], tmp_path: Path, capfd: Any
+) -> None:
+    """The first answer tells the size, the second one is a range."""
+    count = 0
+
+    def endless(conn: Conn) -> None:
+        nonlocal count
+        while request := conn.read_request():
+            count += 1
+            first, last = map(int, (request.get("range") or "")[6:].split("-"))
+            if count < number:
+                conn.send(part_of(first, last, f"bytes {first}-{last}/{SIZE}"))
+                continue
+            head = f'HTTP/1.1 206 Partial Content\r\nETag: "one"\r\nContent-Range: bytes {first}-{last}/{SIZE}\r\n'
+            conn.send(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n")
+            # Without an end: a client that waits for one waits until its timeout.
+            conn.send(b"%x\r\n" % (last - first + 2) + bytes(last - first + 2) + b"\r\n")
+
+    status, err = fetch(endless, capfd, "-O", tmp_path, "--retry", "0", "--timeout", "5", *options)
+    assert (status, err.count("\n")) == (1, 1)
+    assert "the server sent more than it had promised" in err
+    assert not (tmp_path / "f").exists()
+
+
+@pytest.mark.parametrize("options", [[], ["--parallel", "3"]])
+def test_download_in_small_answers_is_given_up(
+    options: list[str], tmp_path: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloading, "MAX_SMALL_ANSWERS", 20)
+
+    class Stingy(Origin):
+        def reply(self, conn: Conn, request: Request) -> bool:
+            if request.get("range") is None:
+                return super().reply(conn, request)
+            first = int((request.get("range") or "")[6:].split("-")[0])
+            conn.send(part_of(first, first, f"bytes {first}-{first}/{SIZE}"))
+            return True
+
+    origin = Stingy(cut_after=300_000, cuts=1)
+    status, err = fetch(origin, capfd, "-O", tmp_path, *options)
+    assert (status, err.count("\n")) == (1, 1)
+    assert "more than 20 answers of the server had less than 4.0 KiB of what it was asked for" in err
+    assert len(origin.ranges) <= 20 + 4
+    assert not (tmp_path / "f").exists()
+
+
+def test_download_in_answers_that_are_not_small_is_complete(
+    tmp_path: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloading, "MAX_SMALL_ANSWERS", 0)
+
+    class Short(Origin):
+        def reply(self, conn: Conn, request: Request) -> bool:
+            first, last = map(int, (request.get("range") or "")[6:].split("-"))
+            last = min(last, first + max(downloading.SMALL_ANSWER, 50_000) - 1)
+            conn.send(part_of(first, last, f"bytes {first}-{last}/{SIZE}"))
+            return True
+
+    assert fetch(Short(), capfd, "-O", tmp_path, "--parallel", "2") == (0, "")
+    assert (tmp_path / "f").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("command", ["get", "download"])
+def test_command_without_memory_ends_in_one_line(
+    command: str, tmp_path: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **kw: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Session, "request", fail)
+    options = ["-O", str(tmp_path)] if command == "download" else []
+    assert main([command, "http://127.0.0.1:1/f", *options]) == 1
+    assert capfd.readouterr().err == "geventhttpclient: there is not enough memory\n"
+
+
+def test_command_without_memory_in_a_greenlet_ends_in_one_line(capfd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("geventhttpclient.cli.load.Load._closed", fail)
+    assert main(["bench", "-n", "1", "-c", "1", "--no-progress", "http://127.0.0.1:1/f"]) == 1
+    assert capfd.readouterr().err == "geventhttpclient: there is not enough memory\n"

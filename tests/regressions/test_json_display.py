@@ -67,6 +67,27 @@ def test_json_of_many_deep_values_grows_within_its_bound() -> None:
     assert rest
 
 
+STYLES = {
+    f"json.{kind}": ("\x1b[1;3;36m", "\x1b[0m") for kind in ("key", "str", "number", "bool_true", "bool_false", "null")
+}
+
+
+@pytest.mark.parametrize("inside", [b"0,", b'"",', b'{"":0},'])
+@pytest.mark.parametrize("depth", [1, 4, 8, 9, 12, 40])
+def test_json_in_colours_grows_within_its_bound(depth: int, inside: bytes) -> None:
+    body = nested(depth, inside * 50_000 + b"0")
+    text = JSONText(STYLES)
+    shown, rest = text.feed(body)
+    more, raw = text.finish()
+    assert len(shown + more) + len(rest + raw) <= GROWTH_ALLOWANCE + MAX_GROWTH * len(body)
+
+
+def test_json_array_of_digits_in_colours_is_indented() -> None:
+    shown, rest = JSONText(STYLES).feed(nested(2, b"0," * 50_000 + b"0"))
+    assert rest == b""
+    assert shown.count("\n") > 50_000
+
+
 def test_json_at_the_depth_limit_is_indented() -> None:
     assert json.loads(pretty(nested(MAX_DEPTH, b"1"))[0]) == json.loads(nested(MAX_DEPTH, b"1"))
 

@@ -164,3 +164,52 @@ def test_download_invalid_location_names_the_url_and_goes_on(
     assert status == 1
     assert err.startswith(f"geventhttpclient: {peer.url}/from: ")
     assert [path.name for path in tmp_path.iterdir()] == ["to"]
+
+
+@pytest.mark.parametrize("error", [ValueError, TypeError, UnicodeError])
+@pytest.mark.parametrize("command", ["get", "download"])
+def test_command_error_of_the_library_after_the_first_response_is_no_usage_error(
+    command: str,
+    error: type[Exception],
+    tmp_path: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """A peer can lead to an error of these classes: the URL is named, and the next one is fetched."""
+    perform = Session._perform
+
+    def failing(self: Any, request: Any, **options: Any) -> Any:
+        response = perform(self, request, **options)
+        if request.url.endswith("/from"):
+            response.release()
+            raise error("it cannot be followed")
+        return response
+
+    monkeypatch.setattr(Session, "_perform", failing)
+    where = ["--no-progress", "-O", str(tmp_path)] if command == "download" else []
+    with Peer(redirecting("/to")) as peer:
+        status = main([command, *where, peer.url + "/from", peer.url + "/to"])
+        out, err = capfd.readouterr()
+        assert (status, err) == (1, f"geventhttpclient: {peer.url}/from: it cannot be followed\n")
+        assert [request.target for request in peer.requests][-1] == "/to"
+    assert out == ("fine" if command == "get" else "")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["-H", "Bad Name: x"], ["-H", "X: a\nb: c"], ["-u", "a:b\u20ac", "-H", "Bad Name: x"]]
+)
+@pytest.mark.parametrize("command", ["get", "download", "bench"])
+def test_command_header_that_cannot_be_sent_is_a_usage_error_before_any_request(
+    command: str, arguments: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Peer(redirecting("/to")) as peer:
+        assert main([command, *arguments, peer.url]) == 2
+        assert peer.requests == []
+    assert capfd.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["-d", "abc"], ["-F", "a=b"], ["-H", "Content-Length: 3", "-d", "abc"]])
+def test_get_body_of_the_command_line_is_sent(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    with Peer(redirecting("/to")) as peer:
+        assert main(["get", *arguments, peer.url]) == 0
+    assert capfd.readouterr() == ("fine", "")

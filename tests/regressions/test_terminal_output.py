@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from geventhttpclient.cli import main
-from geventhttpclient.cli.printable import PrintableBody, json_escape, printable
+from geventhttpclient.cli.printable import PrintableBody, encoded, json_escape, printable
 from tests import cli
 from tests.peer import Conn, Peer
 from tests.support import answer, saying
@@ -163,3 +163,24 @@ def test_printable_body_in_any_pieces_is_the_same() -> None:
         pieces: list[Any] = [shown.feed(body[at : at + size]) for at in range(0, len(body), size)]
         seen = b"".join([*pieces, shown.feed(b"", is_last=True)])
         assert seen == "\\x9b\u4e2d\\x1b\U0001f600\r\n\\x9b\\xe4\\xb8".encode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "seen_as"), [("text/plain", '["\\xdb31m\\u203a"]'), ("application/json", '"\\u00db31m\\u203a"')]
+)
+def test_get_body_on_a_terminal_that_is_not_utf8_has_no_bytes_of_utf8(kind: str, seen_as: str) -> None:
+    """In UTF-8 the letter is C3 9B, and 9B is CSI on a terminal of 8 bits."""
+    said = answer('["\u00db31m\u203a"]'.encode(), "200 OK", f"Content-Type: {kind}", "X-A: \xdb31m")
+    with Peer(saying(said)) as peer:
+        status, seen = cli.on_terminal("get", peer.url, "-i", env={"PYTHONIOENCODING": "ascii", "NO_COLOR": "1"})
+    assert status == 0
+    assert "X-A: \\xdb31m" in seen
+    assert seen_as in seen
+    assert seen.isascii()
+
+
+def test_encoded_text_has_escapes_for_what_the_encoding_does_not_have() -> None:
+    assert encoded("\u00db\u203a\U0001f600", "latin-1") == b"\xdb\\u203a\\U0001f600"
+    assert encoded("\u00db\U0001f600", "ascii", json_escape) == b"\\u00db\\ud83d\\ude00"
+    shown = PrintableBody("latin-1")
+    assert shown.feed("\u00db31m\u009b\u203a".encode(), is_last=True) == b"\xdb31m\\x9b\\u203a"
