@@ -25,6 +25,9 @@ MOST_COOKIES_IN_ALL = 3000
 MOST_COOKIE_BYTES = 8 * 1024
 """Characters of a Set-Cookie line that is looked at. Browsers stop at 4096 for name and value, curl at 5000."""
 
+MOST_LIFETIME = 64
+"""Characters of an Expires or Max-Age that is looked at. A date has 29, or 33 in the oldest of its forms."""
+
 MOST_LABELS = 127
 """Labels of a host whose parents are looked for in a jar: a name in the DNS has no more."""
 
@@ -55,18 +58,41 @@ def bind(jar: CookieJar, request: Any) -> None:
 def extract(jar: CookieJar, headers: Headers, request: Any) -> None:
     """Puts the cookies of a response, if it has any, into the jar, as far as its policy takes them.
 
-    A line of more than MOST_COOKIE_BYTES is passed over, as is Set-Cookie2. Of a domain that has more than MOST_COOKIES
-    by now, those go that have been there longest.
+    A line of more than MOST_COOKIE_BYTES is passed over, as is Set-Cookie2, and so are an Expires and a Max-Age that
+    are without a value or longer than MOST_LIFETIME. Of a domain that has more than MOST_COOKIES by now, those go that
+    have been there longest.
     """
     lines = headers.getlist("set-cookie")
     if lines:
-        if "set-cookie2" in headers or any(len(line) > MOST_COOKIE_BYTES for line in lines):
-            headers = Headers(("Set-Cookie", line) for line in lines if is_readable("set-cookie", line))
-        jar.extract_cookies(_Answer(headers), request)  # type: ignore[arg-type]
+        # One at a time: what http.cookiejar cannot read is the end of all that it is shown at once.
+        for line in lines:
+            if is_readable("set-cookie", line):
+                fields = Headers([("Set-Cookie", _without_bad_lifetimes(line))])
+                jar.extract_cookies(_Answer(fields), request)  # type: ignore[arg-type]
         _prune(jar, _request_host(request))
         # Counted only when there may be too many: that takes as long as there are cookies. A line brings one at most.
         room = getattr(jar, "_room", 0) - len(lines)
         jar._room = room if room >= 0 else _prune_all(jar)  # type: ignore[attr-defined]
+
+
+def _without_bad_lifetimes(line: str) -> str:
+    """A Set-Cookie line without the lifetimes that make http.cookiejar fail; the cookie itself is a good one.
+
+    A Max-Age needs a value (RFC 6265 section 5.2.2 ignores it without one), and numbers must not be beyond a float, or
+    beyond the digits that Python takes for an int.
+    """
+    lowered = line.lower()
+    if "max-age" not in lowered and "expires" not in lowered:
+        return line
+    pair, *attributes = line.split(";")
+    return ";".join([pair, *filter(_is_no_bad_lifetime, attributes)])
+
+
+def _is_no_bad_lifetime(attribute: str) -> bool:
+    name, equals, value = attribute.partition("=")
+    if name.strip().lower() not in ("expires", "max-age"):
+        return True
+    return bool(equals) and len(value.strip()) <= MOST_LIFETIME
 
 
 def is_readable(name: str, value: str) -> bool:
