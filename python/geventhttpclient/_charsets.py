@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from encodings.aliases import aliases
 
-__all__ = ["MOST_LABEL", "decoder", "known", "texts", "usable"]
+__all__ = ["MOST_LABEL", "declared", "decoder", "known", "texts", "usable"]
 
 MOST_LABEL = 40
 """Characters of a charset's name that is looked up. The longest known one has 21."""
@@ -84,11 +84,28 @@ _NATIVE = {"utf_16": f"utf_16_{sys.byteorder[0]}e", "utf_32": f"utf_32_{sys.byte
 
 def known(label: str | None) -> str | None:
     """Returns the codec for a charset's name, in Python's spelling; None unless it is one of the list."""
-    if label is None or len(label) > MOST_LABEL or not label.isascii():
-        return None
-    name = _SEPARATORS.sub("_", label.lower()).strip("_")
+    name = _name_of(label)
     name = _LABELS.get(name) or aliases.get(name, name)
     return name if name in _CODECS else None
+
+
+def declared(label: str | None) -> str | None:
+    """Returns the charset that a response declares by a name that Python has a codec for, None unless it is known.
+
+    That is the label itself if Python knows it, else the name of its codec.
+    """
+    codec = known(label)
+    if codec is None:
+        return None
+    name = _name_of(label)
+    return label if aliases.get(name, name) in _CODECS else codec
+
+
+def _name_of(label: str | None) -> str:
+    """Returns a label as Python spells it to look for a codec; "" for one that is not looked up."""
+    if label is None or len(label) > MOST_LABEL or not label.isascii():
+        return ""
+    return _SEPARATORS.sub("_", label.lower()).strip("_")
 
 
 def usable(encoding: str) -> str:

@@ -148,7 +148,7 @@ class RequestsResponse(CompatResponse):
     @property
     def encoding(self) -> str | None:
         """The encoding that you assigned, else the charset that Content-Type declares if it is a known one (those of
-        browsers and of Python), else None.
+        browsers and of Python), else None. A charset that Python knows by another name has the name of its codec.
 
         Assign any text encoding that Python has; one that it does not have is read as UTF-8.
         """
@@ -157,7 +157,7 @@ class RequestsResponse(CompatResponse):
             return str(assigned)
         content_type = self._response.get("content-type")
         charset = parse_content_type_charset(_listed(content_type)) if content_type else None
-        return charset if _charsets.known(charset) is not None else None
+        return _charsets.declared(charset)
 
     @encoding.setter
     def encoding(self, encoding: str | None) -> None:

@@ -178,3 +178,25 @@ def test_encoding_that_is_assigned_and_is_not_one_of_text(encoding: str) -> None
         response.text  # noqa: B018
     with pytest.raises(LookupError):
         httpx_response("latin-1").iter_text(encoding=encoding)
+
+
+def test_encoding_of_a_response_is_a_name_that_python_knows() -> None:
+    labels = [*_charsets._LABELS, *_charsets._CODECS, "windows-31j", "x-sjis", "logical", "unicode-1-1-utf-8"]
+    for label in [*labels, *(label.replace("_", "-") for label in labels)]:
+        for response in (session_response(label, b"a"), httpx_response(label, b"a")):
+            found = codecs.lookup(response.encoding)
+            assert found.name == codecs.lookup(_charsets.known(label) or "").name, label
+
+
+@pytest.mark.parametrize("label", ["utf-8", "iso-8859-1", "latin1", "windows-1252", "shift_jis", "gb2312", "us-ascii"])
+def test_encoding_of_a_response_that_python_knows_stays_as_it_is_declared(label: str) -> None:
+    assert session_response(label).encoding == label
+    assert httpx_response(label).encoding == label
+
+
+def test_encoding_is_declared_without_looking_for_a_codec(looked_up: list[str]) -> None:
+    assert _charsets.declared("x-sjis") == "cp932"
+    assert _charsets.declared("ISO-8859-1") == "ISO-8859-1"
+    assert _charsets.declared("utf~8") == "utf~8"
+    assert _charsets.declared("nonsense") is _charsets.declared(None) is None
+    assert looked_up == []

@@ -316,7 +316,7 @@ class Response(RequestsResponse):
         if assigned is not None:
             return assigned
         charset = self.charset_encoding
-        return charset if charset and _charsets.known(charset) is not None else self.default_encoding
+        return _charsets.declared(charset) or self.default_encoding
 
     @encoding.setter
     def encoding(self, encoding: str | None) -> None:
