@@ -68,7 +68,9 @@ class RetriesExceeded(ConnectionError):
 class BadStatusCode(ConnectionError):
     """A status code that is not among the agent's `valid_response_codes`.
 
-    `code` is the status code, `response` and `request` are what it belongs to, `http_log` shows both as text.
+    `code` is the status code, `response` and `request` are what it belongs to, `http_log` shows both as text, with at
+    most 1 MiB of the body. The rest of a larger body is still to be read: `response` holds its connection until then,
+    or until `response.release()`.
     """
 
     code = 0

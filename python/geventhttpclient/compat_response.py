@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -126,15 +127,56 @@ class CompatResponse:
         return self.headers
 
     def __iter__(self) -> Iterator[bytes]:
+        if self._held():
+            return iter(lambda: CompatResponse.read(self, self._response.block_size), b"")
         return iter(self._response)
 
     def read(self, n: int | None = None) -> bytes:
         """The next `n` bytes of the body as they came; all that is left without `n`."""
-        return self._response.read(n)
+        held = self._held()
+        if not held or not self._response._is_attached():
+            return self._response.read(n)
+        if n is None or n < 0:
+            self._drained = b""
+            return held + self._response.read(n)
+        self._drained = held[n:]
+        return held[:n] if n <= len(held) else held + self._response.read(n - len(held))
 
     def readline(self) -> bytes:
         """The next line of the body as it came; b"" at its end."""
-        return self._response.readline(b"\n")
+        held = self._held()
+        if not held or not self._response._is_attached():
+            return self._response.readline(b"\n")
+        end = held.find(b"\n") + 1
+        self._drained = held[end:] if end else b""
+        return held[:end] if end else held + self._response.readline(b"\n")
+
+    def _held(self) -> bytes:
+        """The beginning of the body where that was read before it was asked for."""
+        return getattr(self, "_drained", b"")
+
+    def _look(self, most: int, seconds: float) -> bool:
+        """Reads the beginning of the body, which stays to be asked for; whether that is all of it.
+
+        The connection is free then. At most `most` bytes are read, and no more is waited for after `seconds`.
+        """
+        inner = self._response
+        pieces = [self._held()]
+        length = len(pieces[0])
+        self._drained = b""  # what breaks off is not the beginning of anything
+        # A wait is not cut short: a body whose reading was interrupted cannot be read any more.
+        end = time.monotonic() + seconds
+        while length < most and time.monotonic() < end and (piece := inner._read_available(most - length)):
+            pieces.append(piece)
+            length += len(piece)
+        self._drained = b"".join(pieces)
+        return not inner._is_attached()
+
+    def _beginning(self) -> bytes:
+        """As `content`, of as much of the body as `_look` has read, and no longer than that."""
+        held = self._held()
+        coding = self._response.get("content-encoding")
+        return _core.Decoder(_listed(coding)).feed_part(held, 0, len(held))[0] if coding else held
 
     def release(self) -> None:
         """Gives the connection back, or closes it when the body was not read to its end."""
@@ -143,7 +185,7 @@ class CompatResponse:
     def unzipped(self, gzip: bool = True, br: bool = False) -> bytes:
         """What is left of the body, with that coding taken off; deflate with neither."""
         coding = "br" if br else "gzip" if gzip else "deflate"
-        return _core.decode(coding, self._response.read())
+        return _core.decode(coding, CompatResponse.read(self))
 
     @property
     def content(self) -> bytes:
@@ -156,7 +198,9 @@ class CompatResponse:
 
     def _content(self) -> bytes:
         response = self._response
-        body = response.read() or getattr(self, "_drained", b"")
+        held = self._held()
+        rest = response.read()
+        body = held + rest if held else rest
         coding = response.get("content-encoding")
         # A HEAD, a 204 or a 304 may well have the field, and no body to go with it.
         return _core.decode(_listed(coding), body) if coding and body else body

@@ -251,7 +251,11 @@ class RequestsResponse(CompatResponse):
         inner = self._response
         coding = inner.get("content-encoding")
         decoder = None
-        while data := inner._read_available(_READ):
+        held = self._held() if inner._is_attached() else b""
+        if held:
+            self._drained = b""
+        while data := held or inner._read_available(_READ):
+            held = b""
             if coding:
                 # Made for the first byte: a body that is empty has no coding, whatever the header says.
                 decoder = decoder or _core.Decoder(_listed(coding))

@@ -87,6 +87,12 @@ MOST_RETRY_AFTER = 64
 _OF_POOLS = HTTPClientPool.__init__.__annotations__.keys() - {"kw", "return"}
 _OF_CLIENTS = HTTPClient.__init__.__annotations__.keys() - {"host", "port", "return"} | _OF_POOLS
 
+# Bytes of a body that are read for `http_log` and `debug_stream`, and seconds that it may take. An error's page is
+# mostly within them: it is read to its end then, and its connection can be used again while the exception is kept. A
+# single wait is bounded by the network timeout.
+MOST_LOGGED_BYTES = 1024 * 1024
+MOST_LOGGED_SECONDS = 5.0
+
 CookieJarLike = CookieJar
 
 
@@ -282,8 +288,9 @@ class UserAgent:
         """The response to a request, after redirects; its body as bytes with `to_string`.
 
         Further keyword arguments are form fields of a POST, a PUT or a PATCH without a payload, else parts of the
-        query. To `debug_stream` each exchange is written as text. `trailers` are as HTTPClient.request takes them: a
-        callable is asked each time that the request is sent, and none are sent where a redirect drops the payload.
+        query. To `debug_stream` each exchange is written as text, with the first MiB of its body. `trailers` are as
+        HTTPClient.request takes them: a callable is asked each time that the request is sent, and none are sent where a
+        redirect drops the payload.
 
         Raises BadStatusCode, RetriesExceeded and their like; what the network raises goes through as it is, with the
         attribute `request`. A gevent.Timeout is nobody's but the caller's: it is never taken for a reason to retry.
@@ -434,14 +441,18 @@ class UserAgent:
 
     @classmethod
     def _conversation_str(cls, url: str, resp: CompatResponse, payload: Payload = None, encoding: str = "utf-8") -> str:
-        """An exchange as text. Bytes that are none are shown as what stands for them."""
+        """An exchange as text, with as much of the response's body as is there within MOST_LOGGED_BYTES and
+        MOST_LOGGED_SECONDS; the rest stays to be read. Bytes that are none are shown as what stands for them."""
         if isinstance(payload, (bytes, bytearray, memoryview)):
             payload = bytes(payload).decode(encoding, errors="replace")
         elif payload is not None and not isinstance(payload, str):
             payload = repr(payload)
         try:
-            content = resp.content
+            is_whole = resp._look(MOST_LOGGED_BYTES, MOST_LOGGED_SECONDS)
+            content = resp.content if is_whole else resp._beginning()
             body = content.decode(encoding, errors="replace") if isinstance(content, bytes) else str(content)
+            if not is_whole:
+                body += "\n\n(the rest of the body has not been read)"
         except Exception as e:  # what is wrong with the body must not hide what this is a log of
             body = f"({type(e).__name__}: {e})"
         sent = f"{payload}\n\n" if payload else ""
@@ -504,8 +515,7 @@ def _drain(response: CompatResponse) -> None:
         if (inner.content_length or 0) <= DRAINED_BYTES:
             with gevent.Timeout(DRAINED_SECONDS, False):  # type: ignore[arg-type]
                 body = inner.read(DRAINED_BYTES)
-                if not inner._is_attached():
-                    response._drained = body
+                response._drained = b"" if inner._is_attached() else response._held() + body
     except (OSError, HTTPParseError):
         pass  # what was not asked for may be as broken as it likes
     finally:

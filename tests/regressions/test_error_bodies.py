@@ -1,0 +1,146 @@
+"""What is read of a body for `http_log` and `debug_stream` is bounded; the body stays to be read."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gevent.event
+import pytest
+
+from geventhttpclient import UserAgent, useragent
+from geventhttpclient.useragent import MOST_LOGGED_BYTES, BadStatusCode, CompatResponse
+from tests.peer import Conn, Peer
+
+pytestmark = pytest.mark.usefixtures("bounded")
+
+PIECE = b"line\n" + b"x" * 65_531
+LARGE = PIECE * (MOST_LOGGED_BYTES // len(PIECE) + 4)
+
+
+class Paused:
+    """Serves LARGE in chunks, the last of which waits until the test goes on."""
+
+    def __init__(self, status: str = "404 Not Found", *fields: str, body: bytes = LARGE) -> None:
+        self.go_on = gevent.event.Event()
+        self.head = "".join(f"{line}\r\n" for line in (f"HTTP/1.1 {status}", *fields, "Transfer-Encoding: chunked", ""))
+        self.body = body
+
+    def __call__(self, conn: Conn) -> None:
+        while request := conn.read_request():
+            if request.target == "/small":
+                conn.respond(b"small")
+                continue
+            conn.send(self.head.encode())
+            at = range(0, len(self.body), len(PIECE))
+            for start in at:
+                piece = self.body[start : start + len(PIECE)]
+                if start == at[-1]:
+                    self.go_on.wait()
+                conn.send(b"%x\r\n%s\r\n" % (len(piece), piece))
+            conn.send(b"0\r\n\r\n")
+
+
+@contextmanager
+def refused(script: Callable[[Conn], None]) -> Iterator[Any]:
+    """The BadStatusCode of a response whose body has not come to its end."""
+    with Peer(script) as peer, UserAgent(max_retries=0, network_timeout=5) as agent:
+        with pytest.raises(BadStatusCode) as caught:
+            agent.urlopen(peer.url)
+        yield caught.value
+
+
+def read_by_pieces(response: CompatResponse) -> bytes:
+    return b"".join(iter(lambda: response.read(50_000), b""))
+
+
+def read_by_lines(response: CompatResponse) -> bytes:
+    return b"".join(iter(response.readline, b""))
+
+
+WAYS: dict[str, Callable[[Any], bytes]] = {
+    "content": lambda response: response.content,
+    "read": lambda response: response.read(),
+    "read by pieces": read_by_pieces,
+    "readline": read_by_lines,
+    "iteration": b"".join,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_body_of_an_error_is_read_as_far_as_it_is_logged_and_stays_whole(way: str) -> None:
+    script = Paused()
+    with refused(script) as error:
+        begin, end = error.http_log[:200], error.http_log[-60:]
+        assert "RESPONSE: HTTP/1.1 404" in begin
+        assert end.endswith("x\n\n(the rest of the body has not been read)")
+        assert len(error.http_log) < MOST_LOGGED_BYTES + 1000
+        script.go_on.set()
+        assert WAYS[way](error.response) == LARGE
+
+
+def test_coded_body_of_an_error_is_logged_decoded_and_stays_whole() -> None:
+    coded = gzip.compress(LARGE, 0)
+    script = Paused("500 Oops", "Content-Encoding: gzip", body=coded)
+    with refused(script) as error:
+        assert "\n\nline\nxxx" in error.http_log
+        script.go_on.set()
+        assert error.response.unzipped() == LARGE
+    script = Paused("500 Oops", "Content-Encoding: gzip", body=coded)
+    with refused(script) as error:
+        script.go_on.set()
+        assert error.response.content == LARGE
+
+
+def test_body_of_an_error_that_drips_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(useragent, "MOST_LOGGED_SECONDS", 0)
+    with refused(Paused()) as error:
+        assert error.http_log.endswith("\n\n(the rest of the body has not been read)")
+
+
+def test_body_of_an_error_leaves_the_connection_free_while_the_exception_is_kept() -> None:
+    def script(conn: Conn) -> None:
+        while conn.read_request():
+            conn.respond(b"x" * 200_000, status="404 Not Found")
+
+    with Peer(script) as peer, UserAgent(max_retries=0, pool_timeout=1) as agent:
+        errors = []
+        for _ in range(3):
+            with pytest.raises(BadStatusCode) as caught:
+                agent.urlopen(peer.url)
+            errors.append(caught.value)
+        assert len(peer.conns) == 1
+        assert [len(error.response.content) for error in errors] == [200_000] * 3  # type: ignore[attr-defined]
+        assert all(error.http_log.endswith("x" * 200_000) for error in errors)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_debug_stream_reads_as_far_as_it_shows(way: str) -> None:
+    script = Paused("200 OK")
+    stream = io.StringIO()
+    with Peer(script) as peer, UserAgent(max_retries=0, network_timeout=5) as agent:
+        response = agent.urlopen(peer.url, debug_stream=stream)
+        assert len(stream.getvalue()) < MOST_LOGGED_BYTES + 1000
+        script.go_on.set()
+        assert WAYS[way](response) == LARGE
+        assert agent.urlopen(peer.url + "/small").content == b"small"
+        assert len(peer.conns) == 1
+
+
+def test_debug_stream_and_download_write_the_whole_body(tmp_path: Any) -> None:
+    script = Paused("200 OK")
+    script.go_on.set()
+    with Peer(script) as peer, UserAgent(max_retries=0) as agent:
+        agent.download(peer.url, tmp_path / "f", debug_stream=io.StringIO())
+    assert (tmp_path / "f").read_bytes() == LARGE
+
+
+def test_redirect_with_a_large_body_is_followed_past_a_debug_stream() -> None:
+    script = Paused("302 Found", "Location: /small")
+    with Peer(script) as peer, UserAgent(max_retries=0, network_timeout=5) as agent:
+        response = agent.urlopen(peer.url, debug_stream=io.StringIO())
+        assert response.content == b"small"
+        script.go_on.set()
