@@ -14,6 +14,9 @@ from geventhttpclient import _core
 _IPV6 = r"[0-9A-Fa-f:.]+(%[^\x00-\x20\x7f/?#@\[\]]+)?"
 _HOST = re.compile(rf"[^\x00-\x20\x7f/?#@\\<>\[\]:]+|{_IPV6}|\[{_IPV6}\]")
 
+MOST_KEPT_CHARACTERS = 2048
+"""Characters of a URL, or of a host, by which something is kept for the next request: servers name both."""
+
 
 class Secret(str):
     """A str that its own repr does not show, nor that of what holds it."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from geventhttpclient._checks import MOST_KEPT_CHARACTERS
 from geventhttpclient.client import HTTPClient
 from geventhttpclient.response import HTTPSocketPoolResponse
 
@@ -50,22 +51,25 @@ _T = TypeVar("_T")
 class Origins(Generic[_T]):
     """At most `limit` of them; for one more, the one that was used longest ago goes.
 
-    One that goes closes its idle connections at once, and those in use when their responses have been read: what still
-    uses it is not disturbed.
+    One with more than MOST_KEPT_CHARACTERS in a part of its key is not kept at all. One that goes closes its
+    idle connections at once, and those in use when their responses have been read: what still uses it is not disturbed.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._origins: OrderedDict[Hashable, _T] = OrderedDict()
 
-    def get(self, key: Hashable, make: Callable[..., _T], *arguments: Any) -> _T:
+    def get(self, key: tuple[Hashable, ...], make: Callable[..., _T], *arguments: Any) -> _T:
         """The one of that key; `make` makes it of `arguments` when there is none."""
         origin = self._origins.get(key)
         if origin is not None:
             with suppress(KeyError):  # another thread has just taken it out
                 self._origins.move_to_end(key)
             return origin
-        origin = self._origins[key] = make(*arguments)
+        origin = make(*arguments)
+        if any(len(part) > MOST_KEPT_CHARACTERS for part in key if isinstance(part, (str, bytes))):
+            return origin
+        self._origins[key] = origin
         while len(self._origins) > self.limit:
             self._origins.popitem(last=False)
         return origin

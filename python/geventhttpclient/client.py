@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from geventhttpclient import _core
-from geventhttpclient._checks import check_count, check_host, check_port, check_timeouts, read_port, shown
+from geventhttpclient._checks import (
+    MOST_KEPT_CHARACTERS,
+    check_count,
+    check_host,
+    check_port,
+    check_timeouts,
+    read_port,
+    shown,
+)
 from geventhttpclient._idle import DEFAULT_MAX_IDLE_CONNECTIONS, idle_group, join
 from geventhttpclient._version import __version__
 from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool
@@ -652,7 +660,7 @@ class HTTPClientPool:
         return self._idle_group.limit
 
     def get_client(self, url: str | URL) -> HTTPClient:
-        """The client for the origin of `url`."""
+        """The client for the origin of `url`. It is kept for the next time, unless the host is longer than any name."""
         if not isinstance(url, URL):
             url = URL(url)
         key: tuple[Any, ...] = (url.host, url.port)
@@ -663,6 +671,8 @@ class HTTPClientPool:
         if client is None:
             client = HTTPClient.from_url(url, **self.client_args)
             join(client, self._idle_group)
+            if len(key[0]) > MOST_KEPT_CHARACTERS:
+                return client
             self.clients[key] = client
             if self.max_clients is not None and len(self.clients) > self.max_clients:
                 # Not closed: a greenlet may be about to use it.

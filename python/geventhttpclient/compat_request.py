@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 from urllib.request import Request
 
-from geventhttpclient._checks import check_host, repeatable
+from geventhttpclient._checks import MOST_KEPT_CHARACTERS, check_host, repeatable
 from geventhttpclient._core import host_to_ascii, redact
 from geventhttpclient.compat_errors import (
     InvalidRedirectError,
@@ -50,9 +50,10 @@ def _read_url(text: str) -> _Known:
     host, port = split.host, split.port
     place = _bare(split.netloc)
     known = (split, str(split), split.scheme, place, split.request_uri, host, (split.scheme, host, port))
-    if len(_KNOWN_URLS) >= _KNOWN_URLS_SIZE:
-        _KNOWN_URLS.clear()
-    _KNOWN_URLS[text] = known
+    if len(text) <= MOST_KEPT_CHARACTERS:
+        if len(_KNOWN_URLS) >= _KNOWN_URLS_SIZE:
+            _KNOWN_URLS.clear()
+        _KNOWN_URLS[text] = known
     return known
 
 
