@@ -626,6 +626,9 @@ class HTTPClientPool:
     `clients` maps (host, port) to client; a second scheme on the same host and port gets (host, port, scheme).
     """
 
+    # Made when it is first needed.
+    _bare: HTTPClientPool | None = None
+
     def __init__(
         self, *, max_clients: int | None = DEFAULT_MAX_CLIENTS, max_idle_connections: int | None = None, **kw: Any
     ) -> None:
@@ -639,6 +642,10 @@ class HTTPClientPool:
         - `max_idle_connections`: the most idle connections of all clients, in each thread; for one more, the one that
           has been idle longest is closed. None, the default, is 100, or `concurrency` if that is more; 0 keeps none.
 
+        If the arguments include a client certificate, an agent uses clients without it for the origins that only a
+        redirect leads to. There are at most `max_clients` of these, too, which are not in `clients`; their idle
+        connections count for `max_idle_connections` as the others do. `close` closes them as well.
+
         Raises ValueError or TypeError that names the one of these two that is of no use.
         """
         if max_clients is not None:
@@ -649,8 +656,6 @@ class HTTPClientPool:
         self._has_certificate: bool = kw.get("cert") is not None or (
             isinstance(options, Mapping) and not _CERTIFICATE.isdisjoint(options)
         )
-        # Made when it is first needed.
-        self._bare: HTTPClientPool | None = None
         self.clients: dict[tuple[Any, ...], HTTPClient] = {}
         self.client_args: dict[str, Any] = conceal(kw)
 
@@ -684,13 +689,17 @@ class HTTPClientPool:
 
     def _without_certificate(self) -> HTTPClientPool:
         """Returns a pool of clients with the same arguments, but for the client certificate."""
-        if self._bare is None:
+        bare = self._bare
+        if bare is None:
             arguments = {name: value for name, value in self.client_args.items() if name != "cert"}
             options = arguments.get("ssl_options")
             if isinstance(options, Mapping):
                 arguments["ssl_options"] = {name: options[name] for name in options.keys() - _CERTIFICATE}
-            self._bare = HTTPClientPool(max_clients=self.max_clients, **arguments)
-        return self._bare
+            bare = HTTPClientPool(max_clients=self.max_clients, **arguments)
+            bare._idle_group = self._idle_group
+            # Another thread may have been quicker: then its pool is the one that `close` finds. This is atomic.
+            bare = self.__dict__.setdefault("_bare", bare)
+        return bare
 
     def close(self) -> None:
         """Closes and forgets all clients; the pool makes new ones when asked."""

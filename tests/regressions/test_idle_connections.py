@@ -12,7 +12,9 @@ from typing import Any
 import gevent
 import pytest
 
-from geventhttpclient import httpx
+from geventhttpclient import compat_request, httpx
+from geventhttpclient._checks import MOST_KEPT_CHARACTERS
+from geventhttpclient._clients import Origins
 from geventhttpclient.client import (
     DEFAULT_MAX_CLIENTS,
     DEFAULT_MAX_IDLE_CONNECTIONS,
@@ -21,6 +23,7 @@ from geventhttpclient.client import (
 )
 from geventhttpclient.cookies import MOST_COOKIES, MOST_COOKIES_IN_ALL, Cookies, extract
 from geventhttpclient.header import Headers
+from geventhttpclient.mock import MockTransport
 from geventhttpclient.requests import Session
 from geventhttpclient.useragent import CompatRequest, UserAgent
 from tests.certificates import Certificates
@@ -357,3 +360,122 @@ def test_jar_with_cookies_that_were_removed_forgets_where_they_were() -> None:
     # Each line may leave a place behind until the jar is looked through, which it is after as many lines.
     places = [path for paths in jar._cookies.values() for path in paths]  # type: ignore[attr-defined]
     assert len(places) <= MOST_COOKIES_IN_ALL
+
+
+# ------------------------------------------------------------------------------------------------- client certificates
+
+CERTIFIED: dict[str, Callable[[tuple[str, str], dict[str, Any]], Any]] = {
+    "UserAgent": lambda pair, more: UserAgent(cert=pair, **more),
+    "Session": lambda pair, more: Session(cert=pair, **more),
+    "Session of a pool": lambda pair, more: of_a_pool(HTTPClientPool(cert=pair, **more)),
+    "httpx.Client": lambda pair, more: httpx.Client(cert=pair, **more),
+    "ssl_options": lambda pair, more: UserAgent(ssl_options={"certfile": pair[0], "keyfile": pair[1]}, **more),
+}
+
+
+def of_a_pool(pool: HTTPClientPool) -> Session:
+    session = Session()
+    session.clientpool = pool
+    return session
+
+
+def fetch_by(agent: Any, url: str) -> bytes:
+    fetch: Callable[[Any, str], bytes] = fetch_by_httpx if isinstance(agent, httpx.Client) else fetch_by_agent
+    return fetch(agent, url)
+
+
+def certified(certificates: Certificates, kind: str, **more: Any) -> Any:
+    agent = CERTIFIED[kind]((str(certificates.for_clients.chain), str(certificates.for_clients.key)), more)
+    agent.max_redirects = REDIRECTS
+    return agent
+
+
+@pytest.mark.parametrize("kind", CERTIFIED)
+@pytest.mark.parametrize("most", [0, 3])
+def test_agent_with_a_client_certificate_keeps_so_many_idle_connections(
+    kind: str, most: int, certificates: Certificates
+) -> None:
+    """Those of origins that only a redirect led to, which are shown no certificate, count as the others do."""
+    with Peer(Wildcard()) as peer, certified(certificates, kind, max_idle_connections=most, max_clients=5) as agent:
+        assert fetch_by(agent, f"{peer.url}/{REDIRECTS}") == b"ok"
+        pool = agent.clientpool
+        bare = pool._without_certificate()
+        assert (len(pool.clients), len(bare.clients)) == (1, 5)
+        assert bare.max_idle_connections == most
+        until(lambda: peer.open_now == most)
+        assert fetch_by(agent, f"{peer.url}/0") == b"ok"
+        until(lambda: peer.open_now == most)
+        agent.close()
+        until(lambda: peer.open_now == 0)
+        assert not bare.clients
+
+
+def test_pool_of_clients_without_the_certificate_is_one_for_all_threads(certificates: Certificates) -> None:
+    pair = certificates.for_clients
+    pool = HTTPClientPool(cert=(str(pair.chain), str(pair.key)), max_idle_connections=2)
+    made = HTTPClientPool._without_certificate
+    inner: list[HTTPClientPool] = []
+
+    class Slow(dict[str, Any]):
+        """Lets another thread do the same in the middle of it."""
+
+        def items(self) -> Any:
+            if not inner:
+                inner.append(pool)  # once
+                inner[0] = in_thread(lambda: made(pool))
+            return super().items()
+
+    pool.client_args = Slow(pool.client_args)
+    assert made(pool) is inner[0] is made(pool)
+    assert made(pool)._idle_group is pool._idle_group
+
+
+# -------------------------------------------------------------------------------------------- what is kept by its name
+
+
+def test_urls_that_are_long_are_not_kept() -> None:
+    known = compat_request._KNOWN_URLS
+    known.clear()
+    length = MOST_KEPT_CHARACTERS
+    for number in range(50):
+        url = f"http://h.test/{number}?".ljust(length + 1, "a")
+        assert CompatRequest(url).url == url
+    assert known == {}
+    assert CompatRequest(url[:length]).url == url[:length]
+    assert list(known) == [url[:length]]
+    transport = MockTransport(lambda request: (302, {"Location": "/" + "b" * length}))
+    with Session(transport=transport) as session:
+        url = "http://h.test/"
+        for _ in range(10):
+            url = "http://h.test" + session.get(url, allow_redirects=False).headers["Location"]
+    assert max(map(len, known)) <= length
+
+
+@pytest.mark.parametrize("part", ["h", b"h"])
+def test_origins_of_long_names_are_not_kept(part: Any) -> None:
+    origins: Origins[object] = Origins(10)
+    for length, kept in ((MOST_KEPT_CHARACTERS + 1, False), (MOST_KEPT_CHARACTERS, True)):
+        key = ("http", part * length, 80, None)
+        assert (origins.get(key, object) is origins.get(key, object)) is kept
+    assert len(origins._origins) == 1
+
+
+def test_transport_of_httpx_does_not_keep_origins_of_long_names() -> None:
+    other = pytest.importorskip("httpx")
+    transport_class = pytest.importorskip("geventhttpclient.httpx_transport").Transport
+    with other.Client(transport=transport_class()) as client:
+        for letter in "abc":
+            with pytest.raises(other.ConnectError):
+                client.get(f"http://{letter * (MOST_KEPT_CHARACTERS + 1)}/")
+        assert len(client._transport._origins._origins) == 0
+
+
+@pytest.mark.parametrize("kind", AGENTS)
+def test_agent_does_not_keep_clients_of_long_hosts(kind: str) -> None:
+    make, fetch = AGENTS[kind]
+    with make(transport=MockTransport(lambda request: (200, {}, b"ok"))) as agent:
+        for letter in "abc":
+            assert fetch(agent, f"http://{letter * (MOST_KEPT_CHARACTERS + 1)}/") == b"ok"
+        assert agent.clientpool.clients == {}
+        assert fetch(agent, f"http://{'a' * MOST_KEPT_CHARACTERS}/") == b"ok"
+        assert len(agent.clientpool.clients) == 1
