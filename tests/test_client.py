@@ -345,7 +345,7 @@ def test_no_secret_is_in_an_error(call: Callable[[], object]) -> None:
     assert not re.search("hid|den@", repr(caught.value)), caught.value
 
 
-BAD_TARGETS = ["/a b", " /", "/ ", "/\r\nX: y", "/\n", "/\0", "/\t", "/\x7f", "//evil.org/", "//", "/\u2603"]
+BAD_TARGETS = ["/a b", " /", "/ ", "/\r\nX: y", "/\n", "/\0", "/\t", "/\x7f", "// x", "//\n", "/\u2603"]
 
 
 @pytest.mark.parametrize("target", BAD_TARGETS)

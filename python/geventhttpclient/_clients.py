@@ -40,7 +40,7 @@ class Origin:
     ) -> HTTPSocketPoolResponse:
         """As HTTPClient.request; the timeouts are those of connection, network, pool and total."""
         if target.startswith("//"):
-            # By itself it would be taken for a host.
+            # By itself it is refused, though it is a path: see HTTPClient.request.
             target = self.client._bases[0] + target
         return self._exchange(HTTPSocketPoolResponse, method, target, body, headers, *self._always, timeouts)
 

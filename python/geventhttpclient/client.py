@@ -401,10 +401,11 @@ class HTTPClient:
     ) -> HTTPSocketPoolResponse:
         """Sends a request and returns the response once its head is there; the body is read from the response.
 
-        `request_uri` is a path with its query, or an absolute URL of this client's own origin. `headers` go before the
-        client's of the same name; None as a value leaves that field out. `body` is bytes, a bytearray, a memoryview, a
-        str (sent as UTF-8), an open file (from its position on), or a file-like or an iterable of pieces, which go out
-        chunked unless a Content-Length header says how many bytes they are.
+        `request_uri` is a path with its query, or an absolute URL of this client's own origin. A path may begin with
+        two slashes: it never names another host. `headers` go before the client's of the same name; None as a value
+        leaves that field out. `body` is bytes, a bytearray, a memoryview, a str (sent as UTF-8), an open file (from its
+        position on), or a file-like or an iterable of pieces, which go out chunked unless a Content-Length header says
+        how many bytes they are.
 
         `trailers` follow the body, which then goes out chunked whatever it is: a mapping or pairs, as headers, whose
         names a Trailer header tells unless one is given; or a callable without arguments that returns such, a checksum
@@ -427,6 +428,8 @@ class HTTPClient:
         socket.gaierror ...) for the network; ssl.SSLError and ssl.SSLCertVerificationError for TLS; ProxyError when a
         proxy refuses; RuntimeError when the client was closed.
         """
+        if isinstance(request_uri, str) and request_uri[:2] == "//":
+            request_uri = self._bases[0] + request_uri
         if self._hooks is not None:
             return self._hooked(self._hooks, method, request_uri, body, headers, trailers, timeouts)
         return self._connection_pool._exchange(
@@ -515,6 +518,8 @@ class HTTPClient:
         chunked: bool | None = None,
     ) -> str:
         """The head that `request` would send, as text."""
+        if isinstance(request_uri, str) and request_uri[:2] == "//":
+            request_uri = self._bases[0] + request_uri
         return _core.encode_head(
             method,
             request_uri,

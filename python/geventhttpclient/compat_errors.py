@@ -87,8 +87,11 @@ class UnrewoundBodyError(ConnectionError):
 
 
 @_of_useragent
-class UnsupportedRedirectSchemeError(ConnectionError):
-    """A redirect to something other than http and https."""
+class UnsupportedRedirectSchemeError(ConnectionError, ValueError):
+    """A redirect to something other than http and https.
+
+    `response` is the redirect, `request` what it answers. It is a ValueError for programs that expect that of a URL.
+    """
 
 
 @_of_useragent

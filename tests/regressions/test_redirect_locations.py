@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import geventhttpclient
-from geventhttpclient import Session, UserAgent, httpx, useragent
+from geventhttpclient import HTTPClient, Session, UserAgent, httpx, useragent
 from geventhttpclient.cli import main
 from geventhttpclient.useragent import InvalidRedirectError, UnsupportedRedirectSchemeError
 from tests.peer import Conn, Peer, Request
@@ -213,3 +213,114 @@ def test_get_body_of_the_command_line_is_sent(arguments: list[str], capfd: pytes
     with Peer(redirecting("/to")) as peer:
         assert main(["get", *arguments, peer.url]) == 0
     assert capfd.readouterr() == ("fine", "")
+
+
+# --------------------------------------------------------------------------------- paths that begin with two slashes
+
+# The Location, and the target that it means (RFC 3986 section 5.2.4).
+SLASHES = {
+    "/.//x": "//x",
+    "..//x": "//x",
+    ".//evil.invalid/x?y": "//evil.invalid/x?y",
+    "/a/..//b": "//b",
+    "/..//..//": "//",
+    "http://127.0.0.1:{port}//me:pw@evil.invalid/": "//me:pw@evil.invalid/",
+    "http://127.0.0.1:{port}///": "///",
+}
+
+
+def echoing(location: str) -> Callable[[Conn], None]:
+    """Redirects /from to that Location, and answers any other request with its target."""
+
+    def script(conn: Conn) -> None:
+        while request := conn.read_request():
+            if request.target == "/from":
+                conn.send(answer(b"moved", "302 Found", "Location: " + location.format(port=conn.peer.port)))
+            else:
+                conn.send(answer(request.target.encode()))
+
+    return script
+
+
+FOLLOWING: dict[str, Callable[[str], Any]] = {
+    "UserAgent": lambda url: UserAgent(max_retries=0).urlopen(url),
+    "Session": lambda url: Session(max_retries=0).get(url),
+    "Session with a timeout": lambda url: Session(max_retries=0).get(url, timeout=5),
+    "module function": geventhttpclient.get,
+    "httpx.Client": lambda url: httpx.Client(follow_redirects=True).get(url),
+    "httpx.get": lambda url: httpx.get(url, follow_redirects=True),
+}
+
+
+@pytest.mark.parametrize("face", FOLLOWING)
+@pytest.mark.parametrize("location", SLASHES)
+def test_location_with_a_path_of_two_slashes_is_followed(face: str, location: str) -> None:
+    target = SLASHES[location]
+    with Peer(echoing(location)) as peer:
+        assert FOLLOWING[face](peer.url + "/from").content == target.encode()
+        assert FOLLOWING[face](peer.url + target).content == target.encode()
+        assert [request.target for request in peer.requests] == ["/from", target, target]
+        assert {request.get("host") for request in peer.requests} == {f"127.0.0.1:{peer.port}"}
+
+
+@pytest.mark.parametrize("target", sorted(set(SLASHES.values())))
+def test_client_target_of_two_slashes_is_a_path_of_its_origin(target: str) -> None:
+    seen: list[str] = []
+    for options in ({}, {"on_request": lambda request: seen.append(request.url)}):
+        with Peer(echoing("")) as peer, HTTPClient(peer.host, peer.port, **options) as client:  # type: ignore[arg-type]
+            assert client.get(target).read() == target.encode()
+            assert client.post(target, b"x").read() == target.encode()
+            assert client._build_request("GET", target).startswith(f"GET {target} HTTP/1.1\r\n")
+            assert peer.requests[0].get("host") == f"{peer.host}:{peer.port}"
+            assert seen == ([f"{peer.url}{target}"] * 2 if options else [])
+
+
+def test_client_target_of_two_slashes_by_http2_is_a_path() -> None:
+    from tests.http2peer import scripted, serve_targets
+
+    with (
+        Peer(scripted(serve_targets)) as peer,
+        HTTPClient(peer.host, peer.port, http2="prior-knowledge") as client,
+    ):
+        assert client.get("//evil.invalid/x").read() == b"//evil.invalid/x"
+
+
+def test_client_target_of_two_slashes_is_told_a_proxy_with_its_origin() -> None:
+    with (
+        Peer(echoing("")) as proxy,
+        HTTPClient("h.invalid", 8080, proxy_host=proxy.host, proxy_port=proxy.port) as client,
+    ):
+        assert client.get("//evil.invalid/x").read() == b"http://h.invalid:8080//evil.invalid/x"
+
+
+def test_agent_of_a_program_that_passes_the_target_on_sends_two_slashes() -> None:
+    """As locust does it."""
+
+    class Agent(UserAgent):
+        def _urlopen(self, request: Any) -> Any:
+            url = request.url_split
+            response = self.clientpool.get_client(url).request(request.method, url.quoted_uri or "/")
+            return self.response_type(response, request=request)
+
+    with Peer(echoing("/.//x")) as peer, Agent(max_retries=0) as agent:
+        assert agent.urlopen(peer.url + "/from").content == b"//x"
+
+
+@pytest.mark.parametrize("location", ["/.//x", "http://127.0.0.1:{port}//x"])
+def test_commands_follow_a_location_with_a_path_of_two_slashes(
+    location: str, tmp_path: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Peer(echoing(location)) as peer:
+        assert main(["get", "-L", peer.url + "/from", peer.url + "//y"]) == 0
+        assert capfd.readouterr().out == "//x//y"
+        directory = str(tmp_path)
+        assert main(["download", "--no-progress", "-O", directory, peer.url + "/from", peer.url + "//y"]) == 0
+        assert main(["bench", "-n", "2", peer.url + "//bench"]) == 0
+        assert [request.target for request in peer.requests][-2:] == ["//bench", "//bench"]
+    assert sorted(path.read_bytes() for path in tmp_path.iterdir()) == [b"//x", b"//y"]
+
+
+def test_refused_redirects_are_value_errors() -> None:
+    for kind in (InvalidRedirectError, UnsupportedRedirectSchemeError):
+        assert issubclass(kind, ValueError)
+        assert issubclass(kind, useragent.ConnectionError)
