@@ -324,3 +324,29 @@ def test_refused_redirects_are_value_errors() -> None:
     for kind in (InvalidRedirectError, UnsupportedRedirectSchemeError):
         assert issubclass(kind, ValueError)
         assert issubclass(kind, useragent.ConnectionError)
+
+
+# ------------------------------------------------------------------------------------------- names that DNS cannot have
+
+
+@pytest.mark.parametrize("name", ["a..b", "a" * 64 + ".test", "a." * 200 + "test"])
+def test_adapter_host_with_an_impossible_label_raises_an_error_of_its_package(name: str) -> None:
+    """No UnicodeError of the codec idna."""
+    requests = pytest.importorskip("requests")
+    other = pytest.importorskip("httpx")
+    urllib3 = pytest.importorskip("urllib3")
+    from geventhttpclient import httplib
+    from geventhttpclient.httpx_transport import Transport
+    from geventhttpclient.requests_adapter import Adapter
+    from geventhttpclient.urllib3_adapter import PoolManager
+
+    with requests.Session() as session:
+        session.mount("http://", Adapter())
+        with pytest.raises(requests.exceptions.ConnectionError):
+            session.get(f"http://{name}/")
+    with other.Client(transport=Transport()) as client, pytest.raises(other.ConnectError):
+        client.get(f"http://{name}/")
+    with PoolManager(retries=False) as manager, pytest.raises(urllib3.exceptions.NewConnectionError):
+        manager.request("GET", f"http://{name}/")
+    with pytest.raises(OSError, match="resolving"):
+        httplib.HTTPConnection(name).request("GET", "/")
