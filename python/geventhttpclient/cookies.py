@@ -33,13 +33,38 @@ MOST_LABELS = 127
 
 _ADD = CookieJar.add_cookie_header
 
+_LOCAL = ".local"
+
 
 def add_cookies(jar: CookieJar, request: Any) -> None:
     """Adds the jar's cookies for a request of urllib's kind, unless that has a Cookie field already."""
     # A jar that does this in a way of its own may keep its cookies wherever it likes; all others keep them here. To
     # ask for its length would cost 0.2 us for each request, to ask an empty jar for its cookies 0.9 us; this, 0.02 us.
-    if type(jar).add_cookie_header is not _ADD or jar._cookies:  # type: ignore[attr-defined]
+    if type(jar).add_cookie_header is not _ADD:
         jar.add_cookie_header(request)
+    elif jar._cookies:  # type: ignore[attr-defined]
+        _without_others(jar, request).add_cookie_header(request)
+
+
+def _without_others(jar: CookieJar, request: Any) -> CookieJar:
+    """Returns the jar, or one without the cookies by name that are bound to another host than that of the request.
+
+    http.cookiejar takes `host` and `host.local` for the same: only hosts like these are looked at.
+    """
+    if isinstance(jar, Cookies):
+        return jar
+    host = _request_host(request)
+    if "." in host and not host.endswith(_LOCAL):
+        return jar
+    domains = [domain for domain in jar._cookies if domain.endswith(_LOCAL)]  # type: ignore[attr-defined]
+    held = [c for domain in domains for names in jar._cookies[domain].values() for c in names.values()]  # type: ignore[attr-defined]
+    if all(_is_for(cookie, host) for cookie in held):
+        return jar
+    seen = CookieJar(jar._policy)  # type: ignore[attr-defined]
+    for cookie in jar:
+        if _is_for(cookie, host):
+            seen.set_cookie(cookie)
+    return seen
 
 
 def bind(jar: CookieJar, request: Any) -> None:
@@ -164,17 +189,39 @@ class Cookies(CookieJar):
 
     A cookie that a server sets without a domain, and one that is set by name, goes to one host and not to the names
     below it (RFC 6265 section 5.3), unless the policy is another one.
+
+    `host` and `host.local` are two hosts, whatever the policy: anybody on the link may claim a name that ends in
+    `.local`. The domain of a cookie of `host` is `host.local` all the same, as http.cookiejar has it.
     """
 
     def __init__(self, policy: CookiePolicy | None = None) -> None:
         """Empty; `policy` as that of any CookieJar."""
         super().__init__(policy or DefaultCookiePolicy(strict_ns_domain=DefaultCookiePolicy.DomainStrictNonDomain))
 
+    def make_cookies(self, response: Any, request: Any) -> Any:
+        """Returns the cookies of a response, each bound to the host of the request, unless it names a domain that the
+        host is in."""
+        host = _request_host(request)
+        made = []
+        for cookie in super().make_cookies(response, request):
+            if not cookie.domain_specified:
+                cookie._host = host  # type: ignore[attr-defined]
+            elif not _is_in(host, cookie.domain) or cookie.domain == _LOCAL:
+                # `.local` is as good as a public suffix.
+                continue
+            made.append(cookie)
+        return made
+
+    def _cookies_for_request(self, request: Any) -> list[Cookie]:
+        host = _request_host(request)
+        found: list[Cookie] = super()._cookies_for_request(request)  # type: ignore[misc]
+        return [cookie for cookie in found if _is_for(cookie, host)]
+
     def _of(self, name: str, domain: str | None = None, path: str | None = None) -> Cookie | None:
         found = [
             cookie
             for cookie in self
-            if cookie.name == name and domain in (None, cookie.domain) and path in (None, cookie.path)
+            if cookie.name == name and (domain is None or _is_of(cookie, domain)) and path in (None, cookie.path)
         ]
         if len(found) > 1:
             places = ", ".join(f"{cookie.domain}{cookie.path}" for cookie in found)
@@ -200,10 +247,12 @@ class Cookies(CookieJar):
         not in the clear. None as the value removes it.
         """
         if value is None:
-            for cookie in [cookie for cookie in self if cookie.name == name and domain in ("", cookie.domain)]:
+            for cookie in [c for c in self if c.name == name and (not domain or _is_of(c, domain))]:
                 self.clear(cookie.domain, cookie.path, cookie.name)
         else:
-            self.set_cookie(_cookie(name, str(value), domain, path))
+            cookie = _cookie(name, str(value), domain, path)
+            is_one = bool(domain) and not domain.startswith(".") and ("." not in domain or domain.endswith(_LOCAL))
+            self.set_cookie(_bound(cookie, domain.strip("[]"), False) if is_one else cookie)
 
     def __setitem__(self, name: str, value: Any) -> None:
         self.set(name, value)
@@ -230,7 +279,7 @@ class Cookies(CookieJar):
 
     def get_dict(self, domain: str | None = None, path: str | None = None) -> dict[str, str | None]:
         """Values by name, those of one domain and path where they are given."""
-        return {c.name: c.value for c in self if domain in (None, c.domain) and path in (None, c.path)}
+        return {c.name: c.value for c in self if (domain is None or _is_of(c, domain)) and path in (None, c.path)}
 
     def update(self, other: Mapping[str, Any] | CookieJar) -> None:
         """Adds cookies by name, or another jar's."""
@@ -277,12 +326,36 @@ def _cookies_of(cookies: CookiesInput) -> Iterator[Cookie]:
         raise TypeError(f"cookies must be a mapping or a CookieJar, not {type(cookies).__name__}")
 
 
+def _is_in(host: str, domain: str) -> bool:
+    """Returns whether a host is the domain or below it."""
+    domain = domain.removeprefix(".")
+    return host == domain or host.endswith(f".{domain}")
+
+
+def _is_of(cookie: Cookie, domain: str) -> bool:
+    """Returns whether that is what a program may call the cookie's domain: `host` as well as `host.local`."""
+    return domain in (cookie.domain, getattr(cookie, "_host", None))
+
+
+def _is_for(cookie: Cookie, host: str) -> bool:
+    """Returns whether a cookie may go to a host: to the one that it is bound to, or that is in its domain.
+
+    The policy has a say besides, in names below that host for example.
+    """
+    bound_to: str | None = getattr(cookie, "_host", None)
+    if bound_to is not None:
+        return host == bound_to or host.endswith(f".{bound_to}")
+    return not cookie.domain.endswith(_LOCAL) or not cookie.domain.startswith(".") or _is_in(host, cookie.domain)
+
+
 def _bound(cookie: Cookie, host: str, secure: bool) -> Cookie:
     """The cookie for one host alone."""
     bound = copy.copy(cookie)
     # By the name that http.cookiejar gives it: an IPv6 address in brackets, what has no dots with one more label.
-    bound.domain = f"[{host}]" if ":" in host else host
-    bound.domain += "" if "." in host else ".local"
+    host = f"[{host}]" if ":" in host else host
+    bound.domain = host if "." in host else f"{host}{_LOCAL}"
+    # Not among the attributes that a server can set.
+    bound._host = host  # type: ignore[attr-defined]
     bound.secure = cookie.secure or secure
     return bound
 
