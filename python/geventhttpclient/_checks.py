@@ -10,9 +10,10 @@ from typing import Any
 
 from geventhttpclient import _core
 
-# RFC 3986 section 3.2.2, and what names hold in practice; IPv6 has colons, and may have brackets.
+# RFC 3986 section 3.2.2, and what names hold in practice; IPv6 has colons, and may have brackets. Names have no quotes
+# and no percent signs: a host with these is the beginning of a user and a password.
 _IPV6 = r"[0-9A-Fa-f:.]+(%[^\x00-\x20\x7f/?#@\[\]]+)?"
-_HOST = re.compile(rf"[^\x00-\x20\x7f/?#@\\<>\[\]:]+|{_IPV6}|\[{_IPV6}\]")
+_HOST = re.compile(rf"[^\x00-\x20\x7f/?#@\\<>\[\]:%'\"`{{|}}^]+|{_IPV6}|\[{_IPV6}\]")
 
 MOST_KEPT_CHARACTERS = 2048
 """Characters of a URL, or of a host, by which something is kept for the next request: servers name both."""
@@ -32,19 +33,48 @@ def concealed(value: Any) -> Any:
     return Secret(value) if isinstance(value, str) else value
 
 
+def is_host(text: str) -> bool:
+    """Returns whether that may be a name or an address, and nothing more."""
+    return _HOST.fullmatch(text) is not None
+
+
 def check_host(name: str, host: Any) -> None:
     """ValueError or TypeError unless it may be a name or an address, and nothing more."""
     if not isinstance(host, str):
         raise TypeError(f"{name} must be a str, not {shown(host)}")
-    if not _HOST.fullmatch(host):
-        # A colon may be that before a password.
-        given = shown(host if _core.redact(host) != host else host.partition(":")[0] + ":***" * (":" in host))
-        raise ValueError(f"{name} must be a name or an address, not {given}")
+    if not is_host(host):
+        raise ValueError(f"{name} must be a name or an address, not {shown_part(host)}")
 
 
 def shown(argument: Any) -> str:
     """Returns the repr of an argument that is refused; without user and password, since it may have been a URL."""
+    if isinstance(argument, (bytes, bytearray)):
+        # The repr would hide the characters that a password ends at.
+        return repr(_core.redact(argument.decode(errors="replace")).encode())
     return repr(_core.redact(argument)) if isinstance(argument, str) else _core.redact(repr(argument))
+
+
+def shown_part(argument: str) -> str:
+    """Returns the repr of a part of a URL that is refused, such as a host: without what may be half of a password."""
+    return repr(_core.redact_part(argument))
+
+
+def encoded(text: str, encoding: str) -> bytes:
+    """Returns the text in that encoding. Raises UnicodeEncodeError without the text: see `masked`."""
+    try:
+        return text.encode(encoding)
+    except UnicodeEncodeError as error:
+        shown_error = masked(error)
+    # Not within the except block: the other error would be the context of this one.
+    raise shown_error
+
+
+def masked(error: UnicodeEncodeError) -> UnicodeEncodeError:
+    """Returns an error with the same message, whose `object` has asterisks in place of all but a single character at
+    fault."""
+    start, end = error.start, error.end
+    wrong = error.object[start] if end - start == 1 else "*" * (end - start)
+    return UnicodeEncodeError(error.encoding, f"{'*' * start}{wrong}", start, end, error.reason)
 
 
 def check_count(name: str, count: Any) -> None:

@@ -11,6 +11,8 @@ from base64 import b64encode
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from geventhttpclient._checks import encoded
+
 if TYPE_CHECKING:
     from geventhttpclient.challenge import Challenge
 
@@ -34,7 +36,7 @@ class BasicAuth:
         self._password = str(password)
         credentials = f"{self._username}:{self._password}"
         self._encoding = encoding or _encoding_of(credentials)
-        self._token = b64encode(_encoded(credentials, self._encoding))
+        self._token = b64encode(encoded(credentials, self._encoding))
 
     @property
     def username(self) -> str:
@@ -104,15 +106,6 @@ def netrc_auth(host: str) -> tuple[str, str] | None:
             return None
         return (entry[0] or entry[1] or "", entry[2] or "") if entry else None
     return None
-
-
-def _encoded(text: str, encoding: str) -> bytes:
-    """The text in that encoding. UnicodeEncodeError for what that does not have, which the error holds alone."""
-    try:
-        return text.encode(encoding)
-    except UnicodeEncodeError as error:
-        name, wrong, reason = error.encoding, text[error.start : error.end], error.reason
-    raise UnicodeEncodeError(name, wrong, 0, len(wrong), reason)
 
 
 def _encoding_of(text: str) -> str:
@@ -251,12 +244,12 @@ class DigestAuth:
         username, password = self._username, self._password
         if nonce.utf8:
             username, password = _normalized(username), _normalized(password)
-        name = username.encode(encoding)
+        name = encoded(username, encoding)
         # Header fields are read as Latin-1: this is the realm as it was sent.
         realm = nonce.realm.encode(_encoding_of(nonce.realm))
 
         count = f"{next(nonce.counter):08x}"
-        secret = digest(b":".join((name, realm, password.encode(encoding))))
+        secret = digest(b":".join((name, realm, encoded(password, encoding))))
         if nonce.is_session:
             secret = digest(f"{secret}:{nonce.value}:{nonce.client}".encode(_LATIN))
         asked = digest(f"{method}:{uri}".encode(_encoding_of(uri)))

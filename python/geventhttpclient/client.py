@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -492,8 +493,11 @@ class HTTPClient:
     def _url_of(self, target: str) -> str:
         """What is asked for by `target`, as the engine takes it: absolute, and without user and password."""
         lowered = target.lower()
-        if not lowered.startswith((f"{PROTO_HTTP}://", f"{PROTO_HTTPS}://")):
-            path = "" if target == "*" else target if target.startswith(SLASH) else SLASH + target
+        if target.startswith("//"):
+            # It is refused.
+            return self._bases[0] + _core.redact_part(target)
+        if not _SCHEME.match(target):
+            path = "" if target == "*" else target if target.startswith(SLASH) else SLASH + _core.redact(target)
             return self._bases[0] + path
         # Of what is not our own origin's, and will be refused, it cannot be known where a password ends.
         rests = [lowered.removeprefix(base.lower()) for base in self._bases if lowered.startswith(base.lower())]
@@ -605,6 +609,10 @@ class HTTPClient:
     ) -> HTTPSocketPoolResponse:
         """`request` with the method TRACE."""
         return self.request(METHOD_TRACE, request_uri, body=body, headers=headers, **options)
+
+
+# RFC 3986 section 3.1: a target that begins like this is a URL, and not a path.
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def _host_of(field: str) -> str:

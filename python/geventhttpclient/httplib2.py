@@ -29,6 +29,7 @@ import gevent
 from gevent.queue import LifoQueue
 
 from geventhttpclient import _core, httplib
+from geventhttpclient._checks import encoded
 from geventhttpclient.url import URL
 
 try:
@@ -140,7 +141,7 @@ def _proxy_info(given: Any, scheme: str, host: str) -> Any:
 def _tunnel_headers(proxy: Any) -> dict[str, str]:
     headers = dict(proxy.proxy_headers or {})
     if proxy.proxy_user is not None:
-        credentials = f"{proxy.proxy_user}:{proxy.proxy_pass or ''}".encode()
+        credentials = encoded(f"{proxy.proxy_user}:{proxy.proxy_pass or ''}", "utf-8")
         headers["Proxy-Authorization"] = f"Basic {base64.b64encode(credentials).decode()}"
     return headers
 

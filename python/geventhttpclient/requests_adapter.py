@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 try:
@@ -123,9 +124,15 @@ class Adapter(HTTPAdapter):
                 except ValueError as error:
                     raise exceptions.InvalidProxyURL(str(error)) from error
             else:
-                manager = proxy_from_url(proxy, proxy_headers=self.proxy_headers(proxy), **sizes)
+                manager = proxy_from_url(proxy, proxy_headers=self._headers_for(proxy), **sizes)
             self.proxy_manager[proxy] = manager
         return manager
+
+    def _headers_for(self, proxy: str) -> dict[str, str]:
+        """Returns the fields for a proxy. The errors of requests would show user and password."""
+        with suppress(ValueError):
+            return self.proxy_headers(proxy)
+        raise exceptions.InvalidProxyURL(f"Failed to parse: {_core.redact(proxy)}")
 
     def close(self) -> None:
         """Closes the connections, those in use when their responses have been read. The next request opens new ones."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections import OrderedDict
@@ -12,7 +13,7 @@ from typing import Any
 import gevent.socket
 
 from geventhttpclient import _core
-from geventhttpclient._checks import check_host, check_port, check_seconds, shown
+from geventhttpclient._checks import check_host, check_port, check_seconds, shown, shown_part
 
 __all__ = ["CACHE_SIZE", "Overrides", "clear_dns_cache"]
 
@@ -80,7 +81,7 @@ class Names:
             host.encode("idna")
         except UnicodeError:
             raise socket.gaierror(
-                socket.EAI_NONAME, f"Not a name that DNS has{_RESOLVING}{_core.redact(host)[:_MAX_SHOWN]})"
+                socket.EAI_NONAME, f"Not a name that DNS has{_RESOLVING}{_core.redact_part(host)[:_MAX_SHOWN]})"
             ) from None
         try:
             found = gevent.socket.getaddrinfo(host, port, self._family, socket.SOCK_STREAM)
@@ -108,7 +109,7 @@ def _read_overrides(resolve: Overrides, disable_ipv6: bool) -> dict[tuple[str, i
         raise TypeError(f'resolve must be a mapping of "host:port" to addresses, not {shown(resolve)}')
     overrides = {}
     for origin, given in resolve.items():
-        host, port = _read_origin(origin)
+        host, port = _read_origin(origin, given)
         addresses = [given] if isinstance(given, str) else given
         if not isinstance(addresses, Sequence):
             raise TypeError(f"resolve[{shown(origin)}] must be an IP address or a list of them, not {shown(given)}")
@@ -128,15 +129,22 @@ def _read_overrides(resolve: Overrides, disable_ipv6: bool) -> dict[tuple[str, i
     return overrides
 
 
-def _read_origin(origin: Any) -> tuple[str, int]:
+# Characters of origins, good or bad, that are not half of a URL.
+_PLAIN = re.compile(r"[A-Za-z0-9_.:/\[\] -]*")
+
+
+def _read_origin(origin: Any, given: Any) -> tuple[str, int]:
     """Host, in ASCII, lower case and without brackets, and port."""
     if not isinstance(origin, str):
         raise TypeError(f'resolve is by "host:port", not {shown(origin)}')
     host, _, port = origin.rpartition(":")
+    # It may be half of a URL that was cut at its colons, and the address the rest of it.
+    is_whole = _core.redact(str(given)) == str(given) and _PLAIN.fullmatch(origin)
+    named = shown(origin) if is_whole else shown_part(origin)
     if not port.isdecimal() or (":" in host and not host.startswith("[")):
-        raise ValueError(f'resolve is by "host:port", an IPv6 address in brackets, not {shown(origin)}')
-    check_host(f"the host in resolve[{shown(origin)}]", host)
-    check_port(f"the port in resolve[{shown(origin)}]", int(port))
+        raise ValueError(f'resolve is by "host:port", an IPv6 address in brackets, not {named}')
+    check_host(f"the host in resolve[{named}]", host)
+    check_port(f"the port in resolve[{named}]", int(port))
     # By the name that is going to be asked for.
     return _core.host_to_ascii(host.strip("[]")).lower(), int(port)
 

@@ -165,9 +165,15 @@ impl Writer {
                 let shown = redact(target);
                 PyValueError::new_err(format!("Invalid host in URL {shown:?}: this client is for {own}"))
             })?
+        } else if has_scheme(target) {
+            let problem = "this client speaks http and https alone";
+            return Err(PyValueError::new_err(format!("Invalid URL {:?}: {problem}", request::shown_target(target))));
         } else if target.starts_with("//") {
             let problem = "it would be read as another host";
-            return Err(PyValueError::new_err(format!("Invalid request target {:?}: {problem}", redact(target))));
+            return Err(PyValueError::new_err(format!(
+                "Invalid request target {:?}: {problem}",
+                request::shown_target(target)
+            )));
         } else {
             target
         };
@@ -287,6 +293,13 @@ fn is_absolute(target: &str) -> bool {
     ["http://", "https://"]
         .iter()
         .any(|scheme| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))
+}
+
+/// Whether a target begins with a scheme (RFC 3986 section 3.1) and `://`, of whatever protocol.
+fn has_scheme(target: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    let is_scheme = |scheme: &str| scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.bytes().all(fits);
+    target.split_once("://").is_some_and(|(scheme, _)| is_scheme(scheme))
 }
 
 /// What of `target` follows the origin `base`.

@@ -23,6 +23,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(authority_with_user, module)?)?;
     module.add_function(wrap_pyfunction!(host_to_ascii, module)?)?;
     module.add_function(wrap_pyfunction!(redact, module)?)?;
+    module.add_function(wrap_pyfunction!(redact_part, module)?)?;
     module.add_function(wrap_pyfunction!(redact_all, module)?)?;
     module.add_function(wrap_pyfunction!(query_encode, module)?)?;
     module.add_function(wrap_pyfunction!(query_get, module)?)?;
@@ -182,6 +183,15 @@ fn redact<'py>(text: &Bound<'py, PyString>) -> Bound<'py, PyString> {
     }
 }
 
+/// Returns what may be shown of a part of a URL whose rest is not known: see `wire::url::redact_part`.
+#[pyfunction]
+fn redact_part<'py>(part: &Bound<'py, PyString>) -> Bound<'py, PyString> {
+    match part.to_str() {
+        Ok(clean) => same_or_new(part, wire::url::redact_part(clean)),
+        Err(_) => PyString::new(part.py(), &wire::url::redact_part(&part.to_string_lossy())),
+    }
+}
+
 /// Returns a message in which each URL is redacted.
 #[pyfunction]
 fn redact_all<'py>(message: &Bound<'py, PyString>) -> Bound<'py, PyString> {
@@ -242,6 +252,7 @@ enum FormText {
 impl FormText {
     fn of(value: &Bound<'_, PyAny>) -> PyResult<FormText> {
         if let Ok(text) = value.cast::<PyString>() {
+            text_of(text)?;
             return Ok(FormText::Text(text.clone().try_into()?));
         }
         match value.cast::<PyBytes>() {

@@ -1,6 +1,8 @@
 //! The lines of a request: RFC 9112 sections 3, 5 and 7.1.2. What is refused here never reaches a socket.
 
-use crate::url::redact;
+use std::borrow::Cow;
+
+use crate::url::{redact, redact_part};
 use crate::{RequestError, token};
 
 /// Fields that have to be known before a body is read: those of framing and connections, routing, request modifiers,
@@ -35,10 +37,10 @@ const NEVER_BEHIND_A_BODY: [&str; 24] = [
 /// Appends `METHOD SP target SP version CRLF`.
 pub fn line(head: &mut Vec<u8>, method: &[u8], target: &[u8], version: &[u8]) -> Result<(), RequestError> {
     if !token::is_token(method) {
-        return Err(RequestError::Method(shown(method)));
+        return Err(RequestError::Method(redact(&shown(method)).into_owned()));
     }
     if !token::is_target(target) {
-        return Err(RequestError::Target(redact(&shown(target)).into_owned()));
+        return Err(RequestError::Target(shown_target(&shown(target)).into_owned()));
     }
     for part in [method, b" ", target, b" ", version, b"\r\n"] {
         head.extend_from_slice(part);
@@ -67,7 +69,7 @@ pub fn check_trailer(name: &[u8], value: &[u8]) -> Result<(), RequestError> {
 
 fn check_field(name: &[u8], value: &[u8]) -> Result<(), RequestError> {
     if !token::is_token(name) {
-        return Err(RequestError::FieldName(shown(name)));
+        return Err(RequestError::FieldName(redact(&shown(name)).into_owned()));
     }
     if let Some(byte) = token::forbidden_in_value(value) {
         return Err(RequestError::FieldValue { name: shown(name), byte });
@@ -78,6 +80,12 @@ fn check_field(name: &[u8], value: &[u8]) -> Result<(), RequestError> {
 /// Whether RFC 9110 section 9.2.2 lets a request be sent again when it is not known whether it arrived.
 pub fn is_idempotent(method: &[u8]) -> bool {
     matches!(method, b"DELETE" | b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"TRACE")
+}
+
+/// Returns what an error may quote of a target. One that does not begin as a path may be any part of a URL.
+pub fn shown_target(target: &str) -> Cow<'_, str> {
+    let is_path = target.starts_with('/') && !target[1..].starts_with(['/', '\\']);
+    if is_path { redact(target) } else { redact_part(target) }
 }
 
 #[cold]

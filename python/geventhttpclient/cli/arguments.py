@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -36,7 +37,9 @@ _DEFAULT_REDIRECTS = 30
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
 
 # What may stand between a user and a password.
-_COLONS = (":", "\uff1a", "%3A", "%3a")
+_COLON = re.compile(
+    "[:\uff1a\ufe55\ufe13]|%(25)*(3a|ef%(25)*bc%(25)*9a|ef%(25)*b9%(25)*95|ef%(25)*b8%(25)*93)", re.IGNORECASE
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -47,7 +50,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         for argument in self.given:
-            if any(colon in argument for colon in _COLONS):
+            if _COLON.search(argument):
                 for quoted in (argument, repr(argument)[1:-1]):
                     message = message.replace(quoted, _core.redact(argument))
         self.exit(USAGE, one_line(f"{self.prog}: {_core.redact_all(message)} (see {self.prog} --help)") + "\n")

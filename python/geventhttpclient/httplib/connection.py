@@ -23,6 +23,7 @@ import gevent.monkey
 import gevent.socket
 
 from geventhttpclient import _core
+from geventhttpclient._checks import encoded, masked
 from geventhttpclient.connectionpool import ConnectionPool
 from geventhttpclient.httplib.response import HTTPResponse
 from geventhttpclient.httplib.sock import Socket, TLSSocket
@@ -89,6 +90,8 @@ def _reading_by_lines(tunnel: Callable[[Any], None]) -> Callable[[Any], None]:
         own = connection.__dict__.get("response_class")
         connection.response_class = _HTTPResponse
         try:
+            for name, value in connection._tunnel_headers.items():  # type: ignore[attr-defined]
+                encoded(f"{name}: {value}", "latin-1")
             tunnel(connection)
         finally:
             del connection.response_class
@@ -162,9 +165,11 @@ class HTTPConnection(_HTTPConnection):
         wrong = "nonnumeric port"
         with suppress(http.client.InvalidURL):
             place: tuple[str, int] = super()._get_hostport(host, port)  # type: ignore[misc]
-            if not isinstance(host, str) or not any(character in place[0] for character in "@\\"):
+            # A percent sign begins the zone of an IPv6 address, and an escape anywhere else.
+            no_host = _NO_HOST if ":" in str(place[0]) else _NO_HOST | {"%"}
+            if not isinstance(host, str) or no_host.isdisjoint(place[0]):
                 return place
-            wrong = "@ or a backslash in the host"
+            wrong = "a character in the host that no name has"
         # Not within an except block: the other error would be the context of this one.
         raise http.client.InvalidURL(f"{wrong}: it must be a name or an address, with or without a port behind it")
 
@@ -182,6 +187,10 @@ class HTTPConnection(_HTTPConnection):
         except http.client.InvalidURL as error:
             wrong = str(error).replace(repr(text), repr(_core.redact(text)))
         raise http.client.InvalidURL(wrong)
+
+    def _encode_request(self, request: str) -> bytes:
+        """http.client's, but for the error: it holds the whole line."""
+        return encoded(request, "ascii")
 
     # Asks the proxy for a connection to the host of `set_tunnel()`.
     _tunnel = _reading_by_lines(_HTTPConnection._tunnel)  # type: ignore[attr-defined]
@@ -259,8 +268,15 @@ class HTTPConnection(_HTTPConnection):
         for a tunnel are those of `set_tunnel()`.
         """
         name = header if isinstance(header, bytes) else str(header).encode("latin-1", "replace")
-        if name.lower() != b"proxy-authorization" or self._is_read_by_proxy:
+        if name.lower() == b"proxy-authorization" and not self._is_read_by_proxy:
+            return
+        try:
             super().putheader(header, *values)
+            return
+        except UnicodeEncodeError as error:
+            # It holds the whole value.
+            shown = masked(error)
+        raise shown
 
     def endheaders(self, message_body: Any = None, *, encode_chunked: bool = False) -> None:
         """Ends the fields and sends the request, with that body if there is one. See http.client."""
@@ -299,6 +315,9 @@ class HTTPConnection(_HTTPConnection):
         if turn == "nobody's" and (self.__response is None or self.__response.isclosed()):
             self.close()
 
+
+# Characters of no host. With one of them it is the beginning of a user and a password.
+_NO_HOST = frozenset("@\\\"'<>`{|}^")
 
 # What stands between `request()` and the socket, unless a subclass or a tracer has put something else there, in the
 # class or in one connection.

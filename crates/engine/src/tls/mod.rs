@@ -122,7 +122,7 @@ impl fmt::Display for SetupError {
             SetupError::Content(words) => f.write_str(words),
             SetupError::File(path, error) => write!(f, "{}: {error}", path.display()),
             SetupError::Name(name) => {
-                write!(f, "{:?} is neither a host's name nor an address", wire::url::redact(name))
+                write!(f, "{:?} is neither a host's name nor an address", wire::url::redact_part(name))
             }
             SetupError::Variable(name, error) => write!(f, "{error} (named by {name})"),
         }

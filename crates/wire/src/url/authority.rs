@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::UrlError;
 use super::percent::{self, USERINFO};
-use super::redact::{HIDDEN, has_at, redact, redact_authority};
+use super::redact::{HIDDEN, has_at, redact_part};
 use super::split::{LOOKALIKES, check_literal};
 
 /// The parts of an authority, as they are written.
@@ -44,7 +44,7 @@ impl<'a> Authority<'a> {
         match netloc.bytes().find(|byte| matches!(byte, b'/' | b'?' | b'#' | b'\\')) {
             None => Ok(()),
             Some(found) => {
-                Err(UrlError::Delimiter { netloc: redact_authority(netloc, ""), delimiter: char::from(found) })
+                Err(UrlError::Delimiter { netloc: redact_part(netloc).into_owned(), delimiter: char::from(found) })
             }
         }
     }
@@ -112,11 +112,11 @@ impl<'a> Authority<'a> {
     pub fn with_host(&self, host: &str) -> Result<String, UrlError> {
         let bare = host.strip_prefix('[').and_then(|inside| inside.strip_suffix(']')).unwrap_or(host);
         if bare.contains(|c: char| c <= ' ' || c == '\x7f' || "/?#@[]\\".contains(c) || LOOKALIKES.contains(&c)) {
-            return Err(UrlError::Host { host: redact(host).into() });
+            return Err(UrlError::Host { host: redact_part(host).into() });
         }
         let literal = bare.contains(':') || bare.len() != host.len();
         if literal {
-            check_literal(bare).map_err(|_| UrlError::Ipv6 { host: redact(bare).into() })?;
+            check_literal(bare).map_err(|_| UrlError::Ipv6 { host: redact_part(bare).into() })?;
         }
         let (open, close) = if literal { ("[", "]") } else { ("", "") };
         let (colon, port) = if self.port.is_empty() { ("", "") } else { (":", self.port) };

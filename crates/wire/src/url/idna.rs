@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use idna::AsciiDenyList;
 
 use super::UrlError;
-use super::redact::redact;
+use super::redact::redact_part;
 
 /// The name in ASCII: `bücher.example` is `xn--bcher-kva.example`. What is ASCII already stays as it is: names that no
 /// registry would accept are used in private networks.
@@ -16,7 +16,7 @@ pub fn to_ascii(host: &str) -> Result<Cow<'_, str>, UrlError> {
     // Characters that stand for nothing may have been all there was.
     match idna::domain_to_ascii_cow(host.as_bytes(), AsciiDenyList::URL) {
         Ok(ascii) if !ascii.is_empty() => Ok(ascii),
-        _ => Err(UrlError::Host { host: redact(host).into_owned() }),
+        _ => Err(UrlError::Host { host: redact_part(host).into_owned() }),
     }
 }
 

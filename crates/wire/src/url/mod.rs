@@ -35,7 +35,7 @@ pub mod resolve;
 pub mod split;
 
 pub use authority::Authority;
-pub use redact::{redact, redact_all};
+pub use redact::{redact, redact_all, redact_part};
 pub use resolve::resolve;
 pub use split::{Parts, split};
 

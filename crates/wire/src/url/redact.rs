@@ -25,6 +25,22 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// Returns what an error may quote of a part of a URL, a host for example, if the rest of the URL is not known.
+///
+/// The rest may have the at sign that makes this part a user and half of a password: what follows the first colon, in
+/// any form, is hidden, and all of a part with an at sign.
+pub fn redact_part(part: &str) -> Cow<'_, str> {
+    let begin = behind_scheme(part);
+    let (start, rest) = part.split_at(begin);
+    if has_at(rest) {
+        return Cow::Owned([start, HIDDEN].concat());
+    }
+    match (0..rest.len()).find(|&at| COLON.stands_at(rest.as_bytes(), at)) {
+        Some(colon) => Cow::Owned([start, &rest[..colon], ":", HIDDEN].concat()),
+        None => Cow::Borrowed(part),
+    }
+}
+
 /// Returns a message in which each URL is redacted. A URL begins with its scheme and ends at white space.
 pub fn redact_all(message: &str) -> Cow<'_, str> {
     if last_at(message).is_none() || !message.contains("://") {
@@ -96,7 +112,13 @@ fn readable(text: &str) -> Option<Place> {
     let is_odd = |c: char| c <= ' ' || c == '\x7f' || c.is_whitespace() || "\"'<>`{|}^".contains(c);
     let has_host = !parts.scheme.is_empty() && !authority.host().is_empty() && !has_at(authority.address());
     let has_port = authority.port().is_ok_and(|port| port.is_some() || !authority.address().ends_with(':'));
-    (has_host && has_port && !netloc.contains(is_odd)).then(|| Place { begin, userinfo: userinfo.unwrap_or(0), end })
+    // A host has no percent sign but before the zone of an address in brackets: there may be a colon behind it.
+    let is_escaped = !authority.address().starts_with('[') && authority.address().contains('%');
+    (has_host && has_port && !is_escaped && !netloc.contains(is_odd)).then(|| Place {
+        begin,
+        userinfo: userinfo.unwrap_or(0),
+        end,
+    })
 }
 
 fn hide_up_to_last_at(text: &str) -> Cow<'_, str> {
@@ -118,29 +140,47 @@ fn behind_scheme(text: &str) -> usize {
     }
 }
 
-/// The place of the last at sign: `@`, a character that NFKC turns into it, or either percent-encoded, more than once
-/// perhaps.
+/// The place of the last at sign, in any form.
 fn last_at(text: &str) -> Option<usize> {
-    let bytes = text.as_bytes();
-    (0..bytes.len()).rev().find(|&at| match bytes[at] {
-        b'@' => true,
-        b'%' => {
-            escaped(bytes, at, 0x40).is_some()
-                || LOOKALIKES
-                    .iter()
-                    .any(|octets| octets.iter().try_fold(at, |at, &octet| escaped(bytes, at, octet)).is_some())
-        }
-        0xef => LOOKALIKES.iter().any(|octets| bytes[at..].starts_with(octets)),
-        _ => false,
-    })
+    (0..text.len()).rev().find(|&at| AT.stands_at(text.as_bytes(), at))
 }
 
-/// U+FF20 and U+FE6B in UTF-8.
-const LOOKALIKES: [&[u8]; 2] = [b"\xef\xbc\xa0", b"\xef\xb9\xab"];
+/// A delimiter of the userinfo, with the characters that NFKC turns into it, in UTF-8.
+struct Sign {
+    ascii: u8,
+    lookalikes: &'static [&'static str],
+}
 
-/// The place behind an escape of `octet`, where there is one: `%40`, and `%2540` for one that was escaped again.
+const AT: Sign = Sign { ascii: b'@', lookalikes: &["\u{ff20}", "\u{fe6b}"] };
+const COLON: Sign = Sign { ascii: b':', lookalikes: &["\u{ff1a}", "\u{fe55}", "\u{fe13}"] };
+
+impl Sign {
+    /// Whether the sign stands at that place: as it is, as a lookalike, or either percent-encoded, more than once
+    /// perhaps, or escaped as in the repr of Python's bytes.
+    fn stands_at(&self, bytes: &[u8], at: usize) -> bool {
+        let is_escaped = |octets: &[u8]| octets.iter().try_fold(at, |at, &octet| escaped(bytes, at, octet)).is_some();
+        match bytes[at] {
+            byte if byte == self.ascii => true,
+            // A run of backslashes is looked at once, from its beginning.
+            b'\\' if at > 0 && bytes[at - 1] == b'\\' => false,
+            b'%' | b'\\' => is_escaped(&[self.ascii]) || self.lookalikes.iter().any(|sign| is_escaped(sign.as_bytes())),
+            0xef => self.lookalikes.iter().any(|sign| bytes[at..].starts_with(sign.as_bytes())),
+            _ => false,
+        }
+    }
+}
+
+/// The place behind an escape of `octet`, where there is one: `%40`, `%2540` for one that was escaped again, `\x40`.
 fn escaped(bytes: &[u8], at: usize, octet: u8) -> Option<usize> {
-    let mut digits = bytes.get(at..)?.strip_prefix(b"%")?;
+    let rest = bytes.get(at..)?;
+    let mut digits = match rest.strip_prefix(b"%") {
+        Some(digits) => digits,
+        // A repr within another one doubles the backslashes.
+        None => {
+            let backslashes = rest.iter().take_while(|&&byte| byte == b'\\').count();
+            rest[backslashes..].strip_prefix(b"x").filter(|_| backslashes > 0)?
+        }
+    };
     while let Some(rest) = digits.strip_prefix(b"25") {
         digits = rest;
     }
@@ -200,6 +240,46 @@ mod tests {
         ] {
             assert_eq!(redact(text), shown, "{text:?}");
             assert_eq!(redact(shown), shown, "{text:?}, twice");
+        }
+    }
+
+    #[test]
+    fn escaped_colons_begin_a_password() {
+        for (text, shown) in [
+            ("http://me%3asecret/x@h/", "http://***@h/"),
+            ("http://me%253Asecret/x@h/", "http://***@h/"),
+            ("http://me%EF%BC%9asecret/x@h/", "http://***@h/"),
+            ("http://me%3asecret/x%40h/", "http://***%40h/"),
+            ("b'http://me:secret\\xef\\xbc\\xa0h/'", "***\\xef\\xbc\\xa0h/'"),
+            ("b'http://me:secret\\xef\\xb9\\xabh/'", "***\\xef\\xb9\\xabh/'"),
+            ("\"b'me:secret\\\\xef\\\\xbc\\\\xa0h/'\"", "***\\\\xef\\\\xbc\\\\xa0h/'\""),
+            ("http://[fe80::1%25eth0]/a@b", "http://[fe80::1%25eth0]/***@b"),
+        ] {
+            assert_eq!(redact(text), shown, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn parts_of_unknown_urls_end_at_their_colon() {
+        for (part, shown) in [
+            ("host", "host"),
+            ("a b", "a b"),
+            ("//h/x", "//h/x"),
+            ("//me:secret", "//me:***"),
+            ("//me::secret%01", "//me:***"),
+            ("http://me:secret", "http://me:***"),
+            ("me%3asecret'", "me:***"),
+            ("me%253Asecret'", "me:***"),
+            ("me\u{ff1a}secret", "me:***"),
+            ("me\u{fe55}secret", "me:***"),
+            ("me\u{fe13}secret", "me:***"),
+            ("me%ef%b9%95secret", "me:***"),
+            ("me%3aa%40secret'", "***"),
+            ("//me:a@secret", "//***"),
+            ("", ""),
+        ] {
+            assert_eq!(redact_part(part), shown, "{part:?}");
+            assert_eq!(redact_part(shown), shown, "{part:?}, twice");
         }
     }
 
