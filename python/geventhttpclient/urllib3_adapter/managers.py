@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -11,6 +12,7 @@ from urllib3.exceptions import LocationParseError
 from urllib3.util.url import parse_url
 
 from geventhttpclient import _core
+from geventhttpclient._checks import is_host
 from geventhttpclient.proxy import Proxy
 from geventhttpclient.urllib3_adapter.pools import POOLS, HTTPConnectionPool
 
@@ -21,10 +23,21 @@ _parse_once = lru_cache(maxsize=1024)(parse_url)
 _MOST_CHARACTERS = 2048
 
 
+# A URL, or what urllib3 puts `//` before, up to the end of its authority by RFC 3986.
+_UP_TO_PATH = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?(?://)?[^/?#]*")
+
+
 def _read(url: str) -> Any:
-    """The URL in parts. LocationParseError as urllib3 raises it, without user and password."""
+    """Returns the URL in parts.
+
+    Raises LocationParseError as urllib3 does, without user and password, and if the authority has a backslash, at which
+    urllib3 ends it and urllib does not, or the host a character that no name has.
+    """
     with suppress(LocationParseError):
-        return _parse_once(url) if len(url) <= _MOST_CHARACTERS else parse_url(url)
+        parts = _parse_once(url) if len(url) <= _MOST_CHARACTERS else parse_url(url)
+        has_backslash = "\\" in url and "\\" in _UP_TO_PATH.match(url)[0]  # type: ignore[index]
+        if not has_backslash and (not parts.host or is_host(parts.host)):
+            return parts
     raise LocationParseError(_core.redact(url))
 
 
@@ -67,6 +80,11 @@ class PoolManager(urllib3.PoolManager):
             if len(host or "") <= _MOST_CHARACTERS:
                 self._keys[asked] = pool._key
         return pool
+
+    def connection_from_url(self, url: str, pool_kwargs: dict[str, Any] | None = None) -> Any:
+        """Returns the pool for the host of that URL. Raises LocationParseError if the authority has a backslash."""
+        _read(url)
+        return super().connection_from_url(url, pool_kwargs)
 
     def connection_from_pool_key(self, pool_key: Any, request_context: dict[str, Any]) -> Any:
         """The pool of that key."""

@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from queue import Empty, Full
 from typing import Any
 
 import urllib3
 from gevent.lock import Semaphore
 from urllib3 import HTTPHeaderDict
-from urllib3.exceptions import UnrewindableBodyError
+from urllib3.exceptions import LocationParseError, UnrewindableBodyError
 from urllib3.util.timeout import _DEFAULT_TIMEOUT, Timeout
 
+from geventhttpclient import _core
+from geventhttpclient._checks import is_host
 from geventhttpclient.urllib3_adapter.connection import HTTPConnection, HTTPSConnection, _split
 from geventhttpclient.urllib3_adapter.errors import ERRORS, as_urllib3
 from geventhttpclient.urllib3_adapter.response import HTTPResponse
@@ -64,7 +67,13 @@ class _Pool(urllib3.HTTPConnectionPool):
     _known = _KEYWORDS
 
     def __init__(self, *args: Any, **kw: Any) -> None:
-        super().__init__(*args, **kw)
+        is_good = False
+        # urllib3's error would show what may be half of a password.
+        with suppress(LocationParseError):
+            super().__init__(*args, **kw)
+            is_good = is_host(self.host)
+        if not is_good:
+            raise LocationParseError(_core.redact_part(str(args[0] if args else kw.get("host"))))
         unknown = self.conn_kw.keys() - self._known
         if unknown:
             raise TypeError(f"no such argument of a connection: {', '.join(sorted(unknown))}")
