@@ -3,27 +3,32 @@ Proxy-Authorization."""
 
 from __future__ import annotations
 
+import copy
 import http.client
+import pickle
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from http.cookiejar import CookieJar
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
+import httpx as their_httpx
 import pytest
 import requests
+from urllib3.exceptions import LocationParseError
 
 from geventhttpclient import HTTPClient, Session, UserAgent, httplib, httplib2, httpx, useragent
 from geventhttpclient.cli import main
 from geventhttpclient.client import HTTPClientPool
 from geventhttpclient.compat_request import CompatRequest
-from geventhttpclient.cookies import Cookies, add_cookies, extract
+from geventhttpclient.cookies import Cookies, add_cookies, bind, extract, merged
 from geventhttpclient.header import Headers
+from geventhttpclient.httpx_transport import Transport
 from geventhttpclient.mock import MockTransport
 from geventhttpclient.proxy import Proxy, ProxyError
 from geventhttpclient.requests_adapter import Adapter
 from geventhttpclient.url import URL
-from geventhttpclient.urllib3_adapter import PoolManager, proxy_from_url
+from geventhttpclient.urllib3_adapter import HTTPConnectionPool, PoolManager, connection_from_url, proxy_from_url
 from tests.certificates import Certificates
 from tests.peer import Conn, Peer, serve_ok
 from tests.proxies import tunnelling
@@ -97,6 +102,50 @@ def test_location_with_a_backslash_in_its_authority_is_refused(location: str) ->
 def test_command_refuses_a_backslash_in_an_authority(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main([command, TRICKS[0]]) == 2
     assert "percent-encoded" in capfd.readouterr().err
+
+
+BACKSLASHES = [
+    *TRICKS,
+    "http://evil.invalid\\@good.invalid/",
+    "http:\\\\good.invalid\\x",
+    "evil.invalid\\@good.invalid/",
+    "//evil.invalid\\@good.invalid/",
+]
+URLLIB3: dict[str, Callable[[str], object]] = {
+    "request": lambda url: PoolManager(retries=False).request("GET", url),
+    "by a proxy": lambda url: proxy_from_url("http://127.0.0.1:1", retries=False).request("GET", url),
+    "manager's connection_from_url": lambda url: PoolManager().connection_from_url(url),
+    "connection_from_url": connection_from_url,
+    "proxy": proxy_from_url,
+    "host": lambda url: PoolManager().connection_from_host(url.strip("/").split("//")[-1]),
+    "pool": lambda url: HTTPConnectionPool(url.strip("/").split("//")[-1]),
+}
+
+
+@pytest.mark.parametrize("way", URLLIB3)
+@pytest.mark.parametrize("url", BACKSLASHES)
+def test_urllib3_adapter_refuses_a_backslash_in_an_authority(way: str, url: str) -> None:
+    with pytest.raises(LocationParseError) as caught:
+        URLLIB3[way](url)
+    assert "p\\w" not in str(caught.value)
+
+
+def test_urllib3_adapter_follows_no_redirect_to_an_authority_with_a_backslash() -> None:
+    location = "Location: http://127.0.0.1\\@good.invalid/"
+    with Peer(saying(answer(b"", "302 Found", location))) as peer, PoolManager() as manager:
+        with pytest.raises(LocationParseError):
+            manager.request("GET", peer.url)
+        assert len(peer.requests) == 1
+
+
+def test_adapters_refuse_a_backslash_that_they_see() -> None:
+    request = requests.Request("GET", "http://h.invalid/").prepare()
+    for url in TRICKS:
+        request.url = url
+        with pytest.raises(requests.exceptions.InvalidURL):
+            Adapter().send(request)
+    with their_httpx.Client(transport=Transport()) as client, pytest.raises(their_httpx.LocalProtocolError):
+        client.get("http://good.invalid\\.evil.invalid/")
 
 
 def test_backslash_in_a_path_stays_one_of_that_host() -> None:
@@ -269,6 +318,88 @@ def test_cookie_of_a_domain_with_a_dot_goes_below_it() -> None:
         {"wide=1"},
         {""},
     ]
+
+
+# ---------------------------------------------------------------------------------------------- `host` and `host.local`
+
+LOCAL = ("http://host/", "http://host.local/", "http://HOST:81/", "http://www.host.local/", "http://www.host/")
+
+
+def cookies_at(jar: CookieJar) -> list[str | None]:
+    """What a jar has for each of LOCAL."""
+    fields = []
+    for url in LOCAL:
+        request = CompatRequest(url)
+        add_cookies(jar, request)
+        fields.append(request.get_header("Cookie"))
+    return fields
+
+
+@pytest.mark.parametrize("kind", ["Session", "httpx.Client"])
+@pytest.mark.parametrize(
+    ("first", "second"), [("http://host/", "http://host.local/"), ("http://h.local/", "http://h/")]
+)
+def test_cookies_by_name_go_to_one_of_host_and_host_local(kind: str, first: str, second: str) -> None:
+    transport = Echo()
+    getting(kind, transport)(leading(first, second), cookies={"own": "1"})
+    assert transport.cookies == [(first, "own=1"), (second, None)]
+    agents = [Session(transport=transport), httpx.Client(transport=transport, cookies={"own": "1"})]
+    agents[0].cookies["own"] = "1"
+    for agent in agents:
+        transport.cookies.clear()
+        for url in (first, second, first):
+            agent.get(url)
+        assert transport.cookies == [(first, "own=1"), (second, None), (first, "own=1")]
+
+
+def test_cookie_of_a_server_goes_to_one_of_host_and_host_local() -> None:
+    for policy in (None, DefaultCookiePolicy()):
+        jar = Cookies(policy)
+        extract(jar, Headers({"Set-Cookie": "a=b"}), CompatRequest("http://host/"))
+        assert cookies_at(jar)[:4] == ["a=b", None, "a=b", None]
+        extract(jar, Headers({"Set-Cookie": "a=c"}), CompatRequest("http://host.local/"))
+        assert cookies_at(jar)[:3] == [None, "a=c", None]
+
+
+def test_cookie_of_a_server_may_not_name_the_domain_of_another_host() -> None:
+    for host, domain, fields in (
+        ("host", "host.local", [None] * 5),
+        ("host", ".local", [None] * 5),
+        ("host.local", "local", [None] * 5),
+        ("host.local", "host.local", [None, "a=b", None, "a=b", None]),
+        # A server can mark none of its cookies as those of another host.
+        ("host.local", "host.local; _host=host", [None, "a=b", None, "a=b", None]),
+    ):
+        jar = Cookies()
+        extract(jar, Headers({"Set-Cookie": f"a=b; Domain={domain}"}), CompatRequest(f"http://{host}/"))
+        assert cookies_at(jar) == fields, (host, domain)
+
+
+def test_cookie_by_name_in_a_standard_jar_goes_to_one_of_host_and_host_local() -> None:
+    jar = CookieJar()
+    for cookie in merged({"own": "1"}):
+        jar.set_cookie(cookie)
+    bind(jar, CompatRequest("http://host/"))
+    assert cookies_at(jar)[:4] == ["own=1", None, "own=1", None]
+    assert [cookie.domain for cookie in jar] == ["host.local"]
+
+
+def test_cookie_of_a_local_host_is_found_copied_and_cleared() -> None:
+    jar = Cookies()
+    jar.set("a", "1", domain="host")
+    jar.set("b", "2", domain="host.local")
+    assert cookies_at(jar)[:2] == ["a=1", "b=2"]
+    assert jar.get("a", domain="host") == jar.get("a", domain="host.local") == "1"
+    assert jar.get_dict("host.local") == {"a": "1", "b": "2"}
+    pickled = Cookies()
+    for cookie in pickle.loads(pickle.dumps(list(jar))):
+        pickled.set_cookie(cookie)
+    for same in (merged(jar), copy.copy(jar), pickled):
+        assert cookies_at(same) == cookies_at(jar)
+    jar.set("a", None, domain="host")
+    assert jar.keys() == ["b"]
+    jar.clear("host.local", "/", "b")
+    assert not len(jar)
 
 
 # -------------------------------------------------------------------------------------------------- Proxy-Authorization

@@ -380,3 +380,123 @@ def test_debug_stream_shows_no_password() -> None:
     with UserAgent(transport=transport) as agent, pytest.raises(useragent.BadStatusCode) as caught:
         agent.urlopen(f"http://user:{MARKER}@h.invalid/a", debug_stream=stream)
     check_hidden("", stream.getvalue(), caught.value, repr(caught.value), caught.value.http_log)  # type: ignore[attr-defined]
+
+
+# ------------------------------------------------------------------------------------ parts whose URL is not known
+
+# Each is half of `user:password` in a URL that is cut by a delimiter in the password.
+PARTS = [
+    f"us er%3a{MARKER}'",
+    f"me%3a{MARKER}'",
+    f"me%253A{MARKER}",
+    f"me\uff1a{MARKER}",
+    f"me\ufe55{MARKER}'",
+    f"me\ufe13{MARKER}",
+    f"me%EF%BC%9A{MARKER}",
+    f"me%3ao%40{MARKER}",
+    f"me:{MARKER}'",
+]
+PART_FACES: dict[str, Callable[[str], object]] = {
+    "HTTPClient": lambda part: HTTPClient(part).get("/"),
+    "HTTPClient.from_url": lambda part: HTTPClient.from_url(f"http://{part}/x@h.invalid/").get("/"),
+    "Session": lambda part: Session().get(f"http://{part}/x@h.invalid/"),
+    "httpx.Client": lambda part: httpx.Client(trust_env=False).get(f"http://{part}/x@h.invalid/"),
+    "httplib": lambda part: httplib.HTTPConnection(part).connect(),
+    "httplib port": lambda part: httplib.HTTPSConnection(part, 1).connect(),
+    "httplib2": lambda part: httplib2.Http(proxy_info=None).request(f"http://{part}/x@h.invalid/"),
+    "urllib3": lambda part: PoolManager(retries=False).request("GET", f"http://{part}/x@h.invalid/"),
+    "urllib3 host": lambda part: PoolManager(retries=False).connection_from_host(part).request("GET", "/"),
+    "proxy": lambda part: HTTPClient("h.invalid", proxy=f"http://{part}/x@h.invalid/"),
+    "proxy_host": lambda part: HTTPClient("h.invalid", proxy_host=part, proxy_port=1),
+    "resolve": lambda part: HTTPClient("h.invalid", resolve={part: "127.0.0.1"}),
+    "resolve, a port": lambda part: HTTPClient("h.invalid", resolve={f"{part}:80": "127.0.0.1"}),
+    "hostname": lambda part: setattr(URL("http://h/"), "hostname", f"{part}/"),
+    "server_hostname": lambda part: HTTPClient("h.invalid", ssl=True, ssl_options={"server_hostname": part}).get("/"),
+    "target": lambda part: HTTPClient("h.invalid").get(f"//{part}"),
+    "target, a control": lambda part: HTTPClient("h.invalid").get(f"//{part}\x01"),
+}
+
+
+@pytest.mark.parametrize("face", PART_FACES)
+def test_part_of_an_unknown_url_is_shown_without_its_password(face: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gevent.socket.getaddrinfo", know_nobody)
+    for part in PARTS:
+        check_refused(part, lambda part=part: PART_FACES[face](part))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["https://us er%3a{}'/@h.invalid/"],
+        ["http://me%3a{}'/x@h.invalid/"],
+        ["http:\n//me::{}\x01#%40h.invalid/"],
+        ["--resolve", "//me:{}#::@h.invalid:1", "http://h.invalid/"],
+        ["--resolve", "//me%3a{}#:1:@h.invalid", "http://h.invalid/"],
+        ["-c", "me%253a{}'@h.invalid", "http://h.invalid/"],
+        ["-c", "me%ef%B8%93{}'@h.invalid", "http://h.invalid/"],
+    ],
+)
+@pytest.mark.parametrize("command", ["get", "download", "bench"])
+def test_command_shows_no_password_of_a_part(
+    command: str, arguments: list[str], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gevent.socket.getaddrinfo", know_nobody)
+    assert main([command, *(argument.format(MARKER) for argument in arguments)]) != 0
+    out, err = capfd.readouterr()
+    check_hidden(arguments[-1], out, err)
+    assert err
+
+
+def test_bytes_are_shown_without_the_password_before_a_lookalike() -> None:
+    for url in (f"http://me:{MARKER}\uff20h.invalid/", f"http://me:{MARKER}\ufe6bh.invalid/"):
+        octets: Any = url.encode()
+        for call in (Session().get, UserAgent().urlopen, HTTPClient, HTTPClient("h.invalid").get):
+            check_refused(url, lambda call=call, octets=octets: call(octets))  # type: ignore[misc]
+        check_refused(url, lambda octets=octets: HTTPClient("h.invalid", resolve={"h:1": octets}))  # type: ignore[misc]
+
+
+def test_target_with_another_scheme_is_refused_without_its_password() -> None:
+    seen: list[object] = []
+    hooks: dict[str, Any] = {"on_request": seen.append, "on_error": lambda request, error: seen.append(request.url)}
+    for target in (f"socks5://me:{MARKER}@h.invalid/", f"ws://me:{MARKER}/@h.invalid", f"x+y://{MARKER}@h.invalid/"):
+        for client in (HTTPClient("h.invalid"), HTTPClient("h.invalid", **hooks)):
+            with pytest.raises(ValueError, match="http and https alone") as caught:
+                client.get(target)
+            check_hidden(target, caught.value, repr(caught.value))
+    assert len(seen) == 6
+    check_hidden("", *seen, *map(repr, seen))
+
+
+def test_path_with_a_url_in_it_is_sent() -> None:
+    with serving(serve_ok) as (peer, client):
+        for target in ("/http://x/", "proxy?u=ws://x/", "/a?u=socks5://x"):
+            client.get(target).read()
+        assert [request.target for request in peer.requests] == ["/http://x/", "/proxy?u=ws://x/", "/a?u=socks5://x"]
+
+
+def test_httplib_encoding_error_does_not_hold_the_text() -> None:
+    with serving(serve_ok) as (peer, _):
+        secret = f"{MARKER}\u0441\u0435\u0437\u0430\u043c"
+        calls: dict[str, Callable[[Any], object]] = {
+            "target": lambda connection: connection.request("GET", f"http:///me:{secret}@h.invalid/"),
+            "path": lambda connection: connection.request("GET", f"/{secret}"),
+            "field": lambda connection: connection.request("GET", "/", headers={"Authorization": secret}),
+            "put": lambda connection: (connection.putrequest("GET", "/"), connection.putheader("X", secret)),
+        }
+        for name, call in calls.items():
+            connection = httplib.HTTPConnection(peer.host, peer.port)
+            with contextlib.closing(connection), pytest.raises(UnicodeEncodeError) as caught:
+                call(connection)
+            assert caught.value.object.strip("*") == "", name
+            check_refused(name, lambda call=call, connection=connection: call(connection))  # type: ignore[misc]
+        connection = httplib.HTTPConnection(peer.host, peer.port)
+        connection.set_tunnel("h.invalid", 1, {"Proxy-Authorization": secret})
+        check_refused("tunnel", connection.connect)
+
+
+def test_requests_adapter_error_for_a_proxy_shows_no_password() -> None:
+    session = requests.Session()
+    session.trust_env = False
+    session.mount("http://", Adapter())
+    for proxy in (f"http://me:{MARKER}\ufe55@h.invalid/", f"file://us er\ufe55{MARKER}@[fe80::1%eth0]:8/"):
+        check_refused(proxy, lambda proxy=proxy: session.get("http://h.invalid/", proxies={"http": proxy}))  # type: ignore[misc]
