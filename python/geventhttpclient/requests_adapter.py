@@ -13,6 +13,7 @@ import datetime
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 try:
     import requests
@@ -24,7 +25,7 @@ from requests.adapters import DEFAULT_POOLBLOCK, DEFAULT_POOLSIZE, DEFAULT_RETRI
 from requests.cookies import RequestsCookieJar, extract_cookies_to_jar
 from requests.models import REDIRECT_STATI
 from requests.structures import CaseInsensitiveDict
-from requests.utils import get_encoding_from_headers, select_proxy
+from requests.utils import get_encoding_from_headers, prepend_scheme_if_needed, select_proxy
 
 # requests brings urllib3.
 from urllib3.exceptions import (
@@ -68,6 +69,15 @@ if TYPE_CHECKING:
     from requests import PreparedRequest
 
 __all__ = ["Adapter"]
+
+
+def _check_proxy(proxy: str) -> None:
+    """Raises InvalidProxyURL, without user and password, if requests could not read the URL of a proxy."""
+    with suppress(ValueError):
+        urlsplit(prepend_scheme_if_needed(proxy, "http"))  # type: ignore[no-untyped-call]
+        urlsplit(proxy)
+        return
+    raise exceptions.InvalidProxyURL(f"Failed to parse: {_core.redact(proxy)}")
 
 
 class Adapter(HTTPAdapter):
@@ -250,6 +260,9 @@ class Adapter(HTTPAdapter):
             verify = os.fspath(verify)
         text: Any = request.url
         self._read(request, text.decode() if isinstance(text, bytes) else text)
+        proxy = select_proxy(str(request.url), proxies) if proxies else None
+        if proxy:
+            _check_proxy(proxy)
         try:
             pool: Any = self.get_connection_with_tls_context(request, verify, proxies=proxies, cert=cert)
         except LocationValueError as error:

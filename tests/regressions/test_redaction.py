@@ -498,5 +498,10 @@ def test_requests_adapter_error_for_a_proxy_shows_no_password() -> None:
     session = requests.Session()
     session.trust_env = False
     session.mount("http://", Adapter())
-    for proxy in (f"http://me:{MARKER}\ufe55@h.invalid/", f"file://us er\ufe55{MARKER}@[fe80::1%eth0]:8/"):
+    for proxy in (
+        f"http://me:{MARKER}\ufe55@h.invalid/",
+        f"file://us er\ufe55{MARKER}@[fe80::1%eth0]:8/",
+        f"http://u%40x:\x01{MARKER}?@h.invalid#f",
+        f'HTTP://u\ufe55&*{MARKER}"@-h//x',
+    ):
         check_refused(proxy, lambda proxy=proxy: session.get("http://h.invalid/", proxies={"http": proxy}))  # type: ignore[misc]
