@@ -2,7 +2,6 @@
 
 import ssl
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Literal, Protocol, SupportsIndex, TypeVar, final
 
 from _typeshed import ReadableBuffer, WriteableBuffer
@@ -20,9 +19,9 @@ __all__ = [
     "Message",
     "_after_fork_in_child",
     "_at_exit",
+    "_authorities",
     "_panic_in_callback",
     "_runtime_statistics",
-    "_system_bundle",
     "authority_port",
     "authority_read",
     "authority_with_host",
@@ -250,7 +249,7 @@ def _at_exit() -> None: ...
 # Greenlets that wait in this thread's hub, and how many of them wait for a place in a pool.
 def _panic_in_callback() -> None: ...
 def _runtime_statistics() -> tuple[int, int]: ...
-def _system_bundle() -> Path | None: ...
+def _authorities(path: str | None) -> tuple[str | None, bytes]: ...
 def url_split(url: str) -> _Fields: ...
 def url_unsplit(scheme: str, netloc: str, path: str, params: str, query: str, fragment: str) -> str: ...
 def url_resolve(base: _Fields, reference: str | _Fields) -> _Fields: ...

@@ -30,6 +30,7 @@ from gevent.queue import LifoQueue
 
 from geventhttpclient import _core, httplib
 from geventhttpclient._checks import encoded
+from geventhttpclient.tls import refuse_special
 from geventhttpclient.url import URL
 
 try:
@@ -152,7 +153,7 @@ def _stamp(path: object) -> object:
         return None
     with suppress(OSError):
         found = os.stat(path)
-        return found.st_mtime_ns, found.st_size
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
     return None
 
 
@@ -164,7 +165,10 @@ def _kept_context(stamps: object, **settings: Any) -> ssl.SSLContext:
 
 def _context(**settings: Any) -> ssl.SSLContext:
     """httplib2's own makes one for each connection, at some 20 ms for the certificates alone."""
-    files = (settings["ca_certs"], settings["cert_file"], settings["key_file"])
+    identity = (settings["cert_file"], settings["key_file"])
+    trusted = None if settings["disable_ssl_certificate_validation"] else settings["ca_certs"]
+    refuse_special(trusted, *identity)
+    files = (settings["ca_certs"], *identity)
     return _kept_context(tuple(map(_stamp, files)), **settings)
 
 

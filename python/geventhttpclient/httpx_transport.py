@@ -21,6 +21,7 @@ from geventhttpclient._parser import HTTPParseError
 from geventhttpclient.client import DEFAULT_MAX_CLIENTS, HTTPClient
 from geventhttpclient.http2 import PRIOR_KNOWLEDGE, HTTP2Error
 from geventhttpclient.proxy import Proxy, ProxyError
+from geventhttpclient.tls import load_cert_chain
 
 try:
     import httpx
@@ -254,7 +255,7 @@ def _tls(verify: Any, cert: str | tuple[str, ...] | None, trust_env: bool) -> di
         return {"verify": True if trusted is None else trusted, **({} if cert is None else {"cert": cert})}
     context = verify
     if cert is not None:
-        context.load_cert_chain(*((cert,) if isinstance(cert, str) else cert))
+        load_cert_chain(context, *((cert,) if isinstance(cert, str) else cert))
     return {
         # It takes the argument with the certificates and leaves them: the context knows its own.
         "ssl_context_factory": lambda **_: context,

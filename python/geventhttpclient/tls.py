@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import stat
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -173,24 +174,18 @@ def init_ssl_context(
     """A context from `factory`, made to do what `ssl_options` say.
 
     `factory` is called with `cafile=`; where it takes no such argument, without, and the certificates are loaded
-    afterwards unless the context verifies nothing. `ca_certs` is a file or a directory, None for `default_ca_file()`.
+    afterwards unless the context verifies nothing. `ca_certs` is a file or a directory, None for what is trusted by
+    default. What is in a directory, or in several places, is handed over in `cadata=`.
     With `check_hostname` the context verifies, whatever it did before; without, it verifies what it did before but for
     the name. `options` and `verify_flags` replace those of the context.
     """
-    ca_certs = ca_certs or default_ca_file()
-    kind = "capath" if ca_certs is not None and _names_directories(ca_certs) else "cafile"
+    trusted = authorities(ca_certs)
     to_be_loaded = False
     try:
-        context = factory(**{kind: ca_certs})
-    except ssl.SSLError as error:
-        # The ssl module does not say in which file.
-        if error.reason == "NO_CERTIFICATE_OR_CRL_FOUND" and ca_certs is not None:
-            variable = " (named by SSL_CERT_FILE)" if ca_certs == os.environ.get("SSL_CERT_FILE") else ""
-            error.strerror = f"{error.strerror}: {ca_certs}{variable}"
-        raise
+        context = factory(**trusted)
     except TypeError:
         context = factory()
-        to_be_loaded = ca_certs is not None
+        to_be_loaded = True
     if context is None:
         raise TypeError("ssl_context_factory must return an ssl.SSLContext, not None")
     context.check_hostname = check_hostname
@@ -198,10 +193,10 @@ def init_ssl_context(
         context.verify_mode = ssl.CERT_REQUIRED
     # It takes OpenSSL some 15 ms and half a megabyte for each context: not for one that verifies nothing.
     if to_be_loaded and context.verify_mode != ssl.CERT_NONE:
-        context.load_verify_locations(**{kind: ca_certs})
+        context.load_verify_locations(**trusted)
     options = ssl_options or {}
     if options.get("certfile") is not None:
-        context.load_cert_chain(options["certfile"], options.get("keyfile"), options.get("password"))
+        load_cert_chain(context, options["certfile"], options.get("keyfile"), options.get("password"))
     if options.get("ciphers") is not None:
         context.set_ciphers(options["ciphers"])
     if options.get("options") is not None:
@@ -211,31 +206,42 @@ def init_ssl_context(
     return context
 
 
-def _names_directories(path: str) -> bool:
-    """Whether it is a directory, or several with colons between them, as OpenSSL has them in SSL_CERT_DIR."""
-    return not os.path.isfile(path) and any(map(os.path.isdir, path.split(os.pathsep)))
+def authorities(ca_certs: str | None = None) -> dict[str, Any]:
+    """What an SSLContext is told to trust, as arguments of `load_verify_locations`: `cafile`, `cadata` or both.
+
+    The certificates of a file or a directory, else those that are trusted by default. The engine reads them all first:
+    OpenSSL passes over what it cannot read in a directory, and waits for whoever writes to a FIFO. Raises OSError or
+    ssl.SSLError as the engine does.
+    """
+    file, others = _core._authorities(ca_certs)
+    if file is None and not others:
+        import certifi
+
+        file = certifi.where()
+    given = {"cafile": file, "cadata": others}
+    return {name: value for name, value in given.items() if value}
+
+
+def load_cert_chain(context: ssl.SSLContext, certfile: Any, keyfile: Any = None, password: Any = None) -> None:
+    """Does what the context's method of that name does, for regular files alone."""
+    refuse_special(certfile, keyfile)
+    context.load_cert_chain(certfile, keyfile, password)
+
+
+def refuse_special(*paths: str | bytes | os.PathLike[str] | None) -> None:
+    """Raises ssl.SSLError for a FIFO, a device or a socket, and OSError for what is missing: OpenSSL, and with it the
+    whole process, would wait for whoever writes to a FIFO."""
+    for path in filter(None, paths):
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise ssl.SSLError(f"{os.fsdecode(path)} is not a regular file, and is not read")
 
 
 def default_ca_file() -> str | None:
-    """Returns what an SSLContext is told to trust: the file of SSL_CERT_FILE, the directories of SSL_CERT_DIR, the
-    system's file, else that of certifi (Mozilla's).
+    """Returns the file of certificates that an SSLContext is told to trust: that of SSL_CERT_FILE, the system's, else
+    that of certifi (Mozilla's). None if they are in directories alone.
 
-    Raises OSError if one of them cannot be looked at; only what is not there makes way for the next.
+    Raises OSError or ssl.SSLError if what is trusted by default cannot be read in full.
     """
-    file, directories = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
-    if file:
-        try:
-            os.stat(file)
-        except OSError as error:
-            if not directories or not isinstance(error, (FileNotFoundError, NotADirectoryError)):
-                raise type(error)(error.errno, f"{error.strerror} (named by SSL_CERT_FILE)", file) from None
-        else:
-            return file
-    if directories:
-        return directories
-    bundle = _core._system_bundle()
-    if bundle is not None:
-        return str(bundle)
-    import certifi
-
-    return certifi.where()
+    file: str | None = authorities().get("cafile")
+    return file

@@ -6,11 +6,13 @@ import datetime
 import errno
 import os
 import shutil
+import signal
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import closing
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from itertools import count, product
 from pathlib import Path
 from typing import Any
@@ -28,11 +30,12 @@ from tests.certificates import Certificates, Pair
 from tests.conftest import missing
 from tests.hubtools import run
 from tests.peer import Peer, serve_ok
-from tests.tls import WAYS, client_of
+from tests.tls import WAYS, client_of, hashed
 
 pytestmark = [pytest.mark.usefixtures("bounded", "names_are_here")]
 
 both_ways = pytest.mark.parametrize("way", WAYS)
+CRITICAL = (x509.BasicConstraints, x509.UnrecognizedExtension, x509.CertificatePolicies)
 NOW = datetime.datetime.now(datetime.timezone.utc)
 DAY = datetime.timedelta(days=1)
 
@@ -69,7 +72,7 @@ class Maker:
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key()), critical=False)
         )
         for extension in extensions:
-            builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
+            builder = builder.add_extension(extension, critical=isinstance(extension, CRITICAL))
         return Made(key, builder.sign(signing, hashes.SHA256()))
 
     def leaf(self, issuer: Made | None = None, *extensions: x509.ExtensionType, **dates: datetime.timedelta) -> Made:
@@ -103,28 +106,29 @@ def ca(path_length: int | None = None) -> x509.BasicConstraints:
 
 
 NO_CA = x509.BasicConstraints(ca=False, path_length=None)
-SIGNS = x509.KeyUsage(
-    digital_signature=False,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=True,
-    crl_sign=True,
-    encipher_only=False,
-    decipher_only=False,
-)
-SIGNS_NOTHING = x509.KeyUsage(
-    digital_signature=True,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=False,
-    crl_sign=False,
-    encipher_only=False,
-    decipher_only=False,
-)
+
+
+def usage(*permitted: str) -> x509.KeyUsage:
+    names = (
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "key_cert_sign",
+        "crl_sign",
+        "encipher_only",
+        "decipher_only",
+    )
+    return x509.KeyUsage(**{name: name in permitted for name in names})
+
+
+SIGNS = usage("key_cert_sign", "crl_sign")
+SIGNS_NOTHING = usage("digital_signature")
+SERVES = ("digital_signature", "key_encipherment", "key_agreement")
+SERVES_NOT = ("key_cert_sign", "crl_sign", "content_commitment", "data_encipherment")
+ODD = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4.5"), b"\x05\x00")
+POLICIES = x509.CertificatePolicies([x509.PolicyInformation(x509.ObjectIdentifier("1.2.3.4.6"), None)])
 CLIENTS = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
 SERVERS = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
 
@@ -142,11 +146,23 @@ def below(*extensions: x509.ExtensionType, **dates: datetime.timedelta) -> Calla
     return build
 
 
-def below_an_intermediate(root_length: int | None, subject: str = "an intermediate") -> Callable[[Maker], Chain]:
+def below_an_intermediate(
+    root_length: int | None, subject: str = "an intermediate", permitted: x509.KeyUsage = SIGNS
+) -> Callable[[Maker], Chain]:
     def build(maker: Maker) -> Chain:
         root = maker.make("a root", None, ca(root_length), SIGNS)
-        intermediate = maker.make(subject, root, ca(), SIGNS)
+        intermediate = maker.make(subject, root, ca(), permitted)
         return (maker.leaf(intermediate), intermediate), root
+
+    return build
+
+
+def shown(*extensions: x509.ExtensionType) -> Callable[[Maker], Chain]:
+    """A server's certificate with those extensions."""
+
+    def build(maker: Maker) -> Chain:
+        root = maker.make("a root", None, ca(), SIGNS)
+        return (maker.leaf(root, *extensions),), root
 
     return build
 
@@ -177,6 +193,9 @@ BELIEVED = {
     "a self-issued intermediate does not count": below_an_intermediate(0, "a root"),
     "the certificate itself": itself(NO_CA),
     "the certificate itself, of a CA": itself(ca()),
+    "a CA with critical policies": below(ca(), SIGNS, POLICIES),
+    **{f"a server for {use}": shown(usage(use)) for use in SERVES},
+    **{f"the certificate itself, for {use}": itself(NO_CA, usage(use)) for use in SERVES},
 }
 
 REFUSED: dict[str, tuple[Callable[[Maker], Chain], int, str]] = {
@@ -190,6 +209,18 @@ REFUSED: dict[str, tuple[Callable[[Maker], Chain], int, str]] = {
     "for clients": (below(ca(), SIGNS, CLIENTS), 26, "is not meant for servers"),
     "the certificate itself, expired": (itself(NO_CA, until=-DAY), 10, "it expired on "),
     "the certificate itself, for clients": (itself(NO_CA, CLIENTS), 26, "it is not meant for servers"),
+    "an intermediate that must not sign": (
+        below_an_intermediate(None, permitted=SIGNS_NOTHING),
+        79,
+        "does not permit it to issue others",
+    ),
+    "unknown critical extension": (below(ca(), SIGNS, ODD), 34, "'CN=a root', which has a critical extension"),
+    "the certificate itself, unknown critical extension": (itself(NO_CA, ODD), 34, "critical extension"),
+    **{f"a server for {use}": (shown(usage(use)), 26, "it is not meant for servers") for use in SERVES_NOT},
+    **{
+        f"the certificate itself, for {use}": (itself(NO_CA, usage(use)), 26, "it is not meant for servers")
+        for use in SERVES_NOT
+    },
 }
 
 
@@ -364,15 +395,32 @@ def damages(good: str) -> dict[str, str]:
         "cut short": good + "\n" + good[: len(good) // 2],
         "no base64": good + "\n" + good.replace("MII", "M!!", 1),
         "no certificate within": good + "\n-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        # Those of which a reader of PEM takes no notice.
+        "no line of its own": good.rstrip() + good,
+        "indented": good + textwrap.indent(good, "  "),
+        "with a dash missing": good + good.replace("-----BEGIN", "----BEGIN"),
+        "with a wrong dash": good + good.replace("-----BEGIN", "\u2014BEGIN"),
+        "without its end": good.replace("-----END CERTIFICATE-----", "") + good,
+        "without its begin": good + good.replace("-----BEGIN CERTIFICATE-----", ""),
+        "that may say what it is not trusted for": good + good.replace(" CERTIFICATE", " TRUSTED CERTIFICATE"),
+        "in DER": _der_as_text(good) + "\n" + good,
+        "in DER on the same line": _der_as_text(good) + good,
     }
+
+
+def _der_as_text(pem: str) -> str:
+    return ssl.PEM_cert_to_DER_cert(pem).decode("latin-1")
+
+
+DAMAGES = tuple(damages(ssl.DER_cert_to_PEM_cert(b"0")))
 
 
 @pytest.mark.parametrize(
     ("how", "damage"),
     [
-        *product(["verify", "directory", "SSL_CERT_FILE"], ["cut short", "no base64", "no certificate within"]),
+        *product(["verify", "directory", "SSL_CERT_FILE", "ciphers"], DAMAGES),
         # What is within is the server's to judge.
-        *product(["cert"], ["cut short", "no base64"]),
+        *product(["cert"], [damage for damage in DAMAGES if damage != "no certificate within"]),
     ],
 )
 def test_file_with_one_damaged_certificate_is_refused(
@@ -380,11 +428,14 @@ def test_file_with_one_damaged_certificate_is_refused(
 ) -> None:
     path = tmp_path / "damaged.pem"
     whole = certificates.client.chain if how == "cert" else certificates.ca
-    path.write_text(damages(whole.read_text())[damage])
+    damaged = damages(whole.read_text())[damage]
+    path.write_bytes(damaged.encode("latin-1" if "DER" in damage else "utf-8"))
     alone(monkeypatch)
     options: dict[str, Any] = {}
     if how == "SSL_CERT_FILE":
         monkeypatch.setenv(how, str(path))
+    elif how == "ciphers":
+        options = {"verify": path, "ssl_options": {"ciphers": "DEFAULT"}}
     elif how == "cert":
         options = {"cert": (str(path), str(certificates.client.key))}
     else:
@@ -395,11 +446,13 @@ def test_file_with_one_damaged_certificate_is_refused(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the store of macOS is not a file")
-def test_system_store_that_cannot_be_read_is_an_error_and_not_mozillas() -> None:
-    if _core._system_bundle() is None:
+def test_system_store_that_cannot_be_read_is_an_error_and_not_mozillas(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone(monkeypatch)
+    bundle, _ = _core._authorities(None)
+    if bundle is None:
         missing("a store of certificates")
     outcome = run("tls.starves", SSL_CERT_FILE="", SSL_CERT_DIR="").clean().split()
-    assert outcome == [str(errno.EMFILE), str(_core._system_bundle()), "then", "made"]
+    assert outcome == [str(errno.EMFILE), bundle, "then", "made"]
 
 
 def test_nothing_is_read_where_nothing_is_verified(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -428,3 +481,255 @@ def test_httpx_transport_with_an_ssl_cert_file_that_is_missing_is_refused(
     with pytest.raises(FileNotFoundError, match="SSL_CERT_FILE"):
         Transport()
     assert not os.path.exists(tmp_path / "missing.pem")
+
+
+# ---------------------------------------------------------------- what is read, and when
+
+
+def accepts(peer: Peer, **options: Any) -> bool:
+    """Whether a new client trusts the server."""
+    with client_of(peer.port, **options) as client:
+        try:
+            return client.get("/page").tls.verified is True
+        except ssl.SSLCertVerificationError:
+            return False
+
+
+@pytest.fixture
+def peer(certificates: Certificates) -> Iterator[Peer]:
+    with Peer(serve_ok, tls=certificates.valid.server()) as peer:
+        yield peer
+
+
+@pytest.mark.parametrize("mark", ["byte order mark", "two of them", "old label", "prose", "a request beside it"])
+def test_certificate_that_is_written_in_another_way_is_read(
+    mark: str, tmp_path: Path, peer: Peer, certificates: Certificates
+) -> None:
+    good, other = certificates.ca.read_text(), certificates.other_ca.read_text()
+    path = tmp_path / "ca.pem"
+    path.write_text(
+        {
+            "byte order mark": f"\ufeff{good}",
+            "two of them": f"\ufeff{other}\ufeff{good}",
+            "old label": good.replace(" CERTIFICATE", " X509 CERTIFICATE"),
+            "prose": f"# BEGIN CERTIFICATE of our CA\n{good}# END CERTIFICATE\n",
+            "a request beside it": good + good.replace(" CERTIFICATE", " CERTIFICATE REQUEST"),
+        }[mark]
+    )
+    assert accepts(peer, verify=path)
+
+
+@pytest.mark.parametrize("how", ["file", "directory", "link", "SSL_CERT_FILE", "SSL_CERT_DIR"])
+@pytest.mark.parametrize("later", ["in place", "replaced"])
+def test_certificates_that_have_changed_are_read_anew(
+    how: str, later: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, peer: Peer, certificates: Certificates
+) -> None:
+    alone(monkeypatch)
+    directory = tmp_path / "directory"
+    directory.mkdir()
+    path = directory / "ca.pem"
+    if how == "link":
+        path.symlink_to(tmp_path / "elsewhere.pem")
+        path = tmp_path / "elsewhere.pem"
+    options: dict[str, Any] = {"verify": path if how == "file" else directory}
+    if how.startswith("SSL"):
+        monkeypatch.setenv(how, str(path if how == "SSL_CERT_FILE" else directory))
+        options = {}
+    # Of one length; only the other is trusted at the end.
+    length = max(certificates.ca.stat().st_size, certificates.other_ca.stat().st_size) + 1
+    good, other = (file.read_text().ljust(length, "\n") for file in (certificates.ca, certificates.other_ca))
+    for content, trusted in ((good, True), (other, False), (good, True), (other, False)):
+        if later == "replaced":
+            path.unlink(missing_ok=True)
+        path.write_text(content)
+        assert accepts(peer, **options) is trusted
+
+
+@pytest.mark.parametrize("how", ["verify", "SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_relative_path_is_one_of_the_current_directory(
+    how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, peer: Peer, certificates: Certificates
+) -> None:
+    alone(monkeypatch)
+    for name, authority in (("right", certificates.ca), ("wrong", certificates.other_ca)):
+        (tmp_path / name / "store").mkdir(parents=True)
+        shutil.copy(authority, tmp_path / name / "store" / "ca.pem")
+        os.utime(tmp_path / name / "store" / "ca.pem", (0, 0))
+    relative = "store" if how == "SSL_CERT_DIR" else "store/ca.pem"
+    options: dict[str, Any] = {"verify": relative} if how == "verify" else {}
+    if not options:
+        monkeypatch.setenv(how, relative)
+    for name in ("right", "wrong", "right"):
+        monkeypatch.chdir(tmp_path / name)
+        assert accepts(peer, **options) is (name == "right")
+
+
+def test_ssl_cert_dir_without_a_directory_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone(monkeypatch, SSL_CERT_DIR=os.pathsep)
+    with pytest.raises(ssl.SSLError, match="SSL_CERT_DIR"), client_of(1):
+        pass
+
+
+# ---------------------------------------------------------------- contexts that are made here
+
+
+def contexts(port: int) -> dict[str, Callable[[], object]]:
+    """Ways to make the package make a context that trusts what is trusted by default, and to use it."""
+    from geventhttpclient.urllib3_adapter import PoolManager
+
+    def by_option() -> object:
+        with client_of(port, ssl_options={"ciphers": "DEFAULT"}) as client:
+            return client.get("/page").read()
+
+    def by_factory() -> object:
+        with client_of(port, "context") as client:
+            return client.get("/page").read()
+
+    def by_urllib3() -> object:
+        pools = PoolManager(retries=False, ssl_minimum_version=ssl.TLSVersion.TLSv1_2)
+        with closing(pools.connection_from_url(f"https://localhost:{port}")) as pool:
+            return pool.request("GET", "/page").data
+
+    return {"option": by_option, "factory": by_factory, "urllib3": by_urllib3}
+
+
+WAYS_TO_A_CONTEXT = ("option", "factory", "urllib3")
+
+
+@pytest.mark.parametrize("way", WAYS_TO_A_CONTEXT)
+@pytest.mark.parametrize("which", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_context_trusts_file_and_directory_of_the_environment(
+    way: str, which: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, peer: Peer, certificates: Certificates
+) -> None:
+    """As the engine does, whatever the files in the directory are called."""
+    pytest.importorskip("urllib3")
+    right, wrong = certificates.ca, certificates.other_ca
+    file, other = (right, wrong) if which == "SSL_CERT_FILE" else (wrong, right)
+    shutil.copy(other, tmp_path / "any.pem")
+    alone(monkeypatch, SSL_CERT_FILE=file, SSL_CERT_DIR=tmp_path)
+    assert accepts(peer)
+    assert contexts(peer.port)[way]()
+    alone(monkeypatch, SSL_CERT_FILE=wrong)
+    with pytest.raises(Exception, match="certificate verify failed"):
+        contexts(peer.port)[way]()
+
+
+@pytest.mark.parametrize("way", WAYS_TO_A_CONTEXT)
+@pytest.mark.parametrize("which", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_context_of_which_a_store_cannot_be_read_is_refused(
+    way: str, which: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, peer: Peer, certificates: Certificates
+) -> None:
+    pytest.importorskip("urllib3")
+    directory = tmp_path / "directory"
+    directory.mkdir()
+    shutil.copy(certificates.ca, directory)
+    looped = tmp_path / "looped" if which == "SSL_CERT_FILE" else directory / "looped"
+    looped.symlink_to(looped)
+    file = looped if which == "SSL_CERT_FILE" else certificates.ca
+    alone(monkeypatch, SSL_CERT_FILE=file, SSL_CERT_DIR=directory)
+    with pytest.raises(Exception, match="looped"):
+        contexts(peer.port)[way]()
+    assert not peer.requests
+
+
+def urllib3_context_with(**arguments: Any) -> Callable[[str], object]:
+    def make(path: str) -> object:
+        from geventhttpclient.urllib3_adapter.tls import tls_of
+
+        given = {name: path if value is None else value for name, value in arguments.items()}
+        return tls_of("localhost", {"ssl_minimum_version": ssl.TLSVersion.TLSv1_2, **given})
+
+    return make
+
+
+def client_with(**arguments: Any) -> Callable[[str], object]:
+    def make(path: str) -> object:
+        given = {name: value(path) if callable(value) else value for name, value in arguments.items()}
+        return HTTPClient("localhost", 1, ssl=True, **given).close()
+
+    return make
+
+
+def httplib_with(path: str) -> object:
+    from geventhttpclient.httplib import HTTPSConnection
+
+    connection = HTTPSConnection("localhost", 1)
+    connection.cert_file = path  # type: ignore[attr-defined]
+    return connection._context
+
+
+NAMED: dict[str, Callable[[str], object]] = {
+    "verify": client_with(verify=str),
+    "verify, context": client_with(verify=str, ssl_options={"ciphers": "DEFAULT"}),
+    "cert": client_with(verify=False, cert=str),
+    "key": client_with(verify=False, cert=lambda path: (__file__, path)),
+    "cert, context": client_with(verify=False, cert=str, ssl_options={"ciphers": "DEFAULT"}),
+    "key, context": client_with(verify=False, cert=lambda path: (__file__, path), ssl_options={"ciphers": "DEFAULT"}),
+    "urllib3": urllib3_context_with(ca_certs=None),
+    "urllib3, directory": urllib3_context_with(ca_cert_dir=None),
+    "urllib3, cert": urllib3_context_with(cert_file=None, cert_reqs="CERT_NONE"),
+    "httplib, cert": httplib_with,
+}
+
+
+@pytest.mark.parametrize("make", NAMED.values(), ids=NAMED)
+@pytest.mark.parametrize("what", ["FIFO", "device"])
+def test_file_that_is_not_a_regular_one_is_refused(
+    what: str,
+    make: Callable[[str], object],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    certificates: Certificates,
+) -> None:
+    """Whoever opens a FIFO waits for its writer, and all greenlets with him."""
+    pytest.importorskip("urllib3")
+    alone(monkeypatch, SSL_CERT_FILE=certificates.ca)
+    path = "/dev/tty" if what == "device" else str(tmp_path / "fifo")
+    if what == "FIFO":
+        os.mkfifo(path)
+    if make is NAMED["key"]:
+        make = client_with(verify=False, cert=lambda path: (certificates.client.chain, path))
+    with impatient(), pytest.raises(ssl.SSLError, match=f"{path} is not a regular file"):
+        make(path)
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Has a call that blocks the process fail."""
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError("blocked")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(10)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@both_ways
+def test_ssl_cert_file_that_is_a_fifo_is_refused(way: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    alone(monkeypatch, SSL_CERT_FILE=path)
+    with impatient(), pytest.raises(ssl.SSLError, match="SSL_CERT_FILE") as caught, client_of(1, way):
+        pass
+    assert f"{path} is not a regular file" in str(caught.value)
+
+
+def test_fifo_in_a_directory_is_passed_over(tmp_path: Path, peer: Peer, certificates: Certificates) -> None:
+    """By contexts, too, whatever its name."""
+    directory = hashed(Path(shutil.copy(certificates.ca, tmp_path / "ca.pem")))
+    (link,) = (entry for entry in directory.iterdir() if entry.is_symlink())
+    os.mkfifo(link.with_suffix(".1"))
+    with impatient():
+        assert accepts(peer, verify=directory)
+        assert accepts(peer, verify=directory, ssl_options={"ciphers": "DEFAULT"})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere such a file is a device")
+@both_ways
+def test_descriptor_of_a_regular_file_is_read(way: str, peer: Peer, certificates: Certificates) -> None:
+    with open(certificates.ca) as file:
+        assert accepts(peer, way=way, verify=f"/dev/fd/{file.fileno()}")

@@ -17,7 +17,10 @@ use std::time::Duration;
 use engine::proxy::{Protocol, Proxy};
 use engine::tls::{Options, SetupError, TlsClient, Verify, Versions};
 use engine::{Client, Config, Conversation, Error, Kind, Phase, Reactor, SystemResolver, Turn};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, IsCa, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
+};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -254,8 +257,21 @@ fn a_self_signed_certificate_is_accepted_where_it_was_picked_itself() {
     }
 }
 
+type Edit = fn(&mut CertificateParams);
+
+fn as_it_is(_: &mut CertificateParams) {}
+
 /// A root, edited; a server's certificate that it has issued, perhaps by way of an intermediate one; the root's file.
 fn issued(edit: impl FnOnce(&mut CertificateParams), by_intermediate: bool) -> (Arc<ServerConfig>, PathBuf) {
+    issued_with(edit, by_intermediate.then_some(as_it_is), as_it_is)
+}
+
+/// The like, with the intermediate and the server's certificate edited, too.
+fn issued_with(
+    edit: impl FnOnce(&mut CertificateParams),
+    between: Option<Edit>,
+    server: Edit,
+) -> (Arc<ServerConfig>, PathBuf) {
     let authority = |name: &str| {
         let mut params = CertificateParams::new([]).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -267,32 +283,83 @@ fn issued(edit: impl FnOnce(&mut CertificateParams), by_intermediate: bool) -> (
     let root = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a certificate");
     let file = file_of("root.pem", &root.pem());
     let key = KeyPair::generate().expect("a key");
-    let params = CertificateParams::new(["a.test".to_owned()]).expect("a name");
-    if !by_intermediate {
+    let mut params = CertificateParams::new(["a.test".to_owned()]).expect("a name");
+    server(&mut params);
+    let Some(edit) = between else {
         let certificate = params.signed_by(&key, &root).expect("a certificate");
         return (configured(certificate.der().clone(), key), file);
-    }
+    };
     let below = KeyPair::generate().expect("a key");
-    let between = CertifiedIssuer::signed_by(authority("an intermediate"), below, &root).expect("a certificate");
+    let mut intermediate = authority("an intermediate");
+    edit(&mut intermediate);
+    let between = CertifiedIssuer::signed_by(intermediate, below, &root).expect("a certificate");
     let certificate = params.signed_by(&key, &between).expect("a certificate");
     (configured_with(vec![certificate.der().clone(), between.der().clone()], key), file)
 }
 
 #[test]
 fn trusted_certificate_that_may_not_issue_others_is_refused() {
-    type Edit = fn(&mut CertificateParams);
-    let cases: [(Edit, bool, u32, &str); 5] = [
+    let cases: [(Edit, bool, u32, &str); 6] = [
         (|params| params.is_ca = IsCa::ExplicitNoCa, false, 79, "'CN=an odd root', which is not a CA certificate"),
         (|params| params.is_ca = IsCa::NoCa, true, 79, "which is not a CA certificate"),
         (|params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0)), true, 25, "allows at most 0"),
         (|params| params.not_after = date_time_ymd(2002, 2, 3), false, 10, "which expired on Sun, 03 Feb 2002"),
         (|params| params.not_before = date_time_ymd(2999, 1, 1), false, 9, "which is not valid before Tue, 01 Jan"),
+        (|params| params.custom_extensions = vec![odd()], false, 34, "which has a critical extension"),
     ];
     for (edit, by_intermediate, code, words) in cases {
         let (config, file) = issued(edit, by_intermediate);
         let error = refused(config, "a.test", &Options { roots: Some(file), ..Options::default() });
         assert!(matches!(error.kind(), Kind::Tls(error) if error.certificate == Some(code)), "{error}");
         assert!(error.to_string().contains(words), "{error}");
+    }
+}
+
+/// A critical extension that nobody knows.
+fn odd() -> CustomExtension {
+    let mut odd = CustomExtension::from_oid_content(&[1, 2, 3, 4, 5], vec![5, 0]);
+    odd.set_criticality(true);
+    odd
+}
+
+#[test]
+fn key_usage_that_does_not_permit_what_the_key_is_used_for_is_refused() {
+    let cases: [(Option<Edit>, Edit, u32); 6] = [
+        (Some(|params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature]), as_it_is, 79),
+        (Some(|params| params.key_usages = vec![KeyUsagePurpose::CrlSign]), as_it_is, 79),
+        (None, |params| params.key_usages = vec![KeyUsagePurpose::KeyCertSign], 26),
+        (None, |params| params.key_usages = vec![KeyUsagePurpose::ContentCommitment], 26),
+        (Some(as_it_is), |params| params.key_usages = vec![KeyUsagePurpose::DataEncipherment], 26),
+        (None, |params| params.custom_extensions = vec![unreadable_usage()], 26),
+    ];
+    for (between, server, code) in cases {
+        let (config, file) = issued_with(as_it_is, between, server);
+        let error = refused(config, "a.test", &Options { roots: Some(file), ..Options::default() });
+        assert!(matches!(error.kind(), Kind::Tls(error) if error.certificate == Some(code)), "{error}");
+    }
+}
+
+/// A key usage that is no string of bits.
+fn unreadable_usage() -> CustomExtension {
+    CustomExtension::from_oid_content(&[2, 5, 29, 15], vec![5, 0])
+}
+
+#[test]
+fn key_usage_that_permits_what_the_key_is_used_for_is_accepted() {
+    let uses: [Edit; 3] = [
+        |params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature],
+        |params| params.key_usages = vec![KeyUsagePurpose::KeyEncipherment, KeyUsagePurpose::DataEncipherment],
+        |params| params.key_usages = vec![KeyUsagePurpose::KeyAgreement],
+    ];
+    for server in uses {
+        let signs: Edit = |params| params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let (config, file) = issued_with(as_it_is, Some(signs), server);
+        let peer = Server::new(config, vec![answers(1)]);
+        let options = Options { roots: Some(file), ..Options::default() };
+        let (reactor, client) = secured(peer.address, "a.test", &options);
+        assert_eq!(run(&reactor, answer(&client, get())).expect("trust").1, "ok");
+        drop(client);
+        peer.finish();
     }
 }
 

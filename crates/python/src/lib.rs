@@ -65,7 +65,7 @@ mod _core {
     #[pymodule_export]
     use super::response::Message;
     #[pymodule_export]
-    use super::tls::system_bundle;
+    use super::tls::authorities;
     #[pymodule_export]
     use super::trailers::trailer_lines;
     #[pymodule_export]

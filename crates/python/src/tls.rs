@@ -1,5 +1,6 @@
 //! TLS as Python asks for it: the engine's own, or that of an `ssl.SSLContext`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -7,6 +8,7 @@ use engine::tls::{Options, SetupError, Tls, TlsClient, Verify, Versions};
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use crate::context::ContextTls;
 use crate::error::{ssl_error, system_words};
@@ -96,11 +98,13 @@ fn versions_of(name: Option<&str>) -> PyResult<Versions> {
     }
 }
 
-/// Returns the file in which the system keeps its trusted certificates, None if it has none.
+/// Returns what an SSLContext is to trust, so that it trusts what the engine does: a file, and the certificates that are
+/// not in it (DER).
 #[pyfunction]
-#[pyo3(name = "_system_bundle")]
-pub(crate) fn system_bundle() -> PyResult<Option<PathBuf>> {
-    engine::tls::bundle().map_err(setup_error)
+#[pyo3(name = "_authorities")]
+pub(crate) fn authorities(py: Python<'_>, path: Option<PathBuf>) -> PyResult<(Option<OsString>, Bound<'_, PyBytes>)> {
+    let found = engine::tls::authorities(path.as_deref()).map_err(setup_error)?;
+    Ok((found.file.map(PathBuf::into_os_string), PyBytes::new(py, &found.others)))
 }
 
 /// The exceptions that Python's ssl raises for the like.

@@ -27,7 +27,7 @@ from geventhttpclient._checks import encoded, masked
 from geventhttpclient.connectionpool import ConnectionPool
 from geventhttpclient.httplib.response import HTTPResponse
 from geventhttpclient.httplib.sock import Socket, TLSSocket
-from geventhttpclient.tls import choose_tls
+from geventhttpclient.tls import choose_tls, load_cert_chain
 from geventhttpclient.url import URL
 
 # Ways to connect that the engine's takes the place of. Any other, a test's say, is gone.
@@ -398,7 +398,7 @@ class HTTPSConnection(HTTPConnection, _HTTPSConnection):
         if self._check_hostname and context.verify_mode == ssl.CERT_NONE:
             raise ValueError("check_hostname needs a SSL context with either CERT_OPTIONAL or CERT_REQUIRED")
         if self.cert_file or self.key_file:
-            context.load_cert_chain(self.cert_file or "", self.key_file)
+            load_cert_chain(context, self.cert_file or "", self.key_file)
             _allow_late_authentication(context)
         if self._check_hostname is not None:
             context.check_hostname = self._check_hostname

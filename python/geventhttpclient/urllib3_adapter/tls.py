@@ -16,6 +16,8 @@ from urllib3.util.ssl_ import (
 )
 from urllib3.util.ssl_match_hostname import match_hostname
 
+from geventhttpclient.tls import authorities, load_cert_chain
+
 if TYPE_CHECKING:
     from geventhttpclient import _core
 
@@ -83,12 +85,14 @@ def _context(arguments: Mapping[str, Any], mode: int, ca_file: str | None, ca_di
     if mode == ssl.CERT_NONE or arguments.get("assert_fingerprint") or arguments.get("assert_hostname") is not None:
         context.check_hostname = False
     context.verify_mode = ssl.VerifyMode(mode)
-    if ca_file or ca_directory or data:
-        context.load_verify_locations(ca_file, ca_directory, data)
-    elif is_new and mode != ssl.CERT_NONE:
-        context.load_default_certs()
+    for path in filter(None, (ca_file, ca_directory)):
+        context.load_verify_locations(**authorities(path))
+    if data:
+        context.load_verify_locations(cadata=data)
+    elif not (ca_file or ca_directory) and is_new and mode != ssl.CERT_NONE:
+        context.load_verify_locations(**authorities())
     if arguments.get("cert_file"):
-        context.load_cert_chain(arguments["cert_file"], arguments.get("key_file"), arguments.get("key_password"))
+        load_cert_chain(context, arguments["cert_file"], arguments.get("key_file"), arguments.get("key_password"))
     return context
 
 

@@ -1,26 +1,22 @@
 //! Who we say we are, to servers that ask: a certificate with its key.
 
-use std::fs;
 use std::path::Path;
 
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::SetupError;
+use super::{SetupError, store};
 
 /// A certificate chain, our own first, with its private key.
 pub(super) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 /// From two PEM files, which may be the same.
 pub(super) fn read(certificate: &Path, key: &Path) -> Result<Identity, SetupError> {
-    let text = fs::read(certificate).map_err(SetupError::of_file(certificate))?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    let damaged = |error| SetupError::Content(format!("{} is damaged: {error}", certificate.display()));
-    let chain = chain.map_err(damaged)?;
+    let chain = store::certificates(certificate)?;
     if chain.is_empty() {
         return Err(SetupError::Content(format!("no certificate in {}", certificate.display())));
     }
-    let text = fs::read(key).map_err(SetupError::of_file(key))?;
+    let text = store::contents(key)?;
     let found = PrivateKeyDer::from_pem_slice(&text);
     let found = found.map_err(|error| {
         let is_encrypted = text.windows(b"ENCRYPTED".len()).any(|part| part == b"ENCRYPTED");

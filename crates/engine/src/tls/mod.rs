@@ -2,16 +2,18 @@
 //!
 //! [`client`] shakes hands by rustls; whoever brings another implementation does so as a [`Tls`]. [`roots`] is whom is
 //! trusted, [`store`] where that is kept, [`trusted`] what one trusted certificate may vouch for, [`verify`] how chains
-//! are checked, [`identity`] who we say we are, [`stream`] the bytes after the handshake, [`records`] where they are
+//! are checked, [`usage`] what their keys may be used for, [`pem`] how they are written, [`identity`] who we say we are, [`stream`] the bytes after the handshake, [`records`] where they are
 //! cut, and [`words`] what errors are called.
 
 mod client;
 mod identity;
+mod pem;
 mod records;
 mod roots;
 mod store;
 mod stream;
 mod trusted;
+mod usage;
 mod verify;
 mod words;
 
@@ -27,7 +29,7 @@ use crate::stream::Stream;
 
 pub use client::{Options, TlsClient, Versions};
 pub use records::Records;
-pub use store::bundle;
+pub use roots::{Authorities, authorities};
 pub use verify::Verify;
 
 /// A handshake under way.
@@ -130,3 +132,8 @@ impl fmt::Display for SetupError {
 }
 
 impl std::error::Error for SetupError {}
+
+/// Whether nothing of that name exists.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}

@@ -1,20 +1,19 @@
 //! The certificates that a chain may end in. Read once per process, and shared by all clients.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
-use std::fs::{self, Metadata};
-use std::io::ErrorKind;
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::VerifiedPath;
 use webpki_root_certs::TLS_SERVER_ROOT_CERTS;
 
-use super::SetupError;
 use super::store::{self, Found};
 use super::trusted::{Trusted, Unfit};
+use super::{SetupError, is_missing};
 
 /// Files and directories whose content is kept. A program that goes through more of them than this reads them again.
 const KEPT: usize = 64;
@@ -25,15 +24,71 @@ pub(super) struct Roots {
     anchors: Vec<TrustAnchor<'static>>,
     /// The certificates behind the anchors, in the same order.
     trusted: Vec<Trusted>,
+    /// A file that holds the first of them, and how many.
+    file: Option<PathBuf>,
+    in_file: usize,
 }
 
 /// What was read, and would have to be read again if it has changed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Source {
-    /// The system's store, or what these variables of the environment name in its place.
-    Default([Option<OsString>; 2]),
-    /// A file or a directory, as it was then.
-    Path(PathBuf, Stamp),
+    /// The system's store, which is read once.
+    System,
+    /// What the program or these variables of the environment name.
+    Named(Vec<Place>),
+}
+
+/// A file or a directory, as it was then.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Place {
+    path: PathBuf,
+    /// Who has named it, if it was not the program itself.
+    variable: Option<&'static str>,
+    /// Of the place and its entries; none if it is missing. They tell relative paths apart, too.
+    stamps: Vec<Stamp>,
+}
+
+impl Place {
+    fn new(path: PathBuf, variable: Option<&'static str>) -> Result<Self, SetupError> {
+        let stamps = match (store::stamps(&path), variable) {
+            (Ok(stamps), _) => stamps,
+            (Err(SetupError::File(_, error)), Some(_)) if is_missing(&error) => Vec::new(),
+            (Err(error), Some(variable)) => return Err(error.named_by(variable)),
+            (Err(error), None) => return Err(error),
+        };
+        Ok(Place { path, variable, stamps })
+    }
+}
+
+impl Source {
+    fn of_variables() -> Result<Self, SetupError> {
+        let mut named = Vec::new();
+        for variable in VARIABLES {
+            let Some(value) = std::env::var_os(variable).filter(|value| !value.is_empty()) else { continue };
+            let is_file = variable == VARIABLES[0];
+            let mut paths: Vec<_> =
+                if is_file { vec![PathBuf::from(value)] } else { std::env::split_paths(&value).collect() };
+            paths.retain(|path| !path.as_os_str().is_empty());
+            if paths.is_empty() {
+                return Err(SetupError::Content("no directory".to_owned()).named_by(variable));
+            }
+            for path in paths {
+                named.push(Place::new(path, Some(variable))?);
+            }
+        }
+        Ok(if named.is_empty() { Source::System } else { Source::Named(named) })
+    }
+
+    /// Whether any later change shows in the stamps. Clocks of files may be as coarse as two seconds.
+    fn is_settled(&self) -> bool {
+        const COARSEST: u64 = 2;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let settled = |stamp: &Stamp| stamp.changed[1].0 < since.saturating_sub(COARSEST).cast_signed();
+        match self {
+            Source::System => true,
+            Source::Named(places) => places.iter().flat_map(|place| &place.stamps).all(settled),
+        }
+    }
 }
 
 /// A file that is written anew, or put in the place of another, has another one, whatever date it was given.
@@ -46,12 +101,6 @@ pub(super) struct Stamp {
     changed: [(i64, i64); 2],
 }
 
-impl Stamp {
-    pub(super) fn of(path: &Path) -> Result<Self, SetupError> {
-        fs::metadata(path).map(|metadata| Stamp::from(&metadata)).map_err(SetupError::of_file(path))
-    }
-}
-
 impl From<&Metadata> for Stamp {
     fn from(metadata: &Metadata) -> Self {
         Stamp {
@@ -60,6 +109,22 @@ impl From<&Metadata> for Stamp {
             changed: [(metadata.mtime(), metadata.mtime_nsec()), (metadata.ctime(), metadata.ctime_nsec())],
         }
     }
+}
+
+/// Trusted certificates, for other implementations of TLS.
+pub struct Authorities {
+    /// A file that holds them. None for Mozilla's, too.
+    pub file: Option<PathBuf>,
+    /// Those that are not in it (X.509, DER), one after the other.
+    pub others: Vec<u8>,
+}
+
+/// Returns what clients trust, read in full as theirs is: what a file or a directory holds, without one what is trusted
+/// by default.
+pub fn authorities(path: Option<&Path>) -> Result<Authorities, SetupError> {
+    let roots = Roots::of(path)?;
+    let others = roots.trusted.iter().skip(roots.in_file).flat_map(|trusted| trusted.der().iter().copied());
+    Ok(Authorities { file: roots.file.clone(), others: others.collect() })
 }
 
 /// The variables that name what to trust, as OpenSSL knows them.
@@ -71,8 +136,8 @@ impl Roots {
     pub(super) fn of(path: Option<&Path>) -> Result<Arc<Self>, SetupError> {
         static READ: Mutex<Option<HashMap<Source, Arc<Roots>>>> = Mutex::new(None);
         let source = match path {
-            Some(path) => Source::Path(path.to_owned(), Stamp::of(path)?),
-            None => Source::Default(VARIABLES.map(|name| std::env::var_os(name).filter(|value| !value.is_empty()))),
+            Some(path) => Source::Named(vec![Place::new(path.to_owned(), None)?]),
+            None => Source::of_variables()?,
         };
         let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
         let read = read.get_or_insert_default();
@@ -80,47 +145,59 @@ impl Roots {
             return Ok(roots.clone());
         }
         let roots = Arc::new(Roots::read(&source)?);
-        if read.len() >= KEPT {
-            read.clear();
+        if source.is_settled() {
+            if read.len() >= KEPT {
+                read.clear();
+            }
+            read.insert(source, roots.clone());
         }
-        read.insert(source, roots.clone());
         Ok(roots)
     }
 
     fn read(source: &Source) -> Result<Self, SetupError> {
         match source {
-            Source::Path(path, _) => Roots::named(store::read(path)?, path),
-            Source::Default([None, None]) => Ok(match store::read_system()? {
-                // Bundles hold odd ones here and there, in which no chain ends.
-                Some(found) => Roots::usable(found.into_iter().map(|(_, certificate)| certificate)),
-                None => Roots::usable(TLS_SERVER_ROOT_CERTS.iter().cloned()),
-            }),
-            Source::Default(named) => Roots::of_variables(named),
+            Source::System => {
+                let found = store::read_system()?;
+                let file = store::bundle()?;
+                let is_elsewhere = file.is_some() || found.is_none();
+                let roots = match found {
+                    // Bundles hold odd ones here and there, in which no chain ends.
+                    Some(found) => Roots::usable(found.into_iter().map(|(_, certificate)| certificate)),
+                    None => Roots::usable(TLS_SERVER_ROOT_CERTS.iter().cloned()),
+                };
+                let in_file = if is_elsewhere { roots.trusted.len() } else { 0 };
+                Ok(Roots { file, in_file, ..roots })
+            }
+            Source::Named(places) => Roots::of_places(places),
         }
     }
 
-    /// As OpenSSL has it, a directory or the file may be missing, as long as the rest holds certificates. Whatever is
-    /// there has to be readable.
-    fn of_variables(named: &[Option<OsString>; 2]) -> Result<Self, SetupError> {
+    /// As OpenSSL has it, what a variable names may be missing, as long as the rest holds certificates. Whatever is there
+    /// has to be readable.
+    fn of_places(places: &[Place]) -> Result<Self, SetupError> {
         let (mut roots, mut missing) = (Roots::default(), None);
-        for (variable, value) in VARIABLES.into_iter().zip(named) {
-            let Some(value) = value else { continue };
-            let is_file = variable == VARIABLES[0];
-            let paths = if is_file { vec![PathBuf::from(value)] } else { std::env::split_paths(value).collect() };
-            for path in paths.iter().filter(|path| !path.as_os_str().is_empty()) {
-                let found = match store::read(path) {
-                    Err(SetupError::File(path, error)) if error.kind() == ErrorKind::NotFound => {
-                        missing.get_or_insert(SetupError::File(path, error).named_by(variable));
-                        continue;
-                    }
-                    // A directory may be empty, beside others.
-                    Ok(found) if found.is_empty() && !is_file => {
-                        missing.get_or_insert(no_certificate(path).named_by(variable));
-                        continue;
-                    }
-                    found => found.and_then(|found| Roots::named(found, path)),
-                };
-                roots.append(found.map_err(|error| error.named_by(variable))?);
+        for Place { path, variable, .. } in places {
+            let named_by = |error: SetupError| match variable {
+                Some(variable) => error.named_by(variable),
+                None => error,
+            };
+            let found = match store::read(path) {
+                Err(SetupError::File(path, error)) if variable.is_some() && is_missing(&error) => {
+                    missing.get_or_insert(named_by(SetupError::File(path, error)));
+                    continue;
+                }
+                // A directory may be empty, beside others.
+                Ok(found) if found.is_empty() && *variable == Some(VARIABLES[1]) => {
+                    missing.get_or_insert(named_by(no_certificate(path)));
+                    continue;
+                }
+                found => found.map_err(named_by)?,
+            };
+            let is_file = found.iter().all(|(file, _)| file == path);
+            let is_first = roots.trusted.is_empty();
+            roots.append(Roots::named(found, path).map_err(named_by)?);
+            if is_first && is_file {
+                (roots.file, roots.in_file) = (Some(path.clone()), roots.trusted.len());
             }
         }
         match missing {
@@ -148,7 +225,7 @@ impl Roots {
     /// Makes use of those certificates that are of use.
     fn usable(certificates: impl Iterator<Item = CertificateDer<'static>>) -> Self {
         let (anchors, trusted) = certificates.filter_map(|certificate| Trusted::read(certificate).ok()).unzip();
-        Roots { anchors, trusted }
+        Roots { anchors, trusted, ..Roots::default() }
     }
 
     fn append(&mut self, mut other: Roots) {

@@ -1,16 +1,15 @@
 //! Places where trusted certificates are kept: files, directories, and the system's store.
 
 use std::collections::HashSet;
-use std::fs::{self, Metadata};
-use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::{self, PemObject};
 
-use super::SetupError;
-use super::roots::no_certificate;
+use super::roots::{Stamp, no_certificate};
+use super::{SetupError, is_missing, pem};
 
 /// Files in which systems keep all of their trusted certificates.
 const BUNDLES: [&str; 11] = [
@@ -46,12 +45,49 @@ pub(super) fn read(path: &Path) -> Result<Vec<Found>, SetupError> {
 }
 
 fn read_file(path: &Path) -> Result<Vec<Found>, SetupError> {
-    let failed = |error| match error {
-        pem::Error::Io(error) => SetupError::File(path.to_owned(), error),
-        error => SetupError::Content(format!("{} is damaged: {error}", path.display())),
-    };
-    let certificates = CertificateDer::pem_file_iter(path).map_err(failed)?;
-    certificates.map(|certificate| Ok((path.to_owned(), certificate.map_err(failed)?))).collect()
+    Ok(certificates(path)?.into_iter().map(|certificate| (path.to_owned(), certificate)).collect())
+}
+
+/// Reads all certificates of a PEM file.
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, SetupError> {
+    let damaged = |why| SetupError::Content(format!("{} is damaged: {why}", path.display()));
+    pem::certificates(&contents(path)?).map_err(damaged)
+}
+
+/// Reads a regular file. A FIFO or a device could keep us waiting, and every greenlet with us.
+pub(super) fn contents(path: &Path) -> Result<Vec<u8>, SetupError> {
+    let failed = SetupError::of_file(path);
+    // Nothing else is even opened; what is opened may have taken its place in the meantime.
+    refuse_special(path, &fs::metadata(path).map_err(&failed)?)?;
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let mut file: File = opened.map_err(&failed)?;
+    refuse_special(path, &file.metadata().map_err(&failed)?)?;
+    let mut contents = Vec::new();
+    file.read_to_end(&mut contents).map_err(&failed)?;
+    Ok(contents)
+}
+
+fn refuse_special(path: &Path, metadata: &Metadata) -> Result<(), SetupError> {
+    if metadata.is_file() {
+        Ok(())
+    } else if metadata.is_dir() {
+        Err(SetupError::File(path.to_owned(), io::Error::from_raw_os_error(libc::EISDIR)))
+    } else {
+        Err(SetupError::Content(format!("{} is not a regular file, and is not read", path.display())))
+    }
+}
+
+/// Returns what tells whether a file, or any entry of a directory, has changed since. Links are followed.
+pub(super) fn stamps(path: &Path) -> Result<Vec<Stamp>, SetupError> {
+    let failed = SetupError::of_file(path);
+    let itself = fs::metadata(path).map_err(&failed)?;
+    let mut stamps = vec![Stamp::from(&itself)];
+    if itself.is_dir() {
+        for entry in fs::read_dir(path).map_err(&failed)? {
+            stamps.extend(metadata(&entry.map_err(&failed)?.path())?.as_ref().map(Stamp::from));
+        }
+    }
+    Ok(stamps)
 }
 
 fn read_directory(directory: &Path) -> Result<Vec<Found>, SetupError> {
@@ -95,7 +131,7 @@ pub(super) fn read_system() -> Result<Option<Vec<Found>>, SetupError> {
 }
 
 /// Returns the file in which the system keeps its trusted certificates, None if it has none.
-pub fn bundle() -> Result<Option<PathBuf>, SetupError> {
+pub(super) fn bundle() -> Result<Option<PathBuf>, SetupError> {
     first_of(&BUNDLES)
 }
 
@@ -112,7 +148,7 @@ fn first_of(places: &[&str]) -> Result<Option<PathBuf>, SetupError> {
 fn metadata(path: &Path) -> Result<Option<Metadata>, SetupError> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(Some(metadata)),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(SetupError::File(path.to_owned(), error)),
     }
 }

@@ -14,6 +14,23 @@ use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
 const FOR_SERVERS: [ObjectIdentifier; 2] =
     [ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1"), ObjectIdentifier::new_unwrap("2.5.29.37.0")];
 
+/// Extensions that may be critical. Names and their constraints are webpki's to check. Policies are of no account unless
+/// somebody asks for one (RFC 5280 section 6.1), as with OpenSSL.
+const UNDERSTOOD: [ObjectIdentifier; 12] = [
+    ObjectIdentifier::new_unwrap("2.5.29.14"), // subjectKeyIdentifier
+    ObjectIdentifier::new_unwrap("2.5.29.15"), // keyUsage
+    ObjectIdentifier::new_unwrap("2.5.29.17"), // subjectAltName
+    ObjectIdentifier::new_unwrap("2.5.29.19"), // basicConstraints
+    ObjectIdentifier::new_unwrap("2.5.29.30"), // nameConstraints
+    ObjectIdentifier::new_unwrap("2.5.29.31"), // cRLDistributionPoints
+    ObjectIdentifier::new_unwrap("2.5.29.32"), // certificatePolicies
+    ObjectIdentifier::new_unwrap("2.5.29.33"), // policyMappings
+    ObjectIdentifier::new_unwrap("2.5.29.35"), // authorityKeyIdentifier
+    ObjectIdentifier::new_unwrap("2.5.29.36"), // policyConstraints
+    ObjectIdentifier::new_unwrap("2.5.29.37"), // extKeyUsage
+    ObjectIdentifier::new_unwrap("2.5.29.54"), // inhibitAnyPolicy
+];
+
 /// A trusted certificate. A CA certificate may issue others; any other vouches for itself alone.
 #[derive(Debug)]
 pub(super) struct Trusted {
@@ -21,6 +38,8 @@ pub(super) struct Trusted {
     not_before: UnixTime,
     not_after: UnixTime,
     is_for_servers: bool,
+    /// Whether it has a critical extension that is not understood (RFC 5280 section 4.2).
+    is_beyond_us: bool,
     is_ca: bool,
     /// Maximum number of intermediate certificates below this one.
     path_length: Option<u8>,
@@ -37,7 +56,7 @@ pub(super) struct Unfit {
 /// See [`Unfit`].
 #[derive(Debug)]
 pub(super) enum Reason {
-    /// It is outdated, or not for servers.
+    /// It is outdated, not for servers, or more than is understood.
     Certificate(CertificateError),
     /// It is not a CA certificate.
     NotCa,
@@ -64,6 +83,7 @@ impl Trusted {
     fn parse(certificate: CertificateDer<'static>) -> der::Result<Self> {
         let parsed = Certificate::from_der(&certificate)?;
         let fields = parsed.tbs_certificate();
+        let mut extensions = fields.extensions().map(Vec::as_slice).unwrap_or_default().iter();
         let constraints = fields.get_extension::<BasicConstraints>()?.map(|(_, constraints)| constraints);
         let usage = fields.get_extension::<KeyUsage>()?;
         let purposes = fields.get_extension::<ExtendedKeyUsage>()?;
@@ -80,10 +100,15 @@ impl Trusted {
             not_before: UnixTime::since_unix_epoch(not_before),
             not_after: UnixTime::since_unix_epoch(not_after),
             is_for_servers: purposes.is_none_or(|(_, of)| of.0.iter().any(|purpose| FOR_SERVERS.contains(purpose))),
+            is_beyond_us: extensions.any(|extension| extension.critical && !UNDERSTOOD.contains(&extension.extn_id)),
             is_ca: is_ca && usage.is_none_or(|(_, usage)| usage.key_cert_sign()),
             path_length: constraints.and_then(|constraints| constraints.path_len_constraint),
             certificate,
         })
+    }
+
+    pub(super) fn der(&self) -> &[u8] {
+        &self.certificate
     }
 
     /// Whether a server that shows `certificate` shows this one.
@@ -98,6 +123,9 @@ impl Trusted {
         }
         if now > self.not_after {
             return Err(CertificateError::ExpiredContext { time: now, not_after: self.not_after });
+        }
+        if self.is_beyond_us {
+            return Err(CertificateError::UnhandledCriticalExtension);
         }
         if !self.is_for_servers {
             return Err(CertificateError::InvalidPurpose);

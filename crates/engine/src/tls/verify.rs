@@ -12,6 +12,7 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, Signatu
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 
 use super::roots::Roots;
+use super::usage;
 
 /// How far a certificate is checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -50,6 +51,9 @@ impl ServerCertVerifier for Verifier {
         match self.roots.shown(end_entity) {
             Some(trusted) => trusted.check(now).map_err(Error::InvalidCertificate)?,
             None => self.verify_chain(end_entity, intermediates, now)?,
+        }
+        if !usage::permits_serving(end_entity) {
+            return Err(Error::InvalidCertificate(CertificateError::InvalidPurpose));
         }
         if self.verify == Verify::Full {
             verify_server_name(&parsed, server_name)?;
@@ -97,8 +101,14 @@ impl Verifier {
         let parsed = EndEntityCert::try_from(end_entity).map_err(of_webpki)?;
         let refused = Cell::new(None);
         let check = |path: &VerifiedPath<'_>| {
-            self.roots.check_path(path, now).map_err(|unfit| {
-                refused.set(unfit);
+            let mut between = path.intermediate_certificates();
+            let checked = if between.all(|certificate| usage::permits_signing(&certificate.der())) {
+                self.roots.check_path(path, now).map_err(|unfit| unfit.map(|unfit| OtherError(Arc::new(unfit))))
+            } else {
+                Err(Some(OtherError(Arc::new(MayNotSign))))
+            };
+            checked.map_err(|why| {
+                refused.set(why);
                 webpki::Error::UnknownIssuer
             })
         };
@@ -108,7 +118,7 @@ impl Verifier {
         let Err(error) = verified else { return Ok(()) };
         let why = match refused.take() {
             // The rest of its chain is in order.
-            Some(unfit) => CertificateError::Other(OtherError(Arc::new(unfit))),
+            Some(why) => CertificateError::Other(why),
             None if is_unknown(&error) && parsed.issuer() == parsed.subject() => {
                 CertificateError::Other(OtherError(Arc::new(SelfSigned)))
             }
@@ -123,6 +133,18 @@ impl Verifier {
         self.verify == Verify::No && ParsedCertificate::try_from(certificate).is_err()
     }
 }
+
+/// An intermediate certificate whose key usage does not permit it to issue others.
+#[derive(Debug)]
+pub(super) struct MayNotSign;
+
+impl std::fmt::Display for MayNotSign {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the key usage of a certificate in its chain does not permit it to issue others")
+    }
+}
+
+impl std::error::Error for MayNotSign {}
 
 /// A certificate that nobody but itself vouches for.
 #[derive(Debug)]
@@ -152,6 +174,7 @@ fn of_webpki(error: webpki::Error) -> Error {
         Webpki::InvalidSignatureForPublicKey => CertificateError::BadSignature,
         Webpki::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose,
         Webpki::UnknownIssuer => CertificateError::UnknownIssuer,
+        Webpki::UnsupportedCriticalExtension => CertificateError::UnhandledCriticalExtension,
         other => CertificateError::Other(OtherError(Arc::new(other))),
     })
 }

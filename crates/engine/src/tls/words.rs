@@ -7,7 +7,7 @@ use rustls::{CertificateError, Error, InvalidMessage, OtherError, PeerIncompatib
 
 use super::TlsError;
 use super::trusted::{Reason, Unfit};
-use super::verify::SelfSigned;
+use super::verify::{MayNotSign, SelfSigned};
 
 /// rustls' error in our words.
 pub(super) fn of(error: &Error) -> TlsError {
@@ -58,6 +58,8 @@ fn of_certificate(error: &CertificateError) -> TlsError {
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             (26, "it is not meant for servers".to_owned())
         }
+        CertificateError::UnhandledCriticalExtension => unhandled(),
+        CertificateError::Other(OtherError(other)) if other.is::<MayNotSign>() => (79, other.to_string()),
         CertificateError::Other(OtherError(other)) if other.is::<SelfSigned>() => {
             (18, "self-signed certificate, which is not among the trusted ones".to_owned())
         }
@@ -80,6 +82,9 @@ fn of_unfit(unfit: &Unfit) -> (u32, String) {
         Reason::Certificate(CertificateError::NotValidYetContext { not_before, .. }) => {
             (9, format!("is not valid before {}", date(*not_before)))
         }
+        Reason::Certificate(CertificateError::UnhandledCriticalExtension) => {
+            (34, "has a critical extension that is not understood".to_owned())
+        }
         Reason::Certificate(_) => (26, "is not meant for servers".to_owned()),
         Reason::NotCa => (79, "is not a CA certificate".to_owned()),
         Reason::PathLength(most) => {
@@ -89,8 +94,14 @@ fn of_unfit(unfit: &Unfit) -> (u32, String) {
     (code, format!("its chain ends in the trusted certificate '{}', which {why}", unfit.subject))
 }
 
+fn unhandled() -> (u32, String) {
+    (34, "it, or a certificate in its chain, has a critical extension that is not understood".to_owned())
+}
+
 fn of_webpki(error: &webpki::Error) -> (u32, String) {
     match error {
+        // Of a certificate that rustls has read itself.
+        webpki::Error::UnsupportedCriticalExtension => unhandled(),
         webpki::Error::EndEntityUsedAsCa => (79, "a certificate in its chain is not a CA certificate".to_owned()),
         webpki::Error::PathLenConstraintViolated => {
             (25, "a CA certificate in its chain allows fewer intermediate certificates".to_owned())
