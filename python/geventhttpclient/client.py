@@ -217,8 +217,9 @@ class HTTPClient:
         - `insecure`: whether the name in the certificate does not matter. The chain does.
         - `cert`: the client's certificate, for servers that ask: a file (PEM), or one and that of its key. Clients of a
           UserAgent do not show it to an origin that only a redirect led to.
-        - `ssl_context_factory`: returns the ssl.SSLContext to be used, and is called with `cafile=`, or without where
-          it takes none. See geventhttpclient.tls.init_ssl_context for what is then set in it.
+        - `ssl_context_factory`: returns the ssl.SSLContext to be used, and is called with `cafile=` (`cadata=` for what
+          is in directories), or without where it takes none. See geventhttpclient.tls.init_ssl_context for what is
+          then set in it.
 
         The way to the host is the plain one by default.
 

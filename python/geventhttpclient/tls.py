@@ -15,7 +15,8 @@ from geventhttpclient import _core
 __all__ = ["ContextFactory", "TLSInfo", "default_ca_file", "init_ssl_context"]
 
 ContextFactory = Callable[..., ssl.SSLContext]
-"""Returns the context of a client. Called with `cafile=`, and without arguments where it takes none."""
+"""Returns the context of a client. Called with `cafile=`, with `cadata=` for what is in directories, and without
+arguments where it takes none."""
 
 # What only OpenSSL can do, in its own terms.
 _OPENSSL_OPTIONS = ("ciphers", "options", "verify_flags", "password")
@@ -173,9 +174,9 @@ def init_ssl_context(
 ) -> ssl.SSLContext:
     """A context from `factory`, made to do what `ssl_options` say.
 
-    `factory` is called with `cafile=`; where it takes no such argument, without, and the certificates are loaded
-    afterwards unless the context verifies nothing. `ca_certs` is a file or a directory, None for what is trusted by
-    default. What is in a directory, or in several places, is handed over in `cadata=`.
+    `factory` is called with `cafile=`, or `cadata=` for what is in directories, or both; where it does not take them,
+    without, and the certificates are loaded afterwards unless the context verifies nothing. `ca_certs` is a file or a
+    directory, None for what is trusted by default.
     With `check_hostname` the context verifies, whatever it did before; without, it verifies what it did before but for
     the name. `options` and `verify_flags` replace those of the context.
     """
@@ -231,7 +232,9 @@ def load_cert_chain(context: ssl.SSLContext, certfile: Any, keyfile: Any = None,
 def refuse_special(*paths: str | bytes | os.PathLike[str] | None) -> None:
     """Raises ssl.SSLError for a FIFO, a device or a socket, and OSError for what is missing: OpenSSL, and with it the
     whole process, would wait for whoever writes to a FIFO."""
-    for path in filter(None, paths):
+    for path in paths:
+        if not path:
+            continue
         mode = os.stat(path).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise ssl.SSLError(f"{os.fsdecode(path)} is not a regular file, and is not read")

@@ -2,8 +2,8 @@
 //!
 //! [`client`] shakes hands by rustls; whoever brings another implementation does so as a [`Tls`]. [`roots`] is whom is
 //! trusted, [`store`] where that is kept, [`trusted`] what one trusted certificate may vouch for, [`verify`] how chains
-//! are checked, [`usage`] what their keys may be used for, [`pem`] how they are written, [`identity`] who we say we are, [`stream`] the bytes after the handshake, [`records`] where they are
-//! cut, and [`words`] what errors are called.
+//! are checked, [`usage`] what their keys may be used for, [`pem`] how they are written, [`identity`] who we say we
+//! are, [`stream`] the bytes after the handshake, [`records`] where they are cut, and [`words`] what errors are called.
 
 mod client;
 mod identity;

@@ -172,8 +172,8 @@ impl Roots {
         }
     }
 
-    /// As OpenSSL has it, what a variable names may be missing, as long as the rest holds certificates. Whatever is there
-    /// has to be readable.
+    /// As OpenSSL has it, what a variable names may be missing, as long as the rest holds certificates. Whatever is
+    /// there has to be readable.
     fn of_places(places: &[Place]) -> Result<Self, SetupError> {
         let (mut roots, mut missing) = (Roots::default(), None);
         for Place { path, variable, .. } in places {
