@@ -400,6 +400,8 @@ def damages(good: str) -> dict[str, str]:
         "indented": good + textwrap.indent(good, "  "),
         "with a dash missing": good + good.replace("-----BEGIN", "----BEGIN"),
         "with a wrong dash": good + good.replace("-----BEGIN", "\u2014BEGIN"),
+        "behind a byte order mark": f"{good}\ufeff{good}",
+        "at first behind a byte order mark": f"\ufeff{good}{good}",
         "without its end": good.replace("-----END CERTIFICATE-----", "") + good,
         "without its begin": good + good.replace("-----BEGIN CERTIFICATE-----", ""),
         "that may say what it is not trusted for": good + good.replace(" CERTIFICATE", " TRUSTED CERTIFICATE"),
@@ -501,22 +503,23 @@ def peer(certificates: Certificates) -> Iterator[Peer]:
         yield peer
 
 
-@pytest.mark.parametrize("mark", ["byte order mark", "two of them", "old label", "prose", "a request beside it"])
+@both_ways
+@pytest.mark.parametrize("mark", ["old label", "both labels", "prose", "a request beside it", "CR LF"])
 def test_certificate_that_is_written_in_another_way_is_read(
-    mark: str, tmp_path: Path, peer: Peer, certificates: Certificates
+    mark: str, way: str, tmp_path: Path, peer: Peer, certificates: Certificates
 ) -> None:
     good, other = certificates.ca.read_text(), certificates.other_ca.read_text()
     path = tmp_path / "ca.pem"
     path.write_text(
         {
-            "byte order mark": f"\ufeff{good}",
-            "two of them": f"\ufeff{other}\ufeff{good}",
             "old label": good.replace(" CERTIFICATE", " X509 CERTIFICATE"),
+            "both labels": other + good.replace(" CERTIFICATE", " X509 CERTIFICATE"),
+            "CR LF": (other + good).replace("\n", "\r\n"),
             "prose": f"# BEGIN CERTIFICATE of our CA\n{good}# END CERTIFICATE\n",
             "a request beside it": good + good.replace(" CERTIFICATE", " CERTIFICATE REQUEST"),
         }[mark]
     )
-    assert accepts(peer, verify=path)
+    assert accepts(peer, way=way, verify=path)
 
 
 @pytest.mark.parametrize("how", ["file", "directory", "link", "SSL_CERT_FILE", "SSL_CERT_DIR"])

@@ -9,17 +9,15 @@ const LABELS: [&str; 3] = ["CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICA
 
 /// Returns all certificates of a text. The error says what is wrong with it.
 pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    // Editors put the mark in front of a text, and `cat` between two.
-    let text = String::from_utf8_lossy(bytes).replace('\u{feff}', "");
     // An old name for the same. A TRUSTED CERTIFICATE is something else: it may say what it is not trusted for.
-    let text = text.replace("X509 CERTIFICATE-----", "CERTIFICATE-----");
+    let text = String::from_utf8_lossy(bytes).replace("X509 CERTIFICATE-----", "CERTIFICATE-----");
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
     let read = read.map_err(|error| error.to_string())?;
     let (begun, ended) = (markers(&text, "BEGIN "), markers(&text, "END "));
     if (begun, ended) != (read.len(), read.len()) {
         return Err(format!(
             "of its certificates, which begin {begun} times and end {ended} times, {} can be read; each needs a line \
-             '-----BEGIN CERTIFICATE-----' and a line '-----END CERTIFICATE-----' of its own",
+             '-----BEGIN CERTIFICATE-----' and a line '-----END CERTIFICATE-----' of its own, without a byte order mark",
             read.len()
         ));
     }
