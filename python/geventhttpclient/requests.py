@@ -614,8 +614,8 @@ class Session(UserAgent):
     def _client_for(self, request: CompatRequest, own: _Particulars) -> HTTPClient:
         url, shared = request.url_split, self._pool_for(request)
         args = dict(own.client_args)
-        if not request._is_same_origin():
-            args.pop("cert", None)
+        if "cert" in args and not request._is_same_origin():
+            del args["cert"]
         via, is_chosen = _proxy_for(url, own.proxies) if own.proxies is not None else (None, False)
         if is_chosen:
             args["proxy"] = via
