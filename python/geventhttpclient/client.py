@@ -660,7 +660,7 @@ class HTTPClientPool:
         redirect leads to. There are at most `max_clients` of these, too, which are not in `clients`; their idle
         connections count for `max_idle_connections` as the others do. `close` closes them as well.
 
-        Raises ValueError or TypeError that names the one of these two that is of no use.
+        Raises ValueError or TypeError that names the limit which is not valid.
         """
         if max_clients is not None:
             check_count("max_clients", max_clients)

@@ -237,7 +237,7 @@ class Adapter(HTTPAdapter):
         elif "#" in target:
             target = target.partition("#")[0]
         if "@" in place:
-            # The same connections whoever asks: credentials are said in the header fields of a request.
+            # All users share the connections: credentials are in the header fields of a request.
             parts = self._read(request, url)
             place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         pool, conn = self._origins.get((place, verify, cert, proxy), self._open, request, verify, cert, proxies)

@@ -211,7 +211,7 @@ def authorities(ca_certs: str | None = None) -> dict[str, Any]:
     """What an SSLContext is told to trust, as arguments of `load_verify_locations`: `cafile`, `cadata` or both.
 
     The certificates of a file or a directory, else those that are trusted by default. The engine reads them all first:
-    OpenSSL passes over what it cannot read in a directory, and waits for whoever writes to a FIFO. Raises OSError or
+    OpenSSL passes over what it cannot read in a directory, and waits for the writer of a FIFO. Raises OSError or
     ssl.SSLError as the engine does.
     """
     file, others = _core._authorities(ca_certs)
@@ -231,7 +231,7 @@ def load_cert_chain(context: ssl.SSLContext, certfile: Any, keyfile: Any = None,
 
 def refuse_special(*paths: str | bytes | os.PathLike[str] | None) -> None:
     """Raises ssl.SSLError for a FIFO, a device or a socket, and OSError for what is missing: OpenSSL, and with it the
-    whole process, would wait for whoever writes to a FIFO."""
+    whole process, would wait for the writer of a FIFO."""
     for path in paths:
         if not path:
             continue

@@ -140,7 +140,7 @@ class UserAgent:
         seconds, each time `retry_backoff` times more, at most `retry_max_delay`, and up to `retry_jitter` times that
         in addition, at random. With `retry_after` a response's Retry-After counts instead, where it is longer.
 
-        Raises TypeError for arguments that HTTPClientPool does not have, ValueError or TypeError for numbers of no use.
+        Raises TypeError for arguments that HTTPClientPool does not have, ValueError or TypeError for invalid numbers.
         """
         if unknown := kw.keys() - _OF_CLIENTS:
             raise TypeError(f"unexpected arguments: {', '.join(sorted(unknown))}")

@@ -683,7 +683,7 @@ def test_file_that_is_not_a_regular_one_is_refused(
     tmp_path: Path,
     certificates: Certificates,
 ) -> None:
-    """Whoever opens a FIFO waits for its writer, and all greenlets with him."""
+    """Opening a FIFO waits for its writer, and blocks all greenlets."""
     pytest.importorskip("urllib3")
     alone(monkeypatch, SSL_CERT_FILE=certificates.ca)
     path = "/dev/tty" if what == "device" else str(tmp_path / "fifo")

@@ -68,7 +68,7 @@ class Device:
         self._checksum = checksum
         self._digest: Any = None
         self._seen = _stat(target)
-        # Whoever replaces this one by another file is not to have that written to.
+        # A file that another process has put in its place must not be written to.
         if _descriptor(target) is None and (self._seen is None or stat.S_ISREG(self._seen.st_mode)):
             raise self._refused()
         self._output = self._closed_output()
