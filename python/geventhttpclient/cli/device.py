@@ -59,7 +59,8 @@ class Device:
 
         What the name leads to now is what is written to; Failure if it leads to something else when it is opened.
         """
-        self.target = self.path = target
+        self.target: Path = target
+        self.path: Path = target
         self.url: str = ""
         self.length: int | None = None
         self.validator: Validator = Validator(None, None)
