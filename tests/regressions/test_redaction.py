@@ -444,7 +444,8 @@ def test_command_shows_no_password_of_a_part(
     assert main([command, *(argument.format(MARKER) for argument in arguments)]) != 0
     out, err = capfd.readouterr()
     check_hidden(arguments[-1], out, err)
-    assert err
+    # `bench` lists the errors of requests beside its figures.
+    assert err or command == "bench"
 
 
 def test_bytes_are_shown_without_the_password_before_a_lookalike() -> None:
