@@ -105,7 +105,7 @@ fn a_connection_that_is_handed_on_is_not_idle() {
     let client = member(&reactor, &group, &peer, 1);
     let answers = run(&reactor, join_all((0..10).map(|_| answer(&client, get()))));
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
-    // The last one had nobody to be handed to.
+    // No waiter was left for the last one.
     assert_eq!(counts(&[&client]), [(0, 1)]);
     assert_eq!((client.statistics().opened, client.statistics().reused), (1, 9));
     drop(client);

@@ -315,7 +315,7 @@ fn trusted_certificate_that_may_not_issue_others_is_refused() {
     }
 }
 
-/// A critical extension that nobody knows.
+/// An unknown critical extension.
 fn odd() -> CustomExtension {
     let mut odd = CustomExtension::from_oid_content(&[1, 2, 3, 4, 5], vec![5, 0]);
     odd.set_criticality(true);

@@ -379,7 +379,7 @@ impl Runtime {
         Ok(runtime)
     }
 
-    /// A runtime for this thread's hub that nobody knows yet.
+    /// Creates a runtime for this thread's hub, not yet established.
     fn build(py: Python<'_>) -> PyResult<Rc<Runtime>> {
         let hub = types::get_hub(py)?.call0()?;
         let event_loop = hub.getattr("loop")?;

@@ -259,7 +259,7 @@ impl Message {
             }
             buffer
         };
-        // While somebody has a view of it, it cannot be emptied; then it is theirs. The exception that says so may run
+        // An exported buffer cannot be emptied; then it belongs to its owner. The exception that says so may run
         // the garbage collector, and with it code that comes back here: nothing is borrowed.
         if buffer.resize(0).is_ok() {
             self.0.get(py).borrow_mut().buffer.get_or_insert(buffer.unbind());

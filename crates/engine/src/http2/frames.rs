@@ -187,7 +187,7 @@ impl Frames {
         self.live.insert(stream, Stage::Awaited);
     }
 
-    /// Nobody waits for anything on that stream any more.
+    /// Forgets a stream that no task waits on any more.
     pub(super) fn forget(&mut self, stream: u32) {
         self.live.remove(&stream);
     }

@@ -214,7 +214,7 @@ impl Sessions {
         }
     }
 
-    /// The last request on a connection has ended, and nobody in the queue may have taken its room.
+    /// Enters a connection as idle if its last request has ended and no waiter in the queue has taken its room.
     pub(super) fn may_be_idle(&self, session: &Rc<Session>) {
         if let Some(group) = self.pool.idle_group()
             && session.active() == 0

@@ -45,7 +45,7 @@ impl Records {
         }
     }
 
-    /// Bytes of records that nobody has asked for: since the last data, or since the handshake.
+    /// Bytes of unsolicited records since the last data, or since the handshake.
     pub fn unasked(&self) -> usize {
         self.unasked
     }
