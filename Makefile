@@ -1,10 +1,10 @@
-# `make` alone lists what there is. Needs Rust 1.89 or newer, a C compiler, and Python 3.10 or newer with pip.
+# `make` lists the targets. Requires Rust 1.89 or newer, a C compiler, and Python 3.10 or newer with pip.
 
 PYTHON ?= python3
 ARGS ?=
-# Of a soak, and of each fuzz target.
+# Duration of a soak, and of each fuzz target.
 SECONDS ?= 60
-# Of each leak check, where it is to be thorough.
+# Number of cycles of each leak check in `make leaks`.
 CYCLES ?= 20000
 
 VENV := .venv
@@ -15,41 +15,51 @@ DEVELOPED := $(VENV)/developed.stamp
 TOOLS := $(VENV)/tools.stamp
 PACKED := $(VENV)/wheel.stamp
 DOCUMENTED := $(VENV)/documented.stamp
-# pip and maturin work on this environment whatever else is active.
+# pip and maturin use this environment even if another one is active.
 ENVIRONMENT := env -u CONDA_PREFIX -u PYTHONHOME -u PYTHONPATH PIP_DISABLE_PIP_VERSION_CHECK=1 VIRTUAL_ENV='$(CURDIR)/$(VENV)'
 SOURCES := pyproject.toml Cargo.toml Cargo.lock $(wildcard crates/*/Cargo.toml) \
   $(shell find crates -path '*/src/*' -name '*.rs')
 PACKAGED := README.md LICENSE THIRD-PARTY-LICENSES.txt $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
-# Without what the release is built with for speed, which takes a sanitizer long.
+# Without the slow optimisations of the release profile, which take very long with a sanitizer.
 FUZZ := CARGO_PROFILE_RELEASE_LTO=false CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo +nightly fuzz
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+TEST_RUST := cargo test --locked -p geventhttpclient-wire -p geventhttpclient-engine -p geventhttpclient-fuzz
+# Each process would compile every module again, and pytest rewrite every test, if no bytecode were written.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest
+# pytest ends with 5 if it has selected no test.
+OR_NONE := || [ $$? = 5 ]
 CHECKED := python tests examples benchmarks docs tools
-# The oldest glibc that Rust itself supports. Zig links against it, whatever this machine has.
+# The oldest glibc that Rust itself supports. Zig links against it, regardless of this machine's version.
 WHEEL := $(if $(filter Linux,$(shell uname)),--zig --compatibility manylinux_2_17)
 
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test soak leaks fuzz miri dependents lint docs bench build format wheel matrix audit licences clean
+.PHONY: help demo test test-long mutants soak leaks fuzz miri dependents lint docs bench build format wheel matrix audit licences clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: build ## pull from a small local server and show what came out
+demo: build ## run the demo against a small local server
 	$(BIN)/python examples/demo.py
 
-test: $(DEVELOPED) ## all the tests, those in Rust and those in Python (ARGS="-k name" goes to pytest)
-	cargo test --locked -p geventhttpclient-wire -p geventhttpclient-engine -p geventhttpclient-fuzz
-	$(BIN)/python -m pytest $(ARGS)
+test: $(DEVELOPED) ## run the Rust and Python tests, on all cores, without the long ones (ARGS="-k name" goes to pytest)
+	$(TEST_RUST)
+	$(PYTEST) -n auto -m 'not long' $(ARGS)
 
-soak: $(DEVELOPED) ## everything at once through a network that does its worst, for SECONDS=60; it must stay flat
-	$(BIN)/python -m tests.soak $(SECONDS)
+test-long: $(DEVELOPED) ## run all tests, with the long ones: whole matrices, stress tests, soaks, leaks
+	$(TEST_RUST)
+	$(PYTEST) -n auto -m 'not serial' $(ARGS) $(OR_NONE)
+	$(PYTEST) -m serial $(ARGS) $(OR_NONE)
 
-leaks: $(DEVELOPED) ## every object and path 20,000 times, counting what stays behind (CYCLES=200000, ARGS="-k killed")
-	LEAK_CYCLES=$(CYCLES) $(BIN)/python -m pytest tests/test_leaks.py $(ARGS)
+soak: $(DEVELOPED) ## use all features at once over a faulty network, for SECONDS=60; memory must stay constant
+	$(BIN)/python -m tests.programs.soak $(SECONDS)
 
-fuzz: ## each fuzz target for a minute (SECONDS=600 for ten); needs Rust's nightly and cargo-fuzz
+leaks: $(DEVELOPED) ## use every object and path 20,000 times and count leaked objects (CYCLES=200000, ARGS="-k killed")
+	LEAK_CYCLES=$(CYCLES) $(BIN)/python -m pytest tests/stress/test_leaks.py $(ARGS)
+
+fuzz: ## run each fuzz target for a minute (SECONDS=600 for ten); requires nightly Rust and cargo-fuzz
 	@cargo +nightly --version >/dev/null 2>&1 || { echo "Rust's nightly is missing: rustup toolchain install nightly" >&2; exit 1; }
 	@cargo fuzz --version >/dev/null 2>&1 || { echo "cargo-fuzz is missing: cargo install cargo-fuzz --locked" >&2; exit 1; }
 	cargo run --quiet --locked -p geventhttpclient-fuzz --example seeds -- target/fuzz/seeds
@@ -62,15 +72,19 @@ fuzz: ## each fuzz target for a minute (SECONDS=600 for ten); needs Rust's night
 	    -print_final_stats=1 || exit 1; \
 	done
 
-miri: ## what Miri can run of the tests in Rust, some four minutes; needs Rust's nightly with miri
+mutants: ## change wire in each way that its tests should notice, and list what they miss, hours; needs cargo-mutants
+	@cargo mutants --version >/dev/null 2>&1 || { echo "cargo-mutants is missing: cargo install cargo-mutants --locked" >&2; exit 1; }
+	cargo mutants --package geventhttpclient-wire --output target/mutants $(ARGS)
+
+miri: ## run the Rust tests that Miri supports, about four minutes; requires nightly Rust with miri
 	@cargo +nightly miri --version >/dev/null 2>&1 || { echo "Miri is missing: rustup component add miri --toolchain nightly" >&2; exit 1; }
 	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --locked -p geventhttpclient-wire --lib
 	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --locked -p geventhttpclient-engine --lib sys
 
-dependents: $(DEVELOPED) ## install locust, tritonclient and botocore, whose tests are skipped without
+dependents: $(DEVELOPED) ## install locust, tritonclient, botocore and docker; without them their tests are skipped
 	$(ENVIRONMENT) $(BIN)/python -m pip install --quiet --requirement tests/dependents.txt
 
-lint: $(DEVELOPED) ## rustfmt, clippy, ruff, mypy, pyright, and the stub against the binary: warnings are errors
+lint: $(DEVELOPED) ## run rustfmt, clippy, ruff, mypy, pyright, and check the stub: warnings are errors
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	$(BIN)/ruff check $(CHECKED)
@@ -81,40 +95,42 @@ lint: $(DEVELOPED) ## rustfmt, clippy, ruff, mypy, pyright, and the stub against
 	  { cat $(VENV)/types.txt; exit 1; }
 	$(BIN)/python -m mypy.stubtest geventhttpclient._core --mypy-config-file pyproject.toml
 	$(BIN)/python tools/licences.py --check
+	$(BIN)/python tools/import_cycles.py
+	$(BIN)/python tools/phrases.py
 
 docs: $(DOCUMENTED) ## build the documentation into target/docs/html: warnings are errors
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -d target/docs/doctrees docs target/docs/html
 	@echo "file://$(CURDIR)/target/docs/html/index.html"
 
-audit: $(TOOLS) ## licences, sources and known defects of what we depend on; the workflows
+audit: $(TOOLS) ## check licences, sources and known vulnerabilities of the dependencies, and the workflows
 	$(BIN)/cargo-deny --locked $(if $(OFFLINE),--offline) check licenses bans sources $(if $(OFFLINE),,advisories)
 	$(BIN)/zizmor --quiet $(if $(OFFLINE),--offline) .github
 	$(if $(OFFLINE),,$(BIN)/pip-audit .)
 
-licences: ## write THIRD-PARTY-LICENSES.txt again, after a change of Cargo.lock
+licences: ## regenerate THIRD-PARTY-LICENSES.txt, after a change of Cargo.lock
 	$(PYTHON) tools/licences.py
 
-wheel: $(PACKED) ## the wheel for every CPython since 3.10, and the sdist, into dist/
+wheel: $(PACKED) ## build the wheel for every CPython since 3.10, and the sdist, into dist/
 
-matrix: $(PACKED) ## tests on that wheel by each CPython here, with the oldest gevent and the newest (ARGS=tests: all tests)
+matrix: $(PACKED) ## test that wheel with each installed CPython, oldest and newest gevent (ARGS=tests: all tests)
 	$(PYTHON) tools/matrix.py $(ARGS)
 
-bench: $(DEVELOPED) ## this package beside its predecessor, against nginx, and pictures of it (ARGS="--quick" for a short run)
+bench: $(DEVELOPED) ## compare this package with version 2, against nginx, with plots (ARGS="--quick" for a short run)
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 	$(BIN)/python benchmarks/pictures.py
 
-build: $(BUILT) ## build into .venv; nothing is done while the Rust sources stay the same
+build: $(BUILT) ## build into .venv, if the Rust sources have changed
 
-format: $(DEVELOPED) ## put Rust and Python in their usual form
+format: $(DEVELOPED) ## format the Rust and Python code
 	cargo fmt --all
 	$(BIN)/ruff check --fix $(CHECKED)
 	$(BIN)/ruff format $(CHECKED)
 
-clean: ## remove what was built, .venv and target included
+clean: ## remove everything that was built, with .venv and target
 	rm -rf $(VENV) .bench .matrix target dist python/geventhttpclient/_core.*.so .mypy_cache .pytest_cache .ruff_cache
 	find $(CHECKED) -name __pycache__ -prune -exec rm -rf {} +
 
-# Where Python comes without ensurepip (Debian's does), the pip of $(PYTHON) puts one into the environment.
+# If Python has no ensurepip (as Debian's), the pip of $(PYTHON) installs pip into the environment.
 $(CREATED):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "Python 3.10 or newer is needed: make PYTHON=python3.12" >&2; exit 1; }
@@ -127,7 +143,7 @@ $(TOOLS): $(CREATED) tools/requirements.txt
 	$(ENVIRONMENT) $(BIN)/python -m pip install --quiet --requirement tools/requirements.txt
 	touch $@
 
-# The wheel is not built from the sdist: there all files have one date, and Cargo takes what was built of others for new.
+# The wheel is not built from the sdist: all its files have the same date, so Cargo would not rebuild changed ones.
 $(PACKED): $(TOOLS) $(SOURCES) $(PACKAGED)
 	rm -rf dist
 	$(ENVIRONMENT) $(BIN)/maturin sdist --out dist
@@ -139,12 +155,12 @@ $(BUILT): $(CREATED) $(SOURCES)
 	$(ENVIRONMENT) $(BIN)/maturin develop --release --locked
 	touch $@
 
-# What tests and checks need beside it is a hundred times larger than what the package does.
+# The dependencies of the tests and checks are a hundred times larger than those of the package.
 $(DEVELOPED): $(BUILT)
 	$(ENVIRONMENT) $(BIN)/maturin develop --release --locked --extras dev
 	touch $@
 
-# Sphinx and what it brings take a while to install, and only those who build the documentation need them.
+# Sphinx and its dependencies take a while to install, and are needed only to build the documentation.
 $(DOCUMENTED): $(DEVELOPED)
 	$(ENVIRONMENT) $(BIN)/maturin develop --release --locked --extras docs
 	touch $@

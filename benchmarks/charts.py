@@ -1,9 +1,9 @@
-"""Charts as SVG, each for light and for dark pages: bars, dots, lines, and latency by percentile.
+"""Draws charts as SVG, for light and dark pages: bars, dots, lines, and latency by percentile.
 
-Drawn by matplotlib. The axis of bars and of lines begins at 0; that of dots and of latencies is logarithmic, and says
-so. Names and numbers stand beside what they mean, in place of a legend. Text stays text: it is found, read aloud and
-small, and shown in the reader's font; room for it is measured in DejaVu Sans, which is wider than most. From the same
-numbers comes the same file, byte by byte.
+The axis of bars and lines begins at 0; that of dots and latencies is logarithmic, and labelled so. Names and numbers
+are next to the marks, instead of a legend. Text stays text: it can be searched and read aloud, and is shown in the
+reader's font; its width is measured in DejaVu Sans, which is wider than most. The same numbers give the same file, byte
+by byte.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
 from geventhttpclient.cli.percentiles import name_places, steps
 
-# Of light pages, and of dark ones: told apart also by those who do not see red and green apart (after Okabe and Ito).
+# Colours of light pages, which `DARK` maps; distinguishable without red and green (after Okabe and Ito).
 INK = "#1f2328"
 PAPER = "#ffffff"
 MUTED = "#59636e"
@@ -46,7 +46,7 @@ DARK = {
     OCHRE: "#e6c34a",
 }
 
-WIDTH, HEIGHT = 410, 290  # two beside each other on a page of GitHub
+WIDTH, HEIGHT = 410, 290  # two fit side by side on a page of GitHub
 PIXEL = 1 / 96  # of an inch
 POINT = 0.75  # points of a pixel
 
@@ -75,7 +75,7 @@ STYLE = {
 
 @dataclass(frozen=True)
 class Value:
-    """One client's number."""
+    """Number of one client."""
 
     label: str
     number: float
@@ -84,7 +84,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Line:
-    """One client's numbers, as points of the chart."""
+    """Numbers of one client, as points of the chart."""
 
     label: str
     points: Sequence[tuple[float, float]]
@@ -94,14 +94,14 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """What all of them say: a title, and in a line below it what was measured."""
+    """Texts of a chart: a title, and a line below it that names the measurement."""
 
     title: str
     subtitle: str
     source: str  # kept in the file's metadata
 
     def svg(self, draw: Callable[[Any], None], left: int, right: int) -> tuple[str, str]:
-        """The files for light and for dark pages; `draw` gets the axes, with so many pixels beside them."""
+        """Returns the files for light and dark pages; `draw` receives the axes, with margins in pixels."""
         with matplotlib.rc_context(STYLE):
             figure = Figure(figsize=(WIDTH * PIXEL, HEIGHT * PIXEL), dpi=96)
             axes = figure.add_axes((left / WIDTH, 46 / HEIGHT, (WIDTH - left - right) / WIDTH, (HEIGHT - 98) / HEIGHT))
@@ -116,14 +116,14 @@ class Chart:
 
 
 def bars(chart: Chart, values: Sequence[Value], floor: Value | None, show: Callable[[float], str]) -> tuple[str, str]:
-    """From 0, the first at the top; the floor is a line through all of them."""
+    """Draws bars from 0, the first at the top; the floor is a line across all of them."""
 
     def draw(axes: Any) -> None:
         axes.barh(range(len(values)), [value.number for value in values], 0.62, color=[v.colour for v in values])
         name_rows(axes, values)
         longest = max(value.number for value in (*values, *([floor] if floor else [])))
         for row, value in enumerate(values):
-            inside = value.number > longest / 2  # where it is in nobody's way
+            inside = value.number > longest / 2  # the label fits into the bar
             axes.annotate(
                 show(value.number),
                 (value.number, row),
@@ -142,7 +142,7 @@ def bars(chart: Chart, values: Sequence[Value], floor: Value | None, show: Calla
 
 
 def dots(chart: Chart, values: Sequence[Value], floor: Value | None, show: Callable[[float], str]) -> tuple[str, str]:
-    """On a logarithmic axis, where a bar's length would mean nothing."""
+    """Draws dots on a logarithmic axis, on which the length of a bar has no meaning."""
 
     def draw(axes: Any) -> None:
         axes.set_xscale("log")
@@ -189,7 +189,7 @@ def mark_floor(axes: Any, floor: Value | None, show: Callable[[float], str]) -> 
 
 
 def lines(chart: Chart, found: Sequence[Line], across: str, up: str) -> tuple[str, str]:
-    """By a number on a logarithmic axis; upwards from 0."""
+    """Draws lines over a logarithmic axis; the vertical axis begins at 0."""
 
     def draw(axes: Any) -> None:
         for line in found:
@@ -209,11 +209,11 @@ def lines(chart: Chart, found: Sequence[Line], across: str, up: str) -> tuple[st
 
 
 def latencies(chart: Chart, found: Sequence[tuple[str, Counts, str, bool]]) -> tuple[str, str]:
-    """Percentiles across, as by `bench --plot` of the command; latency upwards, on a logarithmic axis. Of each client
-    the name, the latencies, the colour, and whether its line is dashed."""
+    """Draws latency over percentiles, as `bench --plot` of the command does; the latency axis is logarithmic. Each
+    client has a name, latencies, a colour, and true for a dashed line."""
 
     def draw(axes: Any) -> None:
-        # As far as ten requests of each client were slower still.
+        # Up to the percentile above which each client has ten requests.
         nines = min(4, max(1, int(math.log10(min(sum(n for _, n in counts) for _, counts, _, _ in found) / 10))))
         curves = [Line(label, curve(counts, nines), colour, dashed) for label, counts, colour, dashed in found]
         axes.set_yscale("log")
@@ -233,7 +233,7 @@ def latencies(chart: Chart, found: Sequence[tuple[str, Counts, str, bool]]) -> t
 
 
 def curve(counts: Counts, nines: int) -> list[tuple[float, float]]:
-    """The corners of its steps, as far as so many nines."""
+    """Returns the corners of the steps, up to this many nines."""
     points, x = [(0.0, counts[0][0] / 1000)], 0.0
     for place, milliseconds in steps(counts, sum(count for _, count in counts)):
         end = min(place, float(nines))
@@ -250,7 +250,7 @@ def stroke(line: Line) -> dict[str, Any]:
 
 
 def name_lines(axes: Any, found: Sequence[Line]) -> None:
-    """Each at its end, or as near to it as the others' names leave room."""
+    """Writes each name at the end of its line, or as near to it as the other names allow."""
     ends = [axes.transData.transform(line.points[-1])[1] for line in found]
     bottom, top = (axes.transAxes.transform((0, place))[1] for place in (0, 1))
     for line, end, place in zip(found, ends, spread(ends, 14, bottom, top), strict=True):
@@ -266,7 +266,7 @@ def name_lines(axes: Any, found: Sequence[Line]) -> None:
 
 
 def spread(places: Sequence[float], gap: float, least: float, most: float) -> list[float]:
-    """These places, moved no further than it takes for any two to have the gap between them, within these bounds."""
+    """Returns the positions, moved as little as needed for a gap between any two, within these bounds."""
 
     def first_of(members: list[int]) -> float:
         middle = sum(places[member] - k * gap for k, member in enumerate(members)) / len(members)

@@ -1,7 +1,7 @@
-"""What importing this package costs a program that has gevent already, from the wheel in an environment of its own.
+"""Measures the import of this package in a program that has imported gevent, from a wheel in a new environment.
 
-`python benchmarks/imports.py dist/geventhttpclient-*.whl` installs the wheel, and the packages it is compared with, and
-times each statement in fresh processes, by turns. Prints Markdown: medians of wall time and of CPU time, in ms.
+`python benchmarks/imports.py dist/geventhttpclient-*.whl` installs the wheel and the packages for comparison, and times
+each statement in new processes, in turns. Prints medians of wall time and CPU time in ms, as Markdown.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OURS = [
 ]
 OTHERS = ["import http.client", "import requests", "import httpx"]
 
-# What the program has imported before: little, or what nearly every program on gevent has.
+# Imported before: gevent alone, or monkey-patched as in most programs on gevent.
 BEFORE = ["import gevent", "from gevent import monkey; monkey.patch_all()"]
 
 TIMED = """
@@ -50,7 +50,7 @@ def spend(python: Path, before: str, statement: str) -> Spent:
 
 
 def install(directory: Path, *what: str) -> Path:
-    """A new environment with these packages, compiled as pip does; its interpreter."""
+    """Creates an environment with these packages, compiled to bytecode, and returns its interpreter."""
     subprocess.run([sys.executable, "-m", "venv", directory], check=True)
     python = directory / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--compile", *what], check=True)
@@ -75,7 +75,7 @@ def main() -> None:
                     spent.setdefault(f"`{statement}`{whose}", []).append(spend(python, before, statement))
             print(f"| after `{before}` | ms | of these, CPU |\n| --- | ---: | ---: |")
             for label, samples in spent.items():
-                # The first round reads files that the system has not yet in memory.
+                # Without the first round, which reads files that are not cached yet.
                 wall = median(each.wall for each in samples[1:]) * 1e3
                 cpu = median(each.cpu for each in samples[1:]) * 1e3
                 print(f"| {label} | {wall:.1f} | {cpu:.1f} |")

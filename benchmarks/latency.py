@@ -1,7 +1,7 @@
-"""Latencies counted by size, in a few hundred numbers: what a worker prints, and what percentiles are taken from.
+"""Histograms of latencies with a few hundred steps, which workers print, and percentiles of them.
 
-Needs no package: every client's interpreter can have it. The edges of the steps are 2 % apart, so a percentile is at
-most 2 % more than the exact one, and never less.
+Needs no package, since the interpreters of all clients import it. The edges of the steps are 2 % apart, so a percentile
+is at most 2 % above the exact value, and never below.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from itertools import accumulate
 
 STEP = 1.02
 
-# Microseconds at most, and how many took so long (and longer than those of the pair before); the quickest first.
+# Pairs of an upper edge in microseconds and the count of latencies between the edge before and this one, ascending.
 Counts = list[tuple[int, int]]
 
 
 def edge(microseconds: float) -> int:
-    """The upper edge of the step that this is on."""
+    """Returns the upper edge of the step of a latency."""
     return math.ceil(STEP ** math.ceil(math.log(max(microseconds, 1.0), STEP) - 1e-9))
 
 
 def counted(pairs: Iterable[tuple[float, int]]) -> Counts:
-    """Of pairs of microseconds and how many took them."""
+    """Returns the histogram of pairs of a latency in microseconds and a count."""
     counter: Counter[int] = Counter()
     for microseconds, count in pairs:
         counter[edge(microseconds)] += count
@@ -35,7 +35,7 @@ def of_seconds(latencies: Iterable[float]) -> Counts:
 
 
 def together(several: Iterable[Counts]) -> Counts:
-    """The latencies of all of them, as if they had been counted at once."""
+    """Returns the sum of histograms."""
     counter: Counter[int] = Counter()
     for counts in several:
         counter.update(dict(counts))
@@ -43,9 +43,9 @@ def together(several: Iterable[Counts]) -> Counts:
 
 
 def without_wrks_own(counts: Counts, interval: int) -> Counts:
-    """What wrk has measured, exactly: of each latency of more than two intervals it counts one more for each interval
-    that this is longer than one, as if it had gone on asking during the wait. Nobody else's loop does that. `interval`
-    is the mean time between two requests on a connection, in whole microseconds, as wrk has it."""
+    """Returns only the latencies that wrk measured. For each latency of more than two intervals, wrk adds one latency
+    for each further interval, as if it had sent requests during the wait; the loops of the other clients do not.
+    `interval` is the mean time between two requests on a connection, in whole microseconds, as wrk computes it."""
     left = Counter(dict(counts))
     for longest in sorted(left, reverse=True):
         if longest < 2 * interval:
@@ -56,7 +56,7 @@ def without_wrks_own(counts: Counts, interval: int) -> Counts:
 
 
 def percentile(counts: Counts, percent: float) -> int:
-    """The microseconds within which so many of a hundred were answered; ValueError where there were none."""
+    """Returns the percentile in microseconds. Raises ValueError for an empty histogram."""
     if not counts:
         raise ValueError("no latencies")
     rank = math.ceil(sum(count for _, count in counts) * percent / 100 - 1e-9)

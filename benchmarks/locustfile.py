@@ -1,8 +1,8 @@
-"""Users who get the small page again and again; at the end, one JSON object with what locust has counted.
+"""Users that get the small page repeatedly. At the end, prints one JSON object with the statistics of locust.
 
     locust -f benchmarks/locustfile.py --headless --users 10 --spawn-rate 10 --run-time 2s --host BASE_URL
 
-CPU is that of the process while the users were at work, user and system.
+The CPU time is that of the process while the users run, user and system.
 """
 
 import json

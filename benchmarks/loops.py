@@ -1,7 +1,7 @@
-"""The same thing again and again, by so many at once: greenlets, or tasks of an asyncio loop.
+"""Repeats a function concurrently, in greenlets or in tasks of an asyncio loop.
 
-Each is a `measure.Run` as it stands: everybody goes on with the next as soon as the last is done. `Timed` and `Paced`
-make another Run of it, which keeps how long each took.
+Each loop is a `measure.Run`: each greenlet or task continues as soon as its last call returns. `Timed` and `Paced` wrap
+a loop in a Run that records latencies.
 """
 
 from __future__ import annotations
@@ -24,27 +24,29 @@ PIECE = TIME_BYTES * 512
 
 
 def read_times(ticks: int) -> tuple[float, ...]:
-    """Those in the pacer's pipe, at least one; none once it has ended. It writes each as a whole."""
+    """Returns the times in the pipe of the pacer, at least one, or none at its end. The pacer writes each
+    atomically."""
     data = os.read(ticks, PIECE)
     return struct.unpack(f"{len(data) // TIME_BYTES}d", data)
 
 
 class Loop(Protocol):
-    """What can be timed. `spent` takes the seconds of each."""
+    """Loop whose calls can be timed. `spent` receives the seconds of each call."""
 
     def __call__(self, seconds: float) -> int: ...
 
     def timed(self, spent: array[float]) -> Run:
-        """As this, and tells how long each took."""
+        """Returns the same loop with a latency for each call."""
         ...
 
     def paced(self, ticks: int, spent: array[float]) -> int:
-        """One for each time that the pipe tells, until its end; how long each took since then. Returns how many."""
+        """Makes one call for each due time in the pipe, until its end, and records latencies from it. Returns the
+        number."""
         ...
 
 
 class Greenlets:
-    """Each greenlet does the same thing again and again."""
+    """Loop of greenlets."""
 
     def __init__(self, once: Callable[[], None], greenlets: int) -> None:
         self.once, self.greenlets = once, greenlets
@@ -102,7 +104,7 @@ class Greenlets:
 
 
 class Tasks:
-    """Each task of an asyncio loop does the same thing again and again."""
+    """Loop of asyncio tasks."""
 
     def __init__(self, loop: Any, once: Callable[[], Awaitable[None]], tasks: int) -> None:
         self.loop, self.once, self.tasks = loop, once, tasks
@@ -163,7 +165,7 @@ class Tasks:
 
 
 class Timed:
-    """As quick as the loop is; keeps how long each of the last call took."""
+    """Run of a loop at full speed, with the latencies of the last call."""
 
     def __init__(self, loop: Loop) -> None:
         self.spent: array[float] = array("d")
@@ -175,8 +177,8 @@ class Timed:
 
 
 class Paced:
-    """So many a second, whatever becomes of the ones before; keeps how long each of the last call took from when it was
-    due. Whoever cannot do so many is later with each, and at the end its rate is lower."""
+    """Run of a loop at a fixed rate, with the latencies of the last call from their due times. A loop that is too slow
+    is later with each call, and has a lower rate at the end."""
 
     def __init__(self, loop: Loop, rate: float) -> None:
         self.loop, self.rate = loop, rate
@@ -184,7 +186,7 @@ class Paced:
 
     def __call__(self, seconds: float) -> int:
         del self.spent[:]
-        # Without the site's packages it starts in a hundredth of a second, which counts as ours.
+        # Without site packages it starts in 10 ms, which are part of the measured time.
         command = [sys.executable, "-IS", str(PACER), str(self.rate), str(seconds)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0) as process:
             assert process.stdout is not None
@@ -199,7 +201,7 @@ class Paced:
 
 
 def at_pace(loop: Any, pace: str) -> Any:
-    """A Run of the loop: as it is without a `pace`, each timed by `closed`, at so many a second by a number."""
+    """Returns a Run of the loop: unchanged without a `pace`, timed for "closed", at a fixed rate for a number."""
     if not pace:
         return loop
     return Timed(loop) if pace == "closed" else Paced(loop, float(pace))

@@ -1,4 +1,4 @@
-"""What every worker does around its workload: warm up, and tell time, CPU and memory.
+"""Measures a workload: warms up, then records time, CPU and memory.
 
     python benchmarks/measure.py PACKAGE ...
 
@@ -21,7 +21,7 @@ import latency
 
 PAGE_BYTES = 615
 
-# Works for so many seconds (at least one unit of work); returns how many units it did: requests, MiB, lines or clients.
+# Works for this many seconds (at least one unit of work); returns the number of units: requests, MiB, lines or clients.
 Run = Callable[[float], int]
 
 WARM_UP = 0.25
@@ -33,15 +33,15 @@ def check(found: int, wanted: int) -> None:
 
 
 def cpu_seconds() -> float:
-    """User and system time of this process so far, all its threads together."""
+    """Returns the user and system time of this process, with all its threads."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
 
 def memory() -> tuple[int, int]:
-    """The bytes this process has resident, and the most it has had so far; where there is no /proc, twice the most."""
+    """Returns the resident memory of this process in bytes, and its peak; the peak for both without /proc."""
     status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss counts, on Linux, what the parent had before it started us
+    if status.exists():  # on Linux, ru_maxrss includes the memory of the parent before exec
         found = dict(line.split(":", 1) for line in status.read_text().splitlines())
         resident, peak = (int(found[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
         return resident, peak
@@ -50,8 +50,8 @@ def memory() -> tuple[int, int]:
 
 
 def measure(run: Run, seconds: float, *, cold: bool = False) -> dict[str, Any]:
-    """The fields of a `report.Sample`; after a warm-up, unless it is to be `cold`. Latencies where `run` keeps them in
-    `spent`."""
+    """Returns the fields of a `report.Sample`, after a warm-up unless `cold`. Latencies are taken from `run.spent` if
+    it exists."""
     if not cold:
         run(seconds * WARM_UP)
     (resident, peak), cpu, begin = memory(), cpu_seconds(), perf_counter()

@@ -1,10 +1,10 @@
-"""Nanoseconds of every single operation on URL and Headers, ours beside the reference's (geventhttpclient 2.6.1).
+"""Measures each operation of URL and Headers in nanoseconds, ours and the reference's (geventhttpclient 2.6.1).
 
     python benchmarks/micro.py --reference /path/to/reference/python
 
-Each side runs in a process of its own, the reference in its own interpreter: take the same version of Python for both.
-The sides take turns, operation by operation, so that a busy machine slows both. Printed are medians over all turns; a
-ratio above 1 means that ours is slower. Exit status 1 if any ratio is above `--limit`.
+Each side runs in its own process, the reference in its own interpreter: use the same version of Python for both. The
+sides take turns, operation by operation, so a busy machine slows both. The output has medians over all turns; a ratio
+above 1 means that ours is slower. The exit status is 1 if any ratio is above `--limit`.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ headers, equal, several, scratch_headers = Headers(HEAD), Headers(HEAD), Headers
 
 
 def work(reference: bool) -> None:
-    """The process of one side: reads the number of an operation, answers with its nanoseconds."""
+    """Runs one side: reads numbers of operations, and prints the nanoseconds of each."""
     names: dict[str, Any] = {"URL_TEXT": URL_TEXT, "HEAD": HEAD, "COOKIES": COOKIES}
     exec(SETUP, names)
     timers: dict[int, tuple[timeit.Timer, int]] = {}
@@ -181,9 +181,9 @@ class Side:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--reference", help="the interpreter that has geventhttpclient 2.6.1")
+    parser.add_argument("--reference", help="interpreter with geventhttpclient 2.6.1")
     parser.add_argument("--turns", type=int, default=21)
-    parser.add_argument("--limit", type=float, default=1.0, help="the highest ratio that is no failure")
+    parser.add_argument("--limit", type=float, default=1.0, help="highest allowed ratio")
     parser.add_argument("--only", default="", help="operations whose name contains this")
     parser.add_argument("--work", choices=["ours", "reference"], help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -204,7 +204,7 @@ def main() -> int:
         name, _, nearest = OPERATIONS[number]
         mine, other = median(ours.samples[number]), median(theirs.samples[number])
         slower += mine / other > options.limit
-        print(f"{name:34}{mine:9.0f}{other:10.0f}{mine / other:7.2f}{'  beside ' + nearest if nearest else ''}")
+        print(f"{name:34}{mine:9.0f}{other:10.0f}{mine / other:7.2f}{'  compared with ' + nearest if nearest else ''}")
     print(f"{slower} of {len(numbers)} above {options.limit}")
     return 1 if slower else 0
 

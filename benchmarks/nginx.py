@@ -1,4 +1,4 @@
-"""A private nginx for the benchmarks: one worker, no log, on two free ports of loopback, one with TLS and HTTP/2."""
+"""Runs a private nginx: one worker, no access log, on two free loopback ports, one with TLS and HTTP/2."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ import trustme
 from measure import PAGE_BYTES
 from worker import BIG_BYTES, HUGE_BYTES, LINES, MIB
 
-# The page comes out of nginx's memory. From a file, nginx takes more than twice the time for it, which is more than a
-# quick client takes: the clients could not be told apart.
+# nginx serves the page from memory. From a file it takes more than twice the time, more than a fast client: the clients
+# could not be distinguished.
 #
-# A `return` answers a POST without having read its body, so /sink has the mirror module, which reads all of it first;
-# then the static module refuses the POST with a 405, and that becomes the 200.
+# `return` answers a POST without reading its body, so /sink uses the mirror module, which reads all of it first. The
+# static module then refuses the POST with a 405, which becomes the 200.
 CONFIG = """
 worker_processes 1; daemon off; master_process off; pid {dir}/nginx.pid; error_log {dir}/error.log;
 events {{ worker_connections 12000; }}
@@ -45,12 +45,12 @@ http {{
 """
 
 START_SECONDS = 30
-STREAMS = 128  # the requests at a time that nginx takes on a connection of HTTP/2, by default
+STREAMS = 128  # concurrent streams that nginx allows on an HTTP/2 connection by default
 
 
 @dataclass(frozen=True)
 class Server:
-    """Where nginx listens, as base URLs with no trailing slash, and the file with the CA that its certificate is of."""
+    """Base URLs of nginx without a trailing slash, and the file of the CA of its certificate."""
 
     plain: str
     tls: str
@@ -74,7 +74,7 @@ def write_files(root: Path) -> None:
     (root / "sink").touch()
     for name, size in (("big", BIG_BYTES), ("huge", HUGE_BYTES)):
         with (root / name).open("wb") as file:
-            file.truncate(size)  # sparse: it costs no disk
+            file.truncate(size)  # sparse: takes no disk space
         fill_page_cache(root / name)
     with (root / "lines").open("w") as file:
         file.writelines(
@@ -83,14 +83,14 @@ def write_files(root: Path) -> None:
 
 
 def fill_page_cache(path: Path) -> None:
-    """Reads a file once, so that the first client to ask for it is not the slow one."""
+    """Reads a file once, so the first client is not slower than the others."""
     with path.open("rb", buffering=0) as file:
         while file.read(MIB):
             pass
 
 
 def write_certificates(directory: Path) -> Path:
-    """Makes a CA and a certificate of it for the server, keys on P-256; returns the CA's file."""
+    """Creates a CA and a server certificate with P-256 keys, and returns the file of the CA."""
     ca = trustme.CA(key_type=trustme.KeyType.ECDSA)
     issued = ca.issue_cert("localhost", "127.0.0.1", key_type=trustme.KeyType.ECDSA)
     issued.private_key_and_cert_chain_pem.write_to_path(str(directory / "server.pem"))
@@ -101,7 +101,7 @@ def write_certificates(directory: Path) -> Path:
 
 @contextmanager
 def nginx(cpus: set[int] | None = None) -> Iterator[Server]:
-    """Runs nginx while the block runs, on these CPUs if they are named."""
+    """Runs nginx during the block, on these CPUs if any are given."""
     program = find_nginx()
     with tempfile.TemporaryDirectory(prefix="bench-nginx-") as name:
         directory = Path(name)
@@ -129,7 +129,7 @@ def nginx(cpus: set[int] | None = None) -> Iterator[Server]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that differ: each is held until the last is found."""
+    """Returns distinct free ports: each stays bound until the last is found."""
     with ExitStack() as probes:
         found = []
         for _ in range(count):
@@ -146,8 +146,8 @@ def wait_until_it_listens(process: subprocess.Popen[bytes], port: int, log: Path
             socket.create_connection(("127.0.0.1", port), START_SECONDS).close()
             return
         except ConnectionRefusedError:
-            time.sleep(0.01)  # nginx has no way to tell that it listens, other than to listen
-    raise RuntimeError(f"nginx does not listen: {log.read_text() if log.exists() else 'it says nothing'}")
+            time.sleep(0.01)  # nginx does not report when it starts to listen
+    raise RuntimeError(f"nginx does not listen: {log.read_text() if log.exists() else 'its log is empty'}")
 
 
 def check_it_serves(connection: http.client.HTTPConnection) -> None:

@@ -1,11 +1,11 @@
-"""Says when requests are due, from outside of the client: one time after the other on its standard output.
+"""Writes the due times of requests to standard output, from a process other than the client's.
 
     python benchmarks/pacer.py RATE SECONDS
 
-Each is 8 bytes, a double of Python's perf_counter, which Linux and macOS count from the same moment in every process.
-It is written at that time, on a CPU other than the client's where there is one. A client that is late finds those that
-came due meanwhile in the pipe: it is not spared them, as it would be by a loop that asks for the next when the last was
-answered (the coordinated omission of latencies), nor by timers of its own, which event loops round to milliseconds.
+Each time has 8 bytes, a double of Python's perf_counter, which on Linux and macOS has the same origin in all processes.
+It is written at that time, on a CPU that the client does not use if there is one. A client that is late finds the
+requests that became due in the pipe. A loop that sends the next request after the last response would skip them
+(coordinated omission), and timers of an event loop would round them to milliseconds.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import time
 from time import perf_counter
 
 
-def leave_the_client_alone() -> None:
-    """Moves to the CPUs that the process that started us may not use, if there are any."""
+def avoid_cpus_of_client() -> None:
+    """Moves this process to the CPUs that the parent may not use, if there are any."""
     if hasattr(os, "sched_setaffinity"):
         others = set(range(os.cpu_count() or 1)) - os.sched_getaffinity(0)
         if others:
@@ -26,7 +26,7 @@ def leave_the_client_alone() -> None:
 
 
 def main(rate: str, seconds: str) -> None:
-    leave_the_client_alone()
+    avoid_cpus_of_client()
     interval, count = 1 / float(rate), round(float(rate) * float(seconds))
     begin = perf_counter()
     for number in range(count):

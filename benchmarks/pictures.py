@@ -1,10 +1,9 @@
-"""Draws the last run that has all it takes: docs/pictures, and the block that shows them of each page that has one.
+"""Draws the pictures of a run into docs/pictures, and writes the block that shows them into the pages.
 
     python benchmarks/pictures.py [benchmarks/results/RUN.json]
 
-Every number, name, version and date is taken from the run. Without one the last of benchmarks/results is taken that has
-ROWS; drawing it again changes nothing. Needs matplotlib.
-"""
+All numbers, names, versions and dates are taken from the run. The default is the last run in benchmarks/results that
+has all ROWS; drawing it again changes nothing. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -17,17 +16,16 @@ from html import escape
 from pathlib import Path
 
 import charts
-import kept
 from charts import BLUE, GREEN, GREY, MUTED, OCHRE, ORANGE, PURPLE, Chart, Line, Value
-from kept import Kept
 from latency import percentile
 from report import FLOOR, FLOOR_HTTP1, OURS, OURS_HTTP1, REFERENCE
+from results import SavedRun, newest, read
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 PICTURES = HERE.parent / "docs" / "pictures"
 README = HERE.parent / "README.md"
-PAGES = (README, PICTURES.parent / "performance.md")
+PAGES = (README, PICTURES.parent / "reference" / "performance.md")
 
 GROWTH = ("get", "get-c100", "get-c1000", "get-c4000", "get-c10000")
 ROWS = ("peers", *GROWTH, "latency", "latency-paced", "http2")
@@ -39,20 +37,20 @@ BEGIN, END = "<!-- pictures, by benchmarks/pictures.py -->\n", "<!-- end of the 
 
 @dataclass(frozen=True)
 class Picture:
-    """The files for light and for dark pages, and the same in words."""
+    """Files for light and dark pages, and the same data as text."""
 
     light: str
     dark: str
     alt: str
 
 
-def version(run: Kept, client: str) -> str:
-    """Of geventhttpclient, as that client."""
+def version(run: SavedRun, client: str) -> str:
+    """Returns the version of geventhttpclient that a client is."""
     found = re.search(r"geventhttpclient (\S+?)(,|$)", run.facts[client])
     return found[1] if found else "?"
 
 
-def name(run: Kept, client: str) -> str:
+def name(run: SavedRun, client: str) -> str:
     if client in (OURS, REFERENCE):
         return f"geventhttpclient {version(run, client)}"
     if client in (OURS_HTTP1, FLOOR_HTTP1):
@@ -60,14 +58,14 @@ def name(run: Kept, client: str) -> str:
     return client.removesuffix(", HTTP/2").replace(" multi", "")
 
 
-def brief(run: Kept, client: str) -> str:
-    """As a line is named."""
+def brief(run: SavedRun, client: str) -> str:
+    """Returns the short name of a client, for lines."""
     if client in (OURS, REFERENCE):
         return version(run, client)
     return "wrk" if client == FLOOR else client.split()[0]
 
 
-def chart(run: Kept, title: str, subtitle: str) -> Chart:
+def chart(run: SavedRun, title: str, subtitle: str) -> Chart:
     return Chart(title, subtitle, f"benchmarks/results/{run.path.name}")
 
 
@@ -79,8 +77,10 @@ def digits(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.1f}"
 
 
-def compare(run: Kept, row: str, title: str, subtitle: str, draw: Callable[..., tuple[str, str]], cpu: bool) -> Picture:
-    """All clients of a row, the best at the top, with the floor as a line."""
+def compare(
+    run: SavedRun, row: str, title: str, subtitle: str, draw: Callable[..., tuple[str, str]], cpu: bool
+) -> Picture:
+    """Draws all clients of a row, the best at the top, with the floor as a line."""
     of = run.results.cpu if cpu else run.results.rate
     numbers = {client: of(row, client) or 0 for client in [OURS, *run.results.others(row), FLOOR]}
     clients = sorted((c for c in numbers if c != FLOOR and numbers[c]), key=lambda c: numbers[c], reverse=not cpu)
@@ -92,20 +92,20 @@ def compare(run: Kept, row: str, title: str, subtitle: str, draw: Callable[..., 
     return Picture(light, dark, in_words(f"{title}, {subtitle}", [(v.label, digits(v.number)) for v in told]))
 
 
-def rate(run: Kept) -> Picture:
+def rate(run: SavedRun) -> Picture:
     return compare(run, "peers", "Requests per second", "GET of 615 bytes, 10 at a time", charts.bars, cpu=False)
 
 
-def cpu(run: Kept) -> Picture:
+def cpu(run: SavedRun) -> Picture:
     return compare(run, "peers", "CPU of a request", "us, GET of 615 bytes, 10 at a time", charts.dots, cpu=True)
 
 
-def http2(run: Kept) -> Picture:
-    subtitle = "us, GET over TLS, 100 at a time; by HTTP/1.1 on 100 connections"
-    return compare(run, "http2", "CPU of a request by HTTP/2", subtitle, charts.dots, cpu=True)
+def http2(run: SavedRun) -> Picture:
+    subtitle = "us, GET over TLS, 100 concurrent; HTTP/1.1 on 100 connections"
+    return compare(run, "http2", "CPU of a request over HTTP/2", subtitle, charts.dots, cpu=True)
 
 
-def connections(run: Kept) -> Picture:
+def connections(run: SavedRun) -> Picture:
     title, subtitle = "CPU of a request by connections", "GET of 615 bytes, a greenlet for each connection"
     found, told = [], []
     for client in (OURS, REFERENCE, FLOOR):
@@ -120,7 +120,7 @@ def connections(run: Kept) -> Picture:
     return Picture(light, dark, in_words(title, told))
 
 
-def latency_of(run: Kept, row: str, title: str, subtitle: str) -> Picture:
+def latency_of(run: SavedRun, row: str, title: str, subtitle: str) -> Picture:
     clients = [OURS, *run.results.others(row), FLOOR]
     counts = {client: measured for client in clients if (measured := run.results.latencies(row, client))}
     found = [(brief(run, client), counts[client], COLOURS[client], client == FLOOR) for client in counts]
@@ -135,16 +135,16 @@ def latency_of(run: Kept, row: str, title: str, subtitle: str) -> Picture:
     )
 
 
-def paced(run: Kept) -> Picture:
+def paced(run: SavedRun) -> Picture:
     title = re.split(" `get`", run.rows["latency-paced"]["title"])[0]
     return latency_of(run, "latency-paced", f"Latency at {title} requests per second", "from when each was due")
 
 
-def closed(run: Kept) -> Picture:
+def closed(run: SavedRun) -> Picture:
     return latency_of(run, "latency", "Latency at full speed", "10 at a time, each as soon as it can")
 
 
-DRAWN: dict[str, Callable[[Kept], Picture]] = {
+DRAWN: dict[str, Callable[[SavedRun], Picture]] = {
     "rate": rate,
     "cpu": cpu,
     "connections": connections,
@@ -154,8 +154,8 @@ DRAWN: dict[str, Callable[[Kept], Picture]] = {
 }
 
 
-def clients_in_words(run: Kept) -> str:
-    """Which versions of whom, each package once."""
+def clients_in_words(run: SavedRun) -> str:
+    """Returns the versions of the other clients and tools, each package once."""
     packages: dict[str, None] = {}
     for client in dict.fromkeys(c for row in ROWS for c in run.results.others(row)):
         if client not in (REFERENCE, OURS_HTTP1) and client in run.facts:
@@ -166,7 +166,7 @@ def clients_in_words(run: Kept) -> str:
     return ", ".join([*sorted(set(packages) - shared), *tools])
 
 
-def caption(run: Kept) -> str:
+def caption(run: SavedRun) -> str:
     ours = ", ".join(fact for fact in run.facts[OURS].split(", ") if not fact.startswith("geventhttpclient "))
     text = (
         f"Measured on {run.date}: {run.facts['machine']}; {ours}; geventhttpclient {version(run, OURS)} and"
@@ -180,21 +180,21 @@ def caption(run: Kept) -> str:
     return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
-def block(run: Kept, pictures: dict[str, Picture], page: Path = README) -> str:
-    """What stands between BEGIN and END of that page."""
+def block(run: SavedRun, pictures: dict[str, Picture], page: Path = README) -> str:
+    """Returns the text between BEGIN and END of a page."""
     shown = "\n".join(
         f'<picture><source media="(prefers-color-scheme: dark)" srcset="docs/pictures/{key}-dark.svg">'
         f'<img src="docs/pictures/{key}-light.svg" width="{charts.WIDTH}" alt="{escape(picture.alt)}"></picture>'
         for key, picture in pictures.items()
     )
     text = f"{shown}\n\n{caption(run)}\n"
-    if page.parent == PICTURES.parent:
-        text = text.replace('"docs/pictures/', '"pictures/').replace("](benchmarks/", "](../benchmarks/")
+    if page.parent != README.parent:
+        text = text.replace('"docs/pictures/', '"../pictures/').replace("](benchmarks/", "](../../benchmarks/")
     return text
 
 
 def with_block(page: str, text: str) -> str:
-    """The page with that block in the place of the one it has; ValueError where it has none."""
+    """Returns the page with its block replaced. Raises ValueError if it has none."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
@@ -202,12 +202,12 @@ def with_block(page: str, text: str) -> str:
     return before + begin + text + end + after
 
 
-def draw(run: Kept) -> dict[str, Picture]:
+def draw(run: SavedRun) -> dict[str, Picture]:
     return {key: make(run) for key, make in DRAWN.items()}
 
 
 def main(path: str = "") -> None:
-    run = kept.read(Path(path)) if path else kept.newest(RESULTS, ROWS)
+    run = read(Path(path)) if path else newest(RESULTS, ROWS)
     if run is None:
         raise SystemExit(f"Nothing to draw: no run in {RESULTS} has all of {','.join(ROWS)}")
     if missing := [row for row in ROWS if row not in run.rows]:

@@ -1,4 +1,4 @@
-"""What the samples of a run come to: medians, ratios, targets, and the Markdown that says it all."""
+"""Evaluates the samples of a run: medians, ratios, targets, and a report in Markdown."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ KB = 1000
 
 @dataclass(frozen=True)
 class Sample:
-    """One client's work on one workload in one round. `count` is in the row's unit."""
+    """Work of one client on one workload in one round. `count` is in the unit of the row."""
 
     count: int
     seconds: float
     cpu_seconds: float
     peak_growth_bytes: int = 0
     growth_bytes: int = 0
-    latencies: Counts = field(default_factory=list)  # where the row has a pace
+    latencies: Counts = field(default_factory=list)  # if the row has a pace
 
     @property
     def rate(self) -> float:
@@ -31,18 +31,18 @@ class Sample:
 
     @property
     def cpu_us(self) -> float:
-        """Microseconds of the client's CPU for each unit."""
+        """CPU time of the client per unit, in microseconds."""
         return self.cpu_seconds / self.count * 1e6
 
     @property
     def busy(self) -> float:
-        """The client's CPU as a fraction of the time: below 1, it waited for the server."""
+        """CPU time of the client as a fraction of the time: below 1, it waited for the server."""
         return self.cpu_seconds / self.seconds
 
 
 @dataclass
 class Results:
-    """Every sample of a run, by row and client."""
+    """All samples of a run, by row and client."""
 
     samples: dict[tuple[str, str], list[Sample]] = field(default_factory=dict)
 
@@ -50,7 +50,7 @@ class Results:
         self.samples.setdefault((row, client), []).append(sample)
 
     def others(self, row: str) -> list[str]:
-        """The clients of that row, except ours and the floor."""
+        """Returns the clients of a row, except ours and the floor."""
         return [client for key, client in self.samples if key == row and client not in (OURS, FLOOR)]
 
     def median(self, row: str, client: str, of: Callable[[Sample], float]) -> float | None:
@@ -67,14 +67,14 @@ class Results:
         return self.median(row, client, lambda sample: sample.busy)
 
     def latencies(self, row: str, client: str) -> Counts:
-        """Those of all rounds; empty where nobody counted them."""
+        """Returns the latencies of all rounds; empty if they were not recorded."""
         return together(sample.latencies for sample in self.samples.get((row, client), ()))
 
     def peak_mib(self, row: str, client: str) -> float | None:
         return self.median(row, client, lambda sample: sample.peak_growth_bytes / MIB)
 
     def kilobytes(self, row: str, client: str) -> float | None:
-        """How far resident memory grows with each unit, in thousands of bytes."""
+        """Returns the growth of resident memory per unit, in thousands of bytes."""
         return self.median(row, client, lambda sample: sample.growth_bytes / sample.count / KB)
 
 
@@ -84,7 +84,7 @@ def ratio(a: float | None, b: float | None) -> float | None:
 
 @dataclass(frozen=True)
 class Target:
-    """A bound on one figure; `value` finds the figure of the row in the results, None when it was not measured."""
+    """Bound of one figure; `value` returns the figure of a row, None if it was not measured."""
 
     what: str
     bound: float
@@ -108,9 +108,9 @@ def rate_of_reference(bound: float) -> Target:
 
 
 def rate_of_library(bound: float) -> Target:
-    """Beside the library that rides on ours, as it is without it."""
+    """Compares a library on our engine with the library alone."""
     return Target(
-        "rate, beside the library as it is",
+        "rate, compared with the library as it is",
         bound,
         lambda r, row: ratio(r.rate(row, OURS), r.rate(row, AS_IT_IS)),
         at_least=True,
@@ -119,20 +119,23 @@ def rate_of_library(bound: float) -> Target:
 
 def rate_of(client: str, bound: float) -> Target:
     return Target(
-        f"rate, beside {client}", bound, lambda r, row: ratio(r.rate(row, OURS), r.rate(row, client)), at_least=True
+        f"rate, compared with {client}",
+        bound,
+        lambda r, row: ratio(r.rate(row, OURS), r.rate(row, client)),
+        at_least=True,
     )
 
 
 def time_of_http1(bound: float) -> Target:
-    return Target("time of HTTP/1.1's", bound, lambda r, row: ratio(r.rate(row, OURS_HTTP1), r.rate(row, OURS)))
+    return Target("time, relative to HTTP/1.1", bound, lambda r, row: ratio(r.rate(row, OURS_HTTP1), r.rate(row, OURS)))
 
 
 def cpu_of_floor(bound: float) -> Target:
-    return Target("CPU of the floor's", bound, lambda r, row: ratio(r.cpu(row, OURS), r.cpu(row, FLOOR)))
+    return Target("CPU, relative to the floor", bound, lambda r, row: ratio(r.cpu(row, OURS), r.cpu(row, FLOOR)))
 
 
 def cpu_of_row(other: str, bound: float) -> Target:
-    return Target(f"CPU of `{other}`'s", bound, lambda r, row: ratio(r.cpu(row, OURS), r.cpu(other, OURS)))
+    return Target(f"CPU, relative to `{other}`", bound, lambda r, row: ratio(r.cpu(row, OURS), r.cpu(other, OURS)))
 
 
 def peak_growth(bound: float) -> Target:
@@ -140,13 +143,13 @@ def peak_growth(bound: float) -> Target:
 
 
 def first_on_rate() -> Target:
-    """The quickest of the other clients of the row is the measure."""
+    """Compares with the fastest of the other clients of the row."""
 
     def beside(results: Results, row: str) -> float | None:
         rates = [results.rate(row, client) or 0 for client in results.others(row)]
         return ratio(results.rate(row, OURS), max(rates, default=None))
 
-    return Target("rate, beside the best of the others'", 1, beside, at_least=True)
+    return Target("rate, compared with the best of the others", 1, beside, at_least=True)
 
 
 def first_on_cpu() -> Target:
@@ -154,7 +157,7 @@ def first_on_cpu() -> Target:
         found = [cpu for client in results.others(row) if (cpu := results.cpu(row, client)) is not None]
         return ratio(results.cpu(row, OURS), min(found, default=None))
 
-    return Target("CPU, beside the least of the others'", 1, beside)
+    return Target("CPU, compared with the least of the others", 1, beside)
 
 
 def time_of(count: int, what: str, bound: float) -> Target:
@@ -179,23 +182,23 @@ def memory_of_each(bound: float) -> Target:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a workload of worker.py and what it must reach."""
+    """Line of the table: a workload of worker.py and its targets."""
 
     key: str
     title: str
     workload: str = ""
     unit: str = "requests"
     greenlets: int = 10
-    floor: str = ""  # "wrk", a method and a target; "h2load" and a target; a workload of worker.py; or nothing
+    floor: str = ""  # "wrk", a method and a target; "h2load" and a target; a workload of worker.py; or empty
     tls: bool = False
-    http2: bool = False  # over TLS, and ours without it takes part as well
+    http2: bool = False  # over TLS; ours takes part without HTTP/2 as well
     http1_floor: str = ""  # as `floor`, for ours without HTTP/2
-    grows: bool = False  # with every unit: how far is told
-    locust: bool = False  # run by locust with our locustfile, and no workload of worker.py
-    pace: str = ""  # as loops.at_pace has it; where there is one, latencies are told
-    peers: tuple[str, ...] = ()  # other people's clients that take part
-    reference: bool = True  # takes part
-    rider: str = ""  # a library of riders.py, and no workload of worker.py
+    grows: bool = False  # memory grows with each unit, and is reported
+    locust: bool = False  # run by locust with locustfile.py, instead of a workload of worker.py
+    pace: str = ""  # that of loops.at_pace; latencies are reported if it is set
+    clients: tuple[str, ...] = ()  # other clients that take part
+    reference: bool = True  # the reference takes part
+    integration: str = ""  # a library of integrations.py, instead of a workload of worker.py
     targets: tuple[Target, ...] = ()
 
 
@@ -208,7 +211,7 @@ def times(value: float | None) -> str:
 
 
 def table(header: list[str], lines: list[list[str]], *, left: int = 1) -> str:
-    """A Markdown table that can be read as it is: the first columns to the left, the others to the right."""
+    """Returns an aligned Markdown table: the first `left` columns to the left, the others to the right."""
     widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
 
     def show(cells: list[str]) -> str:
@@ -255,13 +258,15 @@ def targets_table(rows: list[Row], results: Results) -> str:
         for target in row.targets:
             beside = times(ceiling) if target.at_least else ""
             lines.append([f"`{row.key}`", str(target), target.verdict(results, row.key), beside])
-    return table(["workload", "target", "reached", "floor's rate to the reference's"], lines, left=4) if lines else ""
+    return (
+        table(["workload", "target", "reached", "rate of the floor to the reference"], lines, left=4) if lines else ""
+    )
 
 
-def peers_table(rows: list[Row], results: Results) -> str:
+def clients_table(rows: list[Row], results: Results) -> str:
     lines = []
     for row in rows:
-        if not (row.peers or row.rider or row.http2):
+        if not (row.clients or row.integration or row.http2):
             continue
         ours_rate, ours_cpu = results.rate(row.key, OURS), results.cpu(row.key, OURS)
         clients = sorted([OURS, *results.others(row.key)], key=lambda client: -(results.rate(row.key, client) or 0))
@@ -309,36 +314,35 @@ def memory_table(rows: list[Row], results: Results) -> str:
 
 
 EXPLANATION = """\
-Medians over the rounds. `rate` is ours divided by the reference's; `us` is the client process's CPU (user and system)
-for each unit, in microseconds, and `CPU` is the reference's divided by ours. `busy` is our CPU as a share of the time:
-where it is well below 100%, our client waited for the server (or for a CPU, on a machine with other work), and `rate`
-says less about the clients than `CPU`.
+Medians over the rounds. `rate` is ours divided by the reference's. `us` is the CPU time of the client process per unit
+(user and system), in microseconds, and `CPU` is the reference's divided by ours. `busy` is our CPU time as a share of
+the time: if it is well below 100%, our client waited for the server (or for a CPU, on a machine with other work), and
+`CPU` compares the clients better than `rate`.
 
-The floor is what the same work costs without a client library: wrk for requests, and for downloads a blocking socket
-that reads 256 KiB at a time, with Python's ssl where it is TLS. No client can be faster than the server: the last
-column of the targets is as near to its limit as the floor came.
+The floor is the same work without a client library: wrk for requests, and for downloads a blocking socket that reads
+256 KiB per call, with Python's ssl over TLS. No client can be faster than the server: the last column of the targets
+shows the rate that the floor reached.
 
-By HTTP/2 the floor is h2load. What ours does by HTTP/1.1 over TLS with a connection for each greenlet, and the floor of
-that, are among the other clients.
+For HTTP/2 the floor is h2load. Ours over HTTP/1.1 and TLS with a connection for each greenlet, and its floor, are among
+the other clients.
 
-Where a library rides on ours, "as it is" is the same without, on monkey-patched gevent; the reference is the library
-with the reference's patch() before it; and the floor is the library over connections that do nothing: what it costs by
-itself, whatever is below it.
+For a library on our engine, "as it is" is the library alone, on monkey-patched gevent. The reference is the library
+with patch() of the reference, and the floor is the library on connections that do nothing, which is its own cost.
 
-Requests of locust are those of its own statistics, per second from their start to the last, and CPU is that of its
-process while the users were at work. A client that works in threads of its own has all of their CPU counted.
+Requests of locust are those of its statistics, per second from the start to the last request, and CPU is that of its
+process while the users run. The CPU time of a client includes all of its threads.
 
-Latencies are those of all rounds together, of which so many percent took at most so long (rounded up by 2 % at most).
-At a given rate they count from when a request was due, which another process says, so that who is late with one is late
-with those after it. Of wrk's latencies those are left out that it adds for requests which it did not make.
+Latencies are percentiles over all rounds together (rounded up by 2 % at most). At a fixed rate they count from the due
+time of a request, which another process sets, so a late request delays those after it. Latencies that wrk adds for
+requests that it did not make are removed.
 
-`KB` is how far resident memory grows with each unit, where all of them are kept."""
+`KB` is the growth of resident memory per unit, if all units are kept."""
 
 
 def markdown(title: str, facts: dict[str, str], rows: list[Row], results: Results) -> str:
     described = "\n".join(f"- {name}: {value}" for name, value in facts.items())
     workloads = "\n".join(f"- `{row.key}`: {row.title}" for row in rows)
     parts = [f"# {title}", described, rates_table(rows, results), EXPLANATION, memory_table(rows, results)]
-    parts += [latency_table(rows, results), peers_table(rows, results), targets_table(rows, results)]
+    parts += [latency_table(rows, results), clients_table(rows, results), targets_table(rows, results)]
     parts += ["## The workloads", workloads, "## Every round", rounds_table(rows, results)]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -1,10 +1,9 @@
-"""One workload, in one process, for whichever geventhttpclient the interpreter has: prints one JSON object.
+"""Runs one workload in one process, with the geventhttpclient of the interpreter, and prints one JSON object.
 
     python benchmarks/worker.py WORKLOAD BASE_URL SECONDS [GREENLETS [CA_FILE [PROTOCOL [PACE]]]]
 
-PROTOCOL is `http2` or empty, PACE what `loops.at_pace` takes, of a workload by greenlets that loop. The same code runs
-both packages, with their defaults and the garbage collector's. Every body's length is checked.
-"""
+PROTOCOL is `http2` or empty. PACE is that of `loops.at_pace`, for workloads of looping greenlets. The same code runs
+both packages, with their defaults and those of the garbage collector. The length of each body is checked."""
 
 from __future__ import annotations
 
@@ -35,7 +34,7 @@ POST_BODY = b"x" * 65536
 BIG_BYTES = 100 * 1024 * 1024
 HUGE_BYTES = 1024 * 1024 * 1024
 LINES = 500_000
-CLIENTS = 1000
+CLIENT_COUNT = 1000
 PIECE = 16 * 1024
 FLOOR_PIECE = 256 * 1024  # the size that was fastest
 MIB = 1024 * 1024
@@ -43,8 +42,8 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Setup:
-    """What a workload works with: the server's base URL, how many greenlets, the CA to trust if it is https, and
-    whether to speak HTTP/2, which ours alone does."""
+    """Input of a workload: base URL of the server, number of greenlets, CA file for https. `http2` selects HTTP/2,
+    which only our package has."""
 
     base: str
     greenlets: int
@@ -52,8 +51,8 @@ class Setup:
     http2: bool = False
 
     def client(self, **given: Any) -> HTTPClient:
-        """A client with a connection for each greenlet, or as many as HTTP/2 needs for them; both packages drop the
-        options of TLS for http."""
+        """Returns a client with a connection for each greenlet, or as many as HTTP/2 needs for them. Both packages
+        ignore the TLS options for http."""
         options = {"ca_certs": self.ca_file}
         if self.http2:
             given["http2"] = True
@@ -61,7 +60,7 @@ class Setup:
 
 
 def check_http2(setup: Setup) -> None:
-    """That the server speaks it: the client would put up with HTTP/1.1."""
+    """Checks that the server negotiates HTTP/2: the client would accept HTTP/1.1."""
     with setup.client() as http:
         response = http.get("/page")
         check(len(response.read()), PAGE_BYTES)
@@ -81,7 +80,7 @@ def get(setup: Setup) -> Run:
 
 
 def useragent(setup: Setup) -> Run:
-    """By UserAgent, which has a client for each origin, cookies, redirects and retries."""
+    """Uses UserAgent, which has a client for each origin, cookies, redirects and retries."""
     from geventhttpclient.useragent import UserAgent
 
     agent, url = UserAgent(concurrency=setup.greenlets), f"{setup.base}/page"
@@ -95,7 +94,7 @@ def useragent(setup: Setup) -> Run:
 
 
 def session(setup: Setup) -> Run:
-    """By Session, as users of requests know it."""
+    """Uses Session, the interface of requests."""
     from geventhttpclient.requests import Session
 
     agent, url = Session(concurrency=setup.greenlets), f"{setup.base}/page"
@@ -109,14 +108,14 @@ def session(setup: Setup) -> Run:
 
 
 def get_once(setup: Setup) -> Run:
-    """A connection for each request, with the handshake that it takes."""
+    """Opens a connection for each request, with a handshake."""
     http = setup.client()
     return Greenlets(lambda: get_page(http, {"Connection": "close"}), setup.greenlets)
 
 
 def get_context(setup: Setup) -> Run:
-    """By an SSLContext of Python's. The factory is a function of our own: the stock one could be told by its identity,
-    and something quicker put in its place."""
+    """Uses an SSLContext of Python. The factory is a new function, since the package could recognize the standard one
+    and use its own TLS."""
 
     def factory(cafile: str) -> ssl.SSLContext:
         return gevent.ssl.create_default_context(cafile=cafile)
@@ -126,7 +125,7 @@ def get_context(setup: Setup) -> Run:
 
 
 def spawn_requests(http: HTTPClient, pool: Pool, wanted: Callable[[int], bool]) -> int:
-    """A greenlet for each request, as long as `wanted(how many so far)`; returns how many there were."""
+    """Spawns a greenlet for each request while `wanted(number so far)` is true, and returns the number."""
     succeeded = 0
 
     def once() -> None:
@@ -154,7 +153,7 @@ def get_pool(setup: Setup) -> Run:
 
 
 def get_1000(setup: Setup) -> Run:
-    """A thousand requests, with a client made for them and closed after them."""
+    """Makes 1,000 requests with a new client, and closes it."""
 
     def once() -> int:
         http = setup.client()
@@ -216,7 +215,7 @@ def download_pieces(setup: Setup) -> Run:
 
 
 def download_floor(setup: Setup) -> Run:
-    """No client at all: a blocking socket that receives into one buffer, and looks at none of it."""
+    """Uses no client: a blocking socket receives into one buffer, whose content is ignored."""
     address = urlsplit(setup.base)
     host = address.hostname or ""
     context = ssl.create_default_context(cafile=setup.ca_file) if address.scheme == "https" else None
@@ -264,12 +263,13 @@ def lines(setup: Setup) -> Run:
 
 
 def clients(setup: Setup) -> Run:
-    """As many clients as there is time for, with nothing said about TLS, all kept; not counting the first."""
+    """Creates clients with default TLS settings until the time is over, and keeps them all. The first does not
+    count."""
     kept = [HTTPClient.from_url(setup.base)]
 
     def run(seconds: float) -> int:
         end = perf_counter() + seconds
-        while len(kept) <= CLIENTS and (len(kept) == 1 or perf_counter() < end):
+        while len(kept) <= CLIENT_COUNT and (len(kept) == 1 or perf_counter() < end):
             kept.append(HTTPClient.from_url(setup.base))
         return len(kept) - 1
 
@@ -277,21 +277,21 @@ def clients(setup: Setup) -> Run:
 
 
 def connections(setup: Setup) -> Run:
-    """A request by each greenlet, all under way at the same time, each on a connection of its own; all are kept. What
-    the greenlets take by themselves, parked before and after, does not count."""
+    """Sends a request from each greenlet, all in flight together, each on its own connection, which stays open. The
+    memory of the greenlets alone, which wait before and after it, does not count."""
     is_tls = setup.base.startswith("https:")
     certificate = [str(Path(setup.ca_file).with_name("server.pem"))] if is_tls else []
-    gate = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("gate.py")), str(setup.greenlets), *certificate],
+    barrier = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("barrier.py")), str(setup.greenlets), *certificate],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    atexit.register(gate.kill)
-    assert gate.stdout is not None
-    base = f"{urlsplit(setup.base).scheme}://127.0.0.1:{gate.stdout.readline().strip()}"
-    patience = {"connection_timeout": 120.0, "network_timeout": 120.0}
-    http = replace(setup, base=base).client(**patience)
+    atexit.register(barrier.kill)
+    assert barrier.stdout is not None
+    base = f"{urlsplit(setup.base).scheme}://127.0.0.1:{barrier.stdout.readline().strip()}"
+    timeouts = {"connection_timeout": 120.0, "network_timeout": 120.0}
+    http = replace(setup, base=base).client(**timeouts)
     begin, end = Event(), Event()
     answered: list[int] = []
 
@@ -333,7 +333,7 @@ WORKLOADS: dict[str, Callable[[Setup], Run]] = {
     "connections": connections,
 }
 
-# These measure how far memory grows from the start: a warm-up would have it grow before the start.
+# Workloads without a warm-up, since they measure the growth of memory.
 COLD = {"download_huge", "clients", "connections"}
 
 

@@ -1,8 +1,8 @@
--- wrk [its options] -s wrk.lua URL [-- METHOD [latencies]]: one line of JSON after wrk's own report, with exact figures.
--- How often each latency was seen is told when asked for: listing thousands of them takes wrk as long as many requests.
+-- wrk [OPTIONS] -s wrk.lua URL [-- METHOD [latencies]]: adds one line of JSON with exact figures to the report.
+-- The histogram of latencies is optional: listing thousands of them takes wrk as long as many requests.
 
 function setup(thread)
-  one = thread -- `done` runs where `init` did not, and asks this one what it knows
+  one = thread -- `done` runs in another state than `init`, and reads its variables from the thread
 end
 
 function init(arguments)

@@ -1,4 +1,4 @@
-"""How Sphinx builds the documentation: `make docs`. Warnings are errors there."""
+"""Sphinx configuration of the documentation: `make docs`, where warnings are errors."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from docutils import nodes
 from sphinx.util import logging
 
 import geventhttpclient
+from geventhttpclient import adapters
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -26,7 +27,7 @@ source_suffix = {".md": "markdown"}
 exclude_patterns = ["pictures"]
 # A single backtick in a docstring is code, as everywhere else.
 default_role = "code"
-# Quotes in a docstring are those of Python.
+# Quotes in docstrings are often Python code.
 smartquotes = False
 
 myst_enable_extensions = ["colon_fence"]
@@ -37,9 +38,9 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 add_module_names = False
-# Not nitpicky: many a type in a signature is of a package that is not linked to. Links in pages are looked at anyway.
+# Not nitpicky: many types in signatures are from packages without links. Links in pages are checked anyway.
 python_use_unqualified_type_names = True
-# Longer ones have a line for each argument.
+# Longer signatures have one argument per line.
 maximum_signature_line_length = 88
 
 html_theme = "furo"
@@ -49,23 +50,25 @@ html_show_sourcelink = False
 html_show_sphinx = False
 html_show_copyright = False
 html_static_path = ["static"]
-html_css_files = ["house.css"]
+html_css_files = ["custom.css"]
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
 
 
-# The command line, which has a page of its own.
-NOT_TO_BE_IMPORTED = frozenset({"cli"})
+# The command line, which has a page of its own, and a package that is nothing but its modules.
+NOT_TO_BE_IMPORTED = frozenset({"cli", "adapters"})
 
 
 def public_names() -> dict[str, set[str]]:
-    """By public module, what it offers: `__all__`, or else the classes and functions that are its own.
+    """Returns the public names of each public module: `__all__`, or the classes and functions that it defines.
 
-    The modules within a package are the package's own business: it offers what is in its `__all__`.
+    Modules inside a package are not public: the package exports the names in its `__all__`.
     """
     found: dict[str, set[str]] = {}
-    modules = {info.name for info in pkgutil.iter_modules(geventhttpclient.__path__)} - NOT_TO_BE_IMPORTED
-    names = sorted(name for name in modules if not name.startswith("_"))
+    modules = {info.name for info in pkgutil.iter_modules(geventhttpclient.__path__)}
+    modules |= {info.name for info in pkgutil.iter_modules(adapters.__path__, "adapters.")}
+    modules -= NOT_TO_BE_IMPORTED
+    names = sorted(name for name in modules if "_" not in (name[0], name.rpartition(".")[2][0]))
     for name in ["geventhttpclient", *(f"geventhttpclient.{name}" for name in names)]:
         module = importlib.import_module(name)
         own = {
@@ -78,26 +81,26 @@ def public_names() -> dict[str, set[str]]:
 
 
 def check_reference(app: Sphinx, env: BuildEnvironment) -> None:
-    """Warns of each public name that the reference leaves out. One that is imported is described where it is from."""
+    """Warns about each public name that is missing in the reference, unless the module that defines it has it."""
     objects = env.get_domain("py").objects  # type: ignore[attr-defined]
     for module, names in public_names().items():
         for name in sorted(names):
             value = getattr(importlib.import_module(module), name)
             origin = f"{getattr(value, '__module__', None)}.{getattr(value, '__qualname__', None)}"
             is_described = f"{module}.{name}" in objects or origin in objects
-            # A constant or an alias that is imported does not say where it is from.
+            # An imported constant or alias does not know its origin.
             is_constant = getattr(value, "__qualname__", None) != name
             if not is_described and not (is_constant and any(known.endswith(f".{name}") for known in objects)):
                 logging.getLogger(__name__).warning("%s.%s is not in the reference", module, name)
 
 
 def show_code(_app: Sphinx, _what: str, _name: str, _value: object, _options: object, lines: list[str]) -> None:
-    """In a docstring, what is indented behind a paragraph is code or a drawing, and is shown as it is written."""
+    """Marks indented text after a paragraph of a docstring as a literal block: it is code or a drawing."""
     shown: list[str] = []
     paragraph = within = False
     for line in lines:
         if line.startswith("Create new instance of "):
-            continue  # what a NamedTuple says of itself
+            continue  # the generated docstring of a NamedTuple
         indented = line.startswith("    ")
         if line.strip() and not within and indented and paragraph and shown and not shown[-1].strip():
             if not line.lstrip().startswith(">>>"):
@@ -113,25 +116,25 @@ def show_code(_app: Sphinx, _what: str, _name: str, _value: object, _options: ob
 def name_classes(
     _app: Sphinx, _what: str, name: str, _value: object, _options: object, signature: str | None, returned: str | None
 ) -> tuple[str | None, str | None]:
-    """A class as a default is shown by its name; and of two classes of one name, the right one is meant."""
+    """Shows default values that are classes by name, and qualifies names that several classes have."""
     if signature is not None:
         signature = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", signature).replace("<object object>", "...")
         if name.startswith(("geventhttpclient.hooks.", "geventhttpclient.opentelemetry.")):
             signature = re.sub(r"(?<![\w.])Request\b", "geventhttpclient.hooks.Request", signature)
-        if name.startswith("geventhttpclient.httpx_transport."):
+        if name.startswith("geventhttpclient.adapters.httpx."):
             signature = re.sub(r"\bhttpx\.(Request|Response)\b", r"httpx._models.\1", signature)
             returned = returned and returned.replace("httpx.Response", "httpx._models.Response")
     return signature, returned
 
 
-def reach_out(_app: Sphinx, name: str, source: list[str]) -> None:
-    """Has links to Markdown outside of the documentation offer the file: it is no page here."""
-    if "/" not in name and name != "changelog":
-        source[0] = re.sub(r"\]\((\.\./[\w./-]+\.md)(?:#[\w-]+)?\)", r"](path:\1)", source[0])
+def link_files(_app: Sphinx, name: str, source: list[str]) -> None:
+    """Turns links to Markdown files outside of docs/ into downloads: they are not pages here."""
+    up = "../" * (name.count("/") + 1)
+    source[0] = re.sub(rf"\]\(({up}[\w./-]+\.md)(?:#[\w-]+)?\)", r"](path:\1)", source[0])
 
 
 def show_pictures(_app: Sphinx, _name: str, source: list[str]) -> None:
-    """Has `<picture>`, as it is written for GitHub, be two images here: furo shows the one that its colours are for."""
+    """Turns each `<picture>`, written for GitHub, into two images: furo shows the one for its colours."""
     source[0] = re.sub(r"<picture>.*?</picture>", _as_images, source[0], flags=re.DOTALL)
 
 
@@ -140,7 +143,7 @@ def _as_images(picture: re.Match[str]) -> str:
     light = re.search(r'<img [^>]*src="([^"]+)"', picture[0])
     alt = re.search(r'<img [^>]*alt="([^"]*)"', picture[0])
     if not (dark and light and alt):
-        raise ValueError(f"a picture wants a dark source, an image and an alt text: {picture[0]}")
+        raise ValueError(f"a picture needs a dark source, an image and an alt text: {picture[0]}")
     return "\n\n".join(
         f"```{{image}} {file[1]}\n:alt: {alt[1]}\n:class: only-{colours}\n```"
         for file, colours in ((light, "light"), (dark, "dark"))
@@ -148,7 +151,7 @@ def _as_images(picture: re.Match[str]) -> str:
 
 
 def drop_object(_app: Sphinx, doctree: nodes.document) -> None:
-    """That a class has no bases need not be said."""
+    """Removes the line "Bases: object"."""
     for paragraph in list(doctree.findall(nodes.paragraph)):
         if paragraph.astext() == "Bases: object":
             paragraph.parent.remove(paragraph)
@@ -156,7 +159,7 @@ def drop_object(_app: Sphinx, doctree: nodes.document) -> None:
 
 def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-signature", name_classes)
-    app.connect("source-read", reach_out)
+    app.connect("source-read", link_files)
     app.connect("source-read", show_pictures)
     app.connect("doctree-read", drop_object)
     app.connect("autodoc-process-docstring", show_code)

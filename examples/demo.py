@@ -1,8 +1,8 @@
-"""What the client does, in under a second: many small requests, one large download, and a table of what came out.
+"""Many small requests and one large download in under a second, and a table of the results.
 
     make demo
 
-Ten greenlets share ten connections to a local server; then one body is streamed to disk in flat memory.
+Ten greenlets share ten connections to a local server; then one body is streamed to disk in constant memory.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MIB = 1024 * 1024
 
 @contextmanager
 def local_server() -> Iterator[str]:
-    """The project's own server, as a process; gives its URL. It ends when its standard input closes."""
+    """Starts the project's own server as a process and yields its URL. It ends when its standard input closes."""
     command = [sys.executable, str(SERVER)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdin is not None
@@ -44,7 +44,7 @@ def local_server() -> Iterator[str]:
 
 
 class Progress:
-    """One line that is written over and over on a terminal, and is not there anywhere else."""
+    """A progress line on a terminal; nothing if the output is not a terminal."""
 
     WIDTH = 40
     EVERY_SECONDS = 0.03
@@ -66,7 +66,7 @@ class Progress:
 
 
 def small_requests(http: HTTPClient, progress: Progress) -> tuple[list[float], float]:
-    """Ten greenlets GET a page for a while; gives each request's seconds, and the seconds of the whole."""
+    """Sends GET requests from ten greenlets; returns the latency of each, and the total time, in seconds."""
     latencies: list[float] = []
     begin = time.perf_counter()
 
@@ -86,7 +86,7 @@ def small_requests(http: HTTPClient, progress: Progress) -> tuple[list[float], f
 
 
 def download(http: HTTPClient, path: Path, progress: Progress) -> float:
-    """Streams the large body to a file; gives the seconds it took."""
+    """Streams the large body to a file; returns the time in seconds."""
     begin = time.perf_counter()
     size = 0
     with http.get(f"/bytes/{DOWNLOAD_BYTES}") as response, path.open("wb") as file:
@@ -99,9 +99,9 @@ def download(http: HTTPClient, path: Path, progress: Progress) -> float:
 
 
 def peak_memory() -> int:
-    """The most memory that this process has had resident so far, in bytes."""
+    """Returns the peak resident memory of this process, in bytes."""
     status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss counts, on Linux, what the parent had before it started us
+    if status.exists():  # on Linux, ru_maxrss includes the parent's memory before exec
         peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(peak.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -112,7 +112,7 @@ def percentile(ordered: list[float], percent: float) -> float:
 
 
 def table(rows: list[tuple[str, str, str]]) -> str:
-    """Names to the left, figures to the right, units after them."""
+    """Returns the rows as text: names left-aligned, figures right-aligned, then units."""
     name_width = max(len(name) for name, _, _ in rows)
     figure_width = max(len(figure) for _, figure, _ in rows)
     return "\n".join(

@@ -1,4 +1,4 @@
-"""Downloads a body of any size to a file, a piece at a time: memory stays flat.
+"""Downloads a body of any size to a file, piece by piece, in constant memory.
 
 python -m tests.server 8080         (in another terminal)
 python examples/download.py [URL [FILE]]

@@ -1,4 +1,4 @@
-"""Twenty greenlets that share ten connections walk a JSON API: the list of friends, then each friend.
+"""Reads a JSON API with twenty greenlets on ten connections: the list of friends, then each friend.
 
 python -m tests.server 8080         (in another terminal)
 python examples/friends.py [URL]
@@ -20,7 +20,7 @@ GREENLETS = 20
 
 
 def fetch(http: HTTPClient, url: URL) -> dict[str, Any]:
-    """The JSON object at that URL, asked for with our token."""
+    """Returns the JSON object at that URL, requested with the access token."""
     url["access_token"] = TOKEN
     response = http.get(url.query_string)
     if response.status_code != 200:
@@ -30,7 +30,7 @@ def fetch(http: HTTPClient, url: URL) -> dict[str, Any]:
 
 
 def friends(http: HTTPClient, base: str) -> Iterator[str]:
-    """The ids of all friends, over as many pages as the list has."""
+    """Yields the ids of all friends, from all pages of the list."""
     page: str | None = f"{base}/me/friends"
     while page:
         answer = fetch(http, URL(page))
@@ -45,7 +45,7 @@ def main(base: str = "http://127.0.0.1:8080") -> None:
             friend = fetch(http, URL(f"{base}/{identity}"))
             return f"{friend['name']} likes {friend['likes']}"
 
-        # A greenlet that finds all connections busy waits for the next free one.
+        # A greenlet waits for a pool slot if all connections are in use.
         for line in Pool(GREENLETS).imap(describe, friends(http, base)):
             print(line)
 

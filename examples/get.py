@@ -1,4 +1,4 @@
-"""One GET: the status, the header fields and the body.
+"""Sends one GET; prints the status, the header fields and the beginning of the body.
 
 python examples/get.py [URL]
 """

@@ -1,4 +1,4 @@
-"""Code that talks to an API, tested without the API: a function answers in its place.
+"""Tests code that uses an API without the API: a function answers the requests.
 
 python examples/mocking.py
 """
@@ -12,7 +12,7 @@ BASE = "https://api.example.org"
 
 
 def names_of_friends(agent: UserAgent) -> Iterator[str]:
-    """The code to be tested: walks all pages of a list."""
+    """Yields the names on all pages of a list. This is the code under test."""
     page: str | None = f"{BASE}/friends"
     while page:
         answer = agent.urlopen(page).json()

@@ -1,9 +1,9 @@
-"""Programs that keep requests or httpx: their sessions and clients, on this engine, for twenty greenlets at a time.
+"""Uses the engine under requests and httpx, with twenty greenlets each.
 
 python -m tests.server 8080         (in another terminal)
 python examples/requests_adapter.py [URL]
 
-Prints how many bytes the page at the URL has by requests, and by httpx; and what comes of a port where nobody listens.
+Prints the number of bytes received by requests and by httpx, and the error for a port without a listener.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import httpx
 import requests
 from gevent.pool import Pool
 
-from geventhttpclient.httpx_transport import Transport
-from geventhttpclient.requests_adapter import Adapter
+from geventhttpclient.adapters.httpx import Transport
+from geventhttpclient.adapters.requests import Adapter
 
 
 def main(url: str = "http://127.0.0.1:8080/page") -> None:

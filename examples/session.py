@@ -1,4 +1,4 @@
-"""A session: JSON in and out, ten pages at a time, a status that is an error, a limit to the time.
+"""Uses a session: JSON in both directions, ten concurrent requests, an error status, a timeout.
 
 python examples/session.py [URL of the project's test server: python -m tests.server 8080]
 """

@@ -1,4 +1,4 @@
-"""Follows an endless stream of JSON objects, one a line, as they arrive. Ctrl-C ends it.
+"""Prints an endless stream of JSON objects, one per line, as they arrive. Ctrl-C ends it.
 
 python -m tests.server 8080         (in another terminal)
 python examples/stream.py [URL]
@@ -10,13 +10,13 @@ from contextlib import closing, suppress
 
 from geventhttpclient import URL, HTTPClient
 
-# The longest silence, in seconds, that is still no sign of a dead connection.
-PATIENCE = 60
+# Seconds without data after which the connection counts as dead.
+READ_TIMEOUT = 60
 
 
 def main(address: str = "http://127.0.0.1:8080/stream") -> None:
     url = URL(address)
-    with closing(HTTPClient.from_url(url, network_timeout=PATIENCE)) as http, http.get(url.request_uri) as response:
+    with closing(HTTPClient.from_url(url, network_timeout=READ_TIMEOUT)) as http, http.get(url.request_uri) as response:
         if response.status_code != 200:
             raise SystemExit(f"status {response.status_code}")
         while line := response.readline(b"\n"):

@@ -1,68 +1,125 @@
-"""What every test gets: a watchdog against a frozen hub, scripted peers, and a real nginx where there is one."""
+"""Fixtures for all tests: a watchdog against a frozen hub, certificates, and real servers if they are installed."""
 
 from __future__ import annotations
 
 import faulthandler
+import gc
 import os
 import random
 import shutil
 import socket
 import subprocess
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import gevent
 import gevent.socket
 import pytest
 
-from tests.certificates import Certificates
+from tests.support.certificates import Certificates
+from tests.support.pairs import covering
+from tests.support.ports import free_ports
+from tests.support.requirements import missing
 
 if TYPE_CHECKING:
-    from tests.http2servers import Http2Nginx, Hypercorn, Nghttpd
+    from tests.support.http2_servers import Http2Nginx, Hypercorn, Nghttpd
 
-# A frozen hub fires no gevent.Timeout: only a thread outside of it can end such a test.
+# A frozen hub fires no gevent.Timeout: only another thread can end such a test.
 WATCHDOG_SECONDS = 120
 
 
-@pytest.fixture(autouse=True)
-def watchdog() -> Iterator[None]:
-    faulthandler.dump_traceback_later(WATCHDOG_SECONDS, exit=True)
+STDERR = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keeps the terminal's stderr: pytest captures descriptor 2 during a test, and `_exit` loses captured output."""
+    config.stash[STDERR] = os.dup(2)
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` deselects by marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks as `long` every serial test, and the cells of a pairwise test that add no new pair of parameters."""
+    matrices = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("serial"):
+            item.add_marker("long")
+        if isinstance(item, pytest.Function) and item.get_closest_marker("pairwise"):
+            matrices[item.nodeid.partition("[")[0]].append(item)
+    for cells in matrices.values():
+        # Parameters need not be hashable; each is one object in all the cells that have it.
+        chosen = covering([[id(value) for value in cell.callspec.params.values()] for cell in cells])
+        for index, cell in enumerate(cells):
+            if index not in chosen:
+                cell.add_marker("long")
+
+
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist there is no such hook
+def pytest_xdist_auto_num_workers() -> int:
+    """Returns one more than there are cores, because many tests wait."""
+    return (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist there is no such hook
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Distributes modules, and the tests of long ones."""
+    from tests.support.scheduling import Scheduling
+
+    return Scheduling(config, log)
+
+
+def pytest_collection_finish() -> None:
+    """Excludes the objects of pytest, the tests and their imports from later collections, which they slow by 100 ms."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen() -> None:
+    """Excludes what a module's predecessors left behind, too: the reports of 10,000 tests slow a collection tenfold."""
+    gc.collect()
+    gc.freeze()
+
+
+@contextmanager
+def watched(config: pytest.Config, seconds: float) -> Iterator[None]:
+    """Ends the process with a traceback of every thread if the block takes longer than `seconds`."""
+    faulthandler.dump_traceback_later(seconds, exit=True, file=config.stash[STDERR])
     yield
     faulthandler.cancel_dump_traceback_later()
 
 
-# A test that waits for what never comes ends here, with a traceback of its own.
-BOUND_SECONDS = 20
+@pytest.fixture(autouse=True)
+def watchdog(pytestconfig: pytest.Config) -> Iterator[None]:
+    with watched(pytestconfig, WATCHDOG_SECONDS):
+        yield
 
-# What servers have at /page.
+
+# Timeout of a test that waits for an event that never comes; it ends with a traceback of its own.
+BOUND_SECONDS = 60
+
+# The content of /page.
 PAGE = bytes(range(256)) * 2 + b"x" * 103
 
 
 @pytest.fixture
 def bounded() -> Iterator[None]:
-    """Ends a hanging test by gevent.Timeout, while the hub still turns."""
+    """Ends a hanging test by gevent.Timeout while the hub still runs."""
     with gevent.Timeout(BOUND_SECONDS):
         yield
 
 
 @pytest.fixture
 def names_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every name leads to 127.0.0.1."""
+    """Resolves every name to 127.0.0.1."""
 
     def here(_host: str, port: int, *_: object) -> list[tuple[Any, ...]]:
         return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port))]
 
     monkeypatch.setattr(gevent.socket, "getaddrinfo", here)
-
-
-def missing(what: str) -> NoReturn:
-    """Skips a test, or a module, for want of something real; in CI, where it must be there, fails."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{what} is not installed, and CI must not skip what needs it")
-    pytest.skip(f"{what} is not installed", allow_module_level=True)
 
 
 class Nginx:
@@ -120,7 +177,7 @@ http {{
         raise RuntimeError("nginx does not listen")
 
     def servers(self, directory: Path) -> str:
-        """The part of the configuration that says what listens, and does what."""
+        """Returns the server blocks of the configuration."""
         return self.SERVER.format(dir=directory, port=self.port)
 
     def stop(self) -> None:
@@ -128,22 +185,13 @@ http {{
         self.process.wait(10)
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that the kernel has just given out, and taken back."""
-    with ExitStack() as probes:
-        sockets = [probes.enter_context(socket.socket()) for _ in range(count)]
-        for probe in sockets:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in sockets]
-
-
 class TlsNginx(Nginx):
-    """An nginx with a listener for each thing that a server can be, or can show, when TLS is asked of it.
+    """An nginx with one listener for each certificate and TLS configuration.
 
-    `/facts` tells as JSON what the server knows of the connection.
+    `/facts` returns the server's data about the connection as JSON.
     """
 
-    # Listeners that differ in the certificate they show, named as `Certificates` names it.
+    # Listeners with different certificates, named as in `Certificates`.
     SHOWN = (
         "valid",
         "rsa",
@@ -163,13 +211,13 @@ class TlsNginx(Nginx):
         "chained",
         "incomplete",
     )
-    # Listeners that show the valid one, and what they are particular about.
+    # Listeners with the valid certificate and special settings.
     PARTICULAR = {
         "tls12": "ssl_protocols TLSv1.2;",
         "tls13": "ssl_protocols TLSv1.3;",
         "clients": "ssl_protocols TLSv1.2 TLSv1.3; ssl_verify_client on; ssl_client_certificate {certificates.ca};",
     }
-    # One listener with several names, each with a certificate of its own; without a name it shows the first.
+    # One listener with several names, each with its own certificate; without SNI it uses the first.
     NAMED = ("valid", "a", "b")
 
     names = (*SHOWN, *PARTICULAR, "named")
@@ -223,7 +271,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 
 
 def write_files(root: Path) -> None:
-    """A page, many lines, and what is large."""
+    """Writes a page, a file of many lines and a large file."""
     (root / "page").write_bytes(PAGE)
     (root / "lines").write_bytes(b"".join(b"line %d\n" % i for i in range(20_000)))
     (root / "big").write_bytes(random.Random(1).randbytes(20 << 20))
@@ -237,12 +285,12 @@ def tls_nginx(tmp_path_factory: pytest.TempPathFactory, certificates: Certificat
     server.stop()
 
 
-# Servers of HTTP/2. Their module needs what is above.
+# HTTP/2 servers. Their module imports this one.
 
 
 @pytest.fixture(scope="session")
 def http2_nginx(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Http2Nginx]:
-    from tests.http2servers import Http2Nginx
+    from tests.support.http2_servers import Http2Nginx
 
     server = Http2Nginx(tmp_path_factory.mktemp("http2-nginx"), certificates)
     write_files(server.root)
@@ -252,7 +300,7 @@ def http2_nginx(tmp_path_factory: pytest.TempPathFactory, certificates: Certific
 
 @pytest.fixture(scope="session")
 def hypercorn(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Hypercorn]:
-    from tests.http2servers import Hypercorn
+    from tests.support.http2_servers import Hypercorn
 
     server = Hypercorn(tmp_path_factory.mktemp("hypercorn"), certificates)
     yield server
@@ -261,8 +309,8 @@ def hypercorn(tmp_path_factory: pytest.TempPathFactory, certificates: Certificat
 
 @pytest.fixture(scope="session")
 def nghttpd(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Callable[..., Nghttpd]]:
-    """Starts one with the options given, by TLS unless `tls=False`; one and the same for the same options."""
-    from tests.http2servers import Nghttpd
+    """Returns a function that starts nghttpd with options, over TLS unless `tls=False`, once for the same options."""
+    from tests.support.http2_servers import Nghttpd
 
     started: dict[tuple[object, ...], Nghttpd] = {}
 

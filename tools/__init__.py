@@ -1,1 +1,1 @@
-"""What builds and checks the packages; run from the repository's root by the Makefile."""
+"""Scripts that build and check the packages. The Makefile runs them from the root of the repository."""

@@ -1,7 +1,7 @@
 """Writes THIRD-PARTY-LICENSES.txt: the licences of the crates that are linked into the extension module.
 
-Their texts come from the sources that Cargo has unpacked. Whoever changes Cargo.lock runs `make licences`; `make lint`
-fails until then.
+The texts are read from the sources that Cargo has unpacked. Run `make licences` after a change of Cargo.lock; otherwise
+`make lint` fails.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
-WRITTEN = ROOT / "THIRD-PARTY-LICENSES.txt"
+OUTPUT = ROOT / "THIRD-PARTY-LICENSES.txt"
 
-# Where wheels are made for. What only another architecture links is no different from these.
+# Targets of the wheels. Other architectures link the same crates as one of these.
 TARGETS = ("x86_64-unknown-linux-gnu", "aarch64-apple-darwin")
 
-# C code that a crate brings along, with a licence of its own.
+# C code that a crate includes, with its own licence.
 BUNDLED = {"aws-lc-sys": "aws-lc/LICENSE", "zstd-sys": "zstd/LICENSE"}
 
-# Crates that ship no text, and the one of the same repository that does.
+# Crates without a licence text, and the crate of the same repository that has it.
 SISTERS = {"alloc-stdlib": "alloc-no-stdlib"}
 
-# Where a crate may be had by any of several licences, the shortest one is taken: MIT's.
+# If a crate is available under several licences, the shortest one is used, which is MIT's.
 ALTERNATIVES = ("apache", "isc", "unlicense", "zlib")
 
 RULE = "=" * 100
@@ -43,7 +43,7 @@ class Crate(NamedTuple):
         return f"{self.name} {self.version} ({self.licence})"
 
     def texts(self) -> list[str]:
-        """The licences that it ships, without those that need not be taken."""
+        """Returns the licence texts in the crate, without alternatives to the MIT licence."""
         files = sorted(self.directory.iterdir())
         found = [file for file in files if file.name.lower().startswith(("licen", "copyright", "notice"))]
         found = found or [file for file in files if file.name == "COPYING"]
@@ -59,7 +59,7 @@ def cargo(*arguments: str) -> str:
 
 
 def linked() -> list[Crate]:
-    """The crates of others in the extension module: no build scripts, no macros, no tests."""
+    """Returns the third-party crates in the extension module, without those for builds, macros and tests."""
     wanted = set()
     for target in TARGETS:
         tree = (
@@ -79,19 +79,19 @@ def linked() -> list[Crate]:
 
 
 def write(crates: list[Crate]) -> str:
-    """The whole file: an index, then each text once, under the names of all the crates that have it."""
+    """Returns the whole file: an index, then each text once, under the names of all the crates that use it."""
     holders: dict[str, list[Crate]] = defaultdict(list)
     by_name = {crate.name: crate for crate in crates}
     for crate in crates:
         texts = by_name[SISTERS.get(crate.name, crate.name)].texts()
         if not texts:
-            sys.exit(f"{crate.title} ships no licence: who has its text?")
+            sys.exit(f"{crate.title} has no licence text: add its source to SISTERS")
         for text in texts:
             holders[text].append(crate)
     index = "\n".join(f"  {crate.title}" for crate in crates)
     parts = [
-        "The extension module of geventhttpclient contains the crates below. Where one may be used by any of several\n"
-        f"licences, it is used by the MIT licence.\n\n{index}",
+        "The extension module of geventhttpclient contains the crates below. A crate that is available under several\n"
+        f"licences is used under the MIT licence.\n\n{index}",
         *("\n".join(crate.title for crate in found) + f"\n\n{text}" for text, found in holders.items()),
     ]
     return f"\n\n{RULE}\n".join(parts) + "\n"
@@ -99,12 +99,12 @@ def write(crates: list[Crate]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the file is not up to date")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the file is outdated")
     text = write(linked())
     if not parser.parse_args().check:
-        WRITTEN.write_text(text, encoding="utf-8")
-    elif WRITTEN.read_text(encoding="utf-8") != text:
-        sys.exit(f"{WRITTEN.name} is not that of Cargo.lock: make licences")
+        OUTPUT.write_text(text, encoding="utf-8")
+    elif OUTPUT.read_text(encoding="utf-8") != text:
+        sys.exit(f"{OUTPUT.name} does not match Cargo.lock: run `make licences`")
 
 
 if __name__ == "__main__":

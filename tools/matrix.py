@@ -1,8 +1,8 @@
-"""Runs the tests on the wheel in dist/, by each CPython found, with the oldest gevent supported and the newest.
+"""Runs the tests on the wheel in dist/, with each CPython found, and with the oldest gevent and the newest one.
 
 `python tools/matrix.py [ARGUMENT...]` gives the arguments to pytest; without any, the tests that depend most on the
-interpreter and on gevent are run. PYTHONS="python3.10 /opt/python/bin/python3.13" names the interpreters; else they are
-`python3.N` on the PATH, and pyenv's. What is not there is left out, with a word.
+interpreter and on gevent are run. PYTHONS="python3.10 /opt/python/bin/python3.13" names the interpreters; by default
+they are `python3.N` on the PATH, and pyenv's. Missing ones are skipped with a message.
 """
 
 from __future__ import annotations
@@ -22,18 +22,22 @@ ENVIRONMENTS = ROOT / ".matrix"
 # Oldest first. The one wheel is bound to the oldest one's ABI.
 VERSIONS = ((3, 10), (3, 11), (3, 12), (3, 13), (3, 14))
 
-# Waiting, killing, forking, threads, loops, Python's own TLS: what differs by interpreter and by gevent. All tests
-# would take ten minutes each time, and those of the garbage collector, of these files, one.
+# Waiting, killing, forking, threads, loops, Python's own TLS: features that depend on the interpreter and on
+# gevent. The tests of the garbage collector in these files take a minute.
 USUAL = [
     "-k",
     "not collector",
-    "tests/test_gevent_hub.py",
-    "tests/test_gevent_loops.py",
-    "tests/test_import.py",
-    "tests/test_pool.py",
-    "tests/test_threads_fork.py",
-    "tests/test_tls_context.py",
+    "tests/gevent/test_hub.py",
+    "tests/gevent/test_loops.py",
+    "tests/client/test_import.py",
+    "tests/client/test_pool.py",
+    "tests/threads/test_threads.py",
+    "tests/tls/test_context.py",
 ]
+
+
+# The exit status of pytest if it has selected no test.
+NONE_SELECTED = 5
 
 
 class Python(NamedTuple):
@@ -42,7 +46,7 @@ class Python(NamedTuple):
 
 
 def found() -> list[Python]:
-    """The CPythons of this machine, one for each version."""
+    """Returns the CPythons of this machine, one for each version."""
     named = os.environ.get("PYTHONS", "").split()
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     pythons = {}
@@ -54,30 +58,31 @@ def found() -> list[Python]:
             if program is not None and describe(program) == f"cpython {name}":
                 pythons[name] = Python(name, program)
         if name not in pythons:
-            print(f"CPython {name} is not here, and left out")
+            print(f"CPython {name} is not installed, skipped")
     return list(pythons.values())
 
 
 def describe(program: str) -> str:
-    """As in "cpython 3.12"; empty where it does not run, as pyenv's stand-ins for what is not chosen."""
+    """Returns the name and the version, as in "cpython 3.12"; an empty text if the program does not run, like the
+    shims of pyenv for versions that are not selected."""
     code = "import sys; print(sys.implementation.name, '%d.%d' % sys.version_info[:2])"
     return subprocess.run([program, "-c", code], capture_output=True, text=True, check=False).stdout.strip()
 
 
 def oldest_gevents() -> list[str]:
-    """What pyproject.toml asks for at least, as exact requirements; pip goes by their markers."""
+    """Returns the minimum versions in pyproject.toml as exact requirements; pip evaluates their markers."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     return [f"gevent=={version}{marker}" for version, marker in re.findall(r'"gevent>=([\d.]+)(; [^"]+)"', text)]
 
 
 def run(*command: str) -> None:
-    # Whatever the caller's environment says of paths, the tests are to see the wheel.
+    # The tests have to import the wheel, regardless of the paths in the caller's environment.
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
     subprocess.run(command, cwd=ROOT, check=True, env=environment)
 
 
 def prepare(python: Python, wheel: Path) -> str:
-    """A new environment with the wheel and what the tests need; its interpreter."""
+    """Creates an environment with the wheel and the requirements of the tests. Returns its interpreter."""
     directory = ENVIRONMENTS / python.version
     shutil.rmtree(directory, ignore_errors=True)
     run(python.program, "-m", "venv", str(directory))
@@ -95,7 +100,13 @@ assert home.is_relative_to(sys.prefix), f"not the wheel: {home}"
 print(f"CPython {sys.version.split()[0]}, gevent {gevent.__version__}, greenlet {greenlet.__version__}", flush=True)
 """
     run(program, "-c", code)
-    run(program, "-m", "pytest", "-p", "no:cacheprovider", *(arguments or USUAL))
+    for marks, options in (("not serial", ["-n", "auto"]), ("serial", [])):
+        command = [program, "-m", "pytest", "-p", "no:cacheprovider", "-m", marks, *options, *(arguments or USUAL)]
+        try:
+            run(*command)
+        except subprocess.CalledProcessError as error:
+            if error.returncode != NONE_SELECTED:
+                raise
 
 
 def main() -> None:

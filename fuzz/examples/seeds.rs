@@ -1,4 +1,4 @@
-//! Writes what the targets begin with into a directory for each of them, as libFuzzer wants it: `seeds DIRECTORY`.
+//! Writes the seeds of each target into a directory of its own, as libFuzzer expects: `seeds DIRECTORY`.
 #![allow(clippy::expect_used, reason = "a program for the shell")]
 
 use std::fs;
@@ -8,9 +8,9 @@ fn main() {
     let root = PathBuf::from(std::env::args_os().nth(1).expect("a directory to write to"));
     for (name, _) in fuzz::TARGETS {
         let directory = root.join(name);
-        fs::create_dir_all(&directory).expect("a place to write to");
+        fs::create_dir_all(&directory).expect("a writable directory");
         for (number, seed) in fuzz::seeds::of(name).into_iter().enumerate() {
-            fs::write(directory.join(format!("seed-{number:03}")), seed).expect("a place to write to");
+            fs::write(directory.join(format!("seed-{number:03}")), seed).expect("a writable directory");
         }
     }
 }

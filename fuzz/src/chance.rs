@@ -1,7 +1,7 @@
-//! Numbers that look drawn and are the same each time, and what they do to bytes.
+//! A deterministic random generator, and mutations of inputs.
 
-/// What parsers are particular about, to be put in where it does not belong.
-const TELLING: [&[u8]; 28] = [
+/// Byte sequences with a meaning to the parsers, for insertion at random positions.
+const SPECIAL: [&[u8]; 29] = [
     b"\r\n",
     b"\n",
     b"\r",
@@ -26,28 +26,29 @@ const TELLING: [&[u8]; 28] = [
     b"\xff",
     b"\x7f",
     b"HTTP/1.1 200 OK\r\n",
+    b"HTTP/1.2 200 OK\r\n",
     b"Content-Length: 3\r\n",
     b"close",
     b"Transfer-Encoding: chunked\r\n",
     b"100",
 ];
 
-/// SplitMix64.
+/// Random generator (SplitMix64).
 pub struct Chance(u64);
 
 impl Chance {
-    /// One row of numbers for each seed.
+    /// Returns a generator for a seed.
     pub fn new(seed: u64) -> Self {
         Chance(seed)
     }
 
-    /// One row of numbers for each text (FNV-1a).
+    /// Returns a generator seeded with the hash of a text (FNV-1a).
     pub fn of(data: &[u8]) -> Self {
         let start = 0xcbf2_9ce4_8422_2325;
         Chance(data.iter().fold(start, |sum: u64, &byte| (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)))
     }
 
-    /// The next one.
+    /// Returns the next number.
     pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -56,12 +57,13 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    /// From 0 to `end - 1`; 0 where there is no such number.
+    /// Returns a number from 0 to `end - 1`, or 0 if `end` is 0.
     pub fn below(&mut self, end: usize) -> usize {
         (self.number() % end.max(1) as u64) as usize
     }
 
-    /// One to four changes: a byte that is another, a piece that is gone, doubled, or put in, from `other` or telling.
+    /// Applies one to four changes: replaces a byte, or removes, duplicates or inserts a piece, from `other` or
+    /// [`SPECIAL`].
     pub fn mutate(&mut self, data: &[u8], other: &[u8]) -> Vec<u8> {
         let mut mutated = data.to_vec();
         for _ in 0..1 + self.below(4) {
@@ -81,7 +83,7 @@ impl Chance {
                     mutated.splice(at..at, other.iter().copied().skip(start).take(length));
                 }
                 _ => {
-                    let piece = TELLING[self.below(TELLING.len())];
+                    let piece = SPECIAL[self.below(SPECIAL.len())];
                     mutated.splice(at..at, piece.iter().copied());
                 }
             }

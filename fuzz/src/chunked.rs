@@ -1,13 +1,13 @@
-//! A chunked body comes out the same however it is cut, and as a naive reading finds it.
+//! A chunked body decodes the same in any pieces, and as by a naive decoder.
 
-use wire::body::Step;
 use wire::chunked::Decoder;
+use wire::framing::Step;
 use wire::{HeaderMap, Limits};
 
 use crate::divisions;
 use crate::head::{Line, strict_lines};
 
-/// What comes of some bytes.
+/// Result of decoding some bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Decoded {
     pub(crate) body: Vec<u8>,
@@ -19,11 +19,11 @@ pub(crate) enum End {
     Broken,
     /// More bytes are needed.
     Open,
-    /// So many bytes are left behind the end.
+    /// The body is complete; the number of bytes after it.
     Whole(usize),
 }
 
-/// Panics where the invariant does not hold.
+/// Panics if the invariant does not hold.
 pub fn run(data: &[u8]) {
     let (whole, trailers) = decode(&[data]);
     for pieces in divisions(data) {
@@ -31,15 +31,15 @@ pub fn run(data: &[u8]) {
         assert_eq!((&decoded, &lines), (&whole, &trailers), "in {} pieces", pieces.len());
     }
     let (expected, section) = naive(data);
-    assert_eq!(whole.body, expected.body, "beside a naive reading");
+    assert_eq!(whole.body, expected.body, "differs from the naive parser");
     let lines = strict_lines(section.strip_suffix(b"\r\n").unwrap_or(section));
     match (&whole.end, lines) {
-        // Which trailers are good beyond the letter of the RFC is not for the naive reading to say.
-        (End::Broken, None) => assert_ne!(expected.end, End::Open, "beside a naive reading"),
+        // The naive decoder does not decide which trailers are valid beyond those of the RFC.
+        (End::Broken, None) => assert_ne!(expected.end, End::Open, "differs from the naive parser"),
         (end, lines) => {
-            assert_eq!(end, &expected.end, "beside a naive reading");
+            assert_eq!(end, &expected.end, "differs from the naive parser");
             if let (End::Whole(_), Some(lines)) = (end, lines) {
-                assert_eq!(trailers, lines, "beside a naive reading");
+                assert_eq!(trailers, lines, "differs from the naive parser");
             }
         }
     }
@@ -68,7 +68,7 @@ fn decode(pieces: &[&[u8]]) -> (Decoded, Vec<Line>) {
             }
         }
     }
-    assert!(held.is_empty(), "what is not data is taken at once");
+    assert!(held.is_empty(), "framing is consumed at once");
     (Decoded { body, end: End::Open }, Vec::new())
 }
 
@@ -76,7 +76,7 @@ pub(crate) fn lines(headers: &HeaderMap) -> Vec<Line> {
     headers.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect()
 }
 
-/// What RFC 9112 section 7.1 makes of it, and the trailer section, of which only the end is looked for.
+/// Decodes by RFC 9112 section 7.1. Returns the result and the trailer section, of which only the end is checked.
 pub(crate) fn naive(data: &[u8]) -> (Decoded, &[u8]) {
     let (mut body, mut rest) = (Vec::new(), data);
     loop {
@@ -105,7 +105,7 @@ pub(crate) fn naive(data: &[u8]) -> (Decoded, &[u8]) {
     }
 }
 
-/// `chunk-size [ chunk-ext ] CRLF`: the size, and what is behind it.
+/// Parses `chunk-size [ chunk-ext ] CRLF`. Returns the size and the bytes after it.
 fn naive_size(data: &[u8]) -> Result<(u64, &[u8]), End> {
     let most = Limits::default().chunk_line_bytes;
     let digits = data.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
@@ -129,7 +129,7 @@ fn naive_size(data: &[u8]) -> Result<(u64, &[u8]), End> {
     }
 }
 
-/// The lines up to the blank one, which is left out, and how many bytes are left behind it.
+/// Returns the lines before the blank one, and the number of bytes after it.
 fn naive_trailers(data: &[u8]) -> Result<(&[u8], usize), End> {
     let most = Limits::default().trailer_bytes;
     let mut start = 0;

@@ -1,4 +1,4 @@
-//! A coded body decodes to the same whole, in pieces and into rooms of any size, and never to more than its limit.
+//! An encoded body decodes the same in any pieces and into buffers of any size, and never to more than its limit.
 
 use std::io::Write;
 
@@ -9,13 +9,13 @@ use wire::coding::Decoder;
 
 use crate::{divisions, mode};
 
-/// What Content-Encoding may say.
+/// Values of Content-Encoding.
 const NAMES: [&str; 8] = ["gzip", "deflate", "br", "zstd", "gzip, gzip", "zstd, br", "deflate, gzip", "x-gzip,br,zstd"];
 
-/// Decoded bytes.
+/// Limits of decoded bytes.
 const LIMITS: [u64; 2] = [100, 1 << 20];
 
-/// Panics where the invariant does not hold.
+/// Panics if the invariant does not hold.
 pub fn run(data: &[u8]) {
     let (mode, data) = mode(data);
     let name = NAMES[usize::from(mode & 7)];
@@ -40,7 +40,7 @@ type Decoded = Result<Vec<u8>, CodingError>;
 fn check_same(one: &Decoded, other: &Decoded) {
     match (one, other) {
         (Ok(one), Ok(other)) => assert!(one == other, "{} and {} bytes", one.len(), other.len()),
-        // What is damaged and too large may be found to be either, as it is cut.
+        // A body that is damaged and too large gives either error, depending on the pieces.
         (Err(_), Err(_)) => {}
         _ => panic!("{:?} and {:?}", one.as_ref().map(Vec::len), other.as_ref().map(Vec::len)),
     }
@@ -51,7 +51,7 @@ fn streamed(name: &str, pieces: &[&[u8]], limit: u64) -> Decoded {
     let mut output = Vec::new();
     for piece in pieces {
         let fed = decoder.feed(piece, &mut output);
-        assert!(output.len() as u64 <= limit, "{} bytes, and {limit} are allowed", output.len());
+        assert!(output.len() as u64 <= limit, "{} bytes, more than {limit}", output.len());
         if let Err(error) = fed {
             assert_eq!(decoder.feed(b"x", &mut output), Err(error.clone()), "an error is not forgotten");
             assert_eq!(decoder.finish(), Err(error.clone()), "an error is not forgotten");
@@ -69,9 +69,9 @@ fn filled(name: &str, mut input: &[u8], room: usize, limit: u64) -> Decoded {
         let before = input.len();
         let made = decoder.fill(&mut input, &mut room)?;
         output.extend_from_slice(&room[..made]);
-        assert!(output.len() as u64 <= limit, "{} bytes, and {limit} are allowed", output.len());
+        assert!(output.len() as u64 <= limit, "{} bytes, more than {limit}", output.len());
         if made < room.len() {
-            assert!(input.is_empty(), "{} of {before} bytes left, and room for more", input.len());
+            assert!(input.is_empty(), "{} of {before} bytes left, although the buffer has room", input.len());
             decoder.finish()?;
             return Ok(output);
         }

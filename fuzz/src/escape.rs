@@ -1,11 +1,11 @@
-//! What is escaped is found again, what is escaped twice stays, and a query keeps the pairs that nobody touched.
+//! Escaping is reversible and idempotent, and editing a query leaves other pairs unchanged.
 
 use wire::url::percent::{
     PATH, UNRESERVED, URL, USERINFO, escape, quote_into, quote_plus_into, requote_uri, unquote_plus, unquote_unreserved,
 };
 use wire::url::{query, resolve};
 
-/// Panics where the invariant does not hold.
+/// Panics if the invariant does not hold.
 pub fn run(data: &[u8]) {
     quoting(data);
     let text = String::from_utf8_lossy(data);
@@ -27,19 +27,19 @@ fn quoting(data: &[u8]) {
 }
 
 fn escaping(text: &str) {
-    assert_eq!(&*unquote_plus(text), unescaped(&text.replace('+', " ")), "beside a naive reading");
+    assert_eq!(&*unquote_plus(text), unescaped(&text.replace('+', " ")), "differs from the naive parser");
     for safe in [&PATH, &USERINFO, &URL] {
         let once = escape(text, safe);
         assert_eq!(escape(&once, safe), once, "a second time");
-        assert_eq!(unescaped(&once), unescaped(text), "what it stands for");
+        assert_eq!(unescaped(&once), unescaped(text), "its meaning");
         assert!(once.is_ascii() && once.bytes().all(|byte| byte > b' ' && byte != 0x7f), "{once}");
     }
     let requoted = requote_uri(text);
     assert_eq!(requote_uri(&requoted), requoted, "a second time");
     assert!(requoted.is_ascii() && requoted.bytes().all(|byte| byte > b' ' && byte != 0x7f), "{requoted}");
     if let Ok(unquoted) = unquote_unreserved(text) {
-        assert_eq!(unescaped(&unquoted), unescaped(text), "what it stands for");
-        assert_eq!(unescaped(&requoted), unescaped(text), "what it stands for");
+        assert_eq!(unescaped(&unquoted), unescaped(text), "its meaning");
+        assert_eq!(unescaped(&requoted), unescaped(text), "its meaning");
     }
     let path = resolve::append_to_path("/a", text);
     assert!(path.starts_with("/a/") && !path.contains(['?', '#', ' ', '\r', '\n']), "{path}");
@@ -58,7 +58,7 @@ fn queries(text: &str, key: &str) {
     }
 }
 
-/// Escapes undone and nothing else, one byte after the other.
+/// Decodes escapes and nothing else, byte by byte.
 fn unescaped(text: &str) -> Vec<u8> {
     let (mut bytes, mut rest) = (Vec::new(), text.as_bytes());
     while let Some((&first, behind)) = rest.split_first() {

@@ -1,7 +1,7 @@
-//! Whatever a peer answers, the client makes of it what the framing says, and the next request gets its own answer.
+//! For any response of a peer, the client returns what its framing says, and the next request gets its own response.
 //!
-//! The engine's client runs on a stream in memory: its handshake throws the socket away and puts one there that the
-//! target has the other end of.
+//! The client of the engine runs on a stream in memory: its handshake replaces the socket by a stream whose other end
+//! is the target's.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -20,25 +20,25 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use engine::stream::{Layer, Stream};
-use engine::tls::{Facts, Handshake, Secured, Tls};
+use engine::rt::stream::{Layer, Stream};
+use engine::tls::{Handshake, Offer, Secured, Tls, TlsInfo};
 use engine::{Client, Config, Kind, Reactor, Request, RequestBody, Response, SystemResolver};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use wire::framing::Asked;
+use wire::framing::MethodKind;
 use wire::{Framing, ResponseError};
 
 use crate::framing::{EOF, Received, asked, receive};
 use crate::{divisions, mode};
 
-/// In the first byte: the connection has served a request before.
+/// Bit of the first byte: the connection has served a request before.
 const WARM: u8 = 8;
-/// In the first byte: the request has a body that the peer is slow to take, and the answer comes before that.
+/// Bit of the first byte: the peer reads the body of the request slowly, and responds before its end.
 const EARLY: u8 = 16;
 
-/// More polls than any of these exchanges takes.
+/// Limit of polls, more than any of these exchanges takes.
 const BOUND: usize = 100_000;
 
-/// Panics where the invariant does not hold.
+/// Panics if the invariant does not hold.
 pub fn run(data: &[u8]) {
     let (mode, data) = mode(data);
     for (number, pieces) in divisions(data).into_iter().enumerate() {
@@ -51,13 +51,13 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// What a request came to.
+/// Result of a request.
 #[derive(Debug)]
 enum Answer {
-    /// The peer has no more to say, and has not closed.
+    /// The peer sends no more, but has not closed the connection.
     Waits,
     Failed(Kind),
-    /// The status, and the body as far as it came.
+    /// The status, and the received part of the body.
     Got(u16, Vec<u8>, End),
 }
 
@@ -68,8 +68,8 @@ enum End {
     Failed(Kind),
 }
 
-/// One request that is answered by `pieces`, and what it came to; then one that is answered as it should be. How many
-/// connections that took is told, too.
+/// Sends one request that is answered by `pieces`, then one with a valid response. Returns the result of the first, and
+/// the number of connections that both took.
 fn exchange(mode: u8, pieces: &[&[u8]], room: usize) -> (Answer, usize) {
     let peer = Rc::new(Peer {
         pieces: RefCell::new(Some(pieces.iter().map(|piece| piece.to_vec()).collect())),
@@ -85,16 +85,16 @@ fn exchange(mode: u8, pieces: &[&[u8]], room: usize) -> (Answer, usize) {
             check_good(place.ask(&client, &peer, request("GET", "/0", 0), room), "/0");
         }
         let method = match asked(mode) {
-            Asked::Head => "HEAD",
-            Asked::Connect => "CONNECT",
-            Asked::Other if mode & EARLY != 0 => "POST",
-            Asked::Other => "GET",
+            MethodKind::Head => "HEAD",
+            MethodKind::Connect => "CONNECT",
+            MethodKind::Other if mode & EARLY != 0 => "POST",
+            MethodKind::Other => "GET",
         };
         let answer =
             place.ask(&client, &peer, request(method, peer.target, if mode & EARLY == 0 { 0 } else { 40 }), room);
         check_good(place.ask(&client, &peer, request("GET", "/2", 0), room), "/2");
         let statistics = client.pool().statistics();
-        assert_eq!((statistics.in_use, statistics.waiting), (0, 0), "places are given back");
+        assert_eq!((statistics.in_use, statistics.waiting), (0, 0), "slots are released");
         (answer, peer.opened.get())
     })
 }
@@ -104,13 +104,13 @@ fn check_good(answer: Answer, target: &str) {
     assert!(is_good, "{target} is answered by {answer:?}");
 }
 
-/// Beside what the wire alone makes of the same bytes.
+/// Compares the result with that of the wire crate for the same bytes.
 fn check(mode: u8, expected: &Received, answer: &Answer, opened: usize) {
     let kind = |error: &ResponseError| discriminant(error);
     match (answer, &expected.head) {
-        // A reused connection that ends without a byte of an answer: the request is sent again, and is answered.
+        // A reused connection that ends without a byte of a response: the request is sent again, and gets a response.
         (Answer::Got(200, body, End::Whole), None) if mode & WARM != 0 && mode & EOF != 0 => {
-            assert_eq!(body.as_slice(), if asked(mode) == Asked::Head { b"".as_slice() } else { b"/1" });
+            assert_eq!(body.as_slice(), if asked(mode) == MethodKind::Head { b"".as_slice() } else { b"/1" });
         }
         (Answer::Got(status, body, end), Some((expected_status, ..))) => {
             assert_eq!((status, body), (expected_status, &expected.body));
@@ -149,7 +149,7 @@ fn request(method: &str, target: &str, length: usize) -> Request {
     Request {
         head,
         body: RequestBody::Bytes(Bytes::from(vec![b'b'; length])),
-        asked: Asked::by(method.as_bytes()),
+        asked: MethodKind::by(method.as_bytes()),
         idempotent: wire::request::is_idempotent(method.as_bytes()),
         expects_continue: false,
         closes: false,
@@ -164,7 +164,7 @@ thread_local! {
     static PLACE: Place = Place::new();
 }
 
-/// What all exchanges of a thread share.
+/// Objects that all exchanges of a thread share.
 struct Place {
     reactor: Rc<Reactor>,
     listener: Rc<UnixListener>,
@@ -204,11 +204,15 @@ impl Place {
                 Some(Ok(())) => body.extend_from_slice(out.filled()),
             }
         };
-        assert_eq!(response.body.is_complete(), matches!(end, End::Whole), "a body that does not know its end");
+        assert_eq!(
+            response.body.is_complete(),
+            matches!(end, End::Whole),
+            "is_complete is wrong at the end of the body"
+        );
         Answer::Got(response.head.status, body, end)
     }
 
-    /// Runs a future to its end, or until it waits for a peer that has no more to say.
+    /// Runs a future to its end, or until it waits for a peer that sends no more.
     fn drive<F: Future>(&self, peer: &Peer, future: F) -> Option<F::Output> {
         let woken = Arc::new(Woken(AtomicBool::new(true)));
         let waker = Waker::from(woken.clone());
@@ -227,7 +231,7 @@ impl Place {
                 self.reactor.turn(Some(Duration::ZERO)).expect("a reactor that turns");
             }
         }
-        panic!("neither an end, nor anything to wait for");
+        panic!("too many polls");
     }
 }
 
@@ -239,24 +243,24 @@ impl Wake for Woken {
     }
 }
 
-/// The other end of all connections of one client. It answers one request by what the target was given, and every other
-/// one by the request's own target.
+/// Other end of all connections of one client. It answers one request with the input of the target, and each other one
+/// with the request's own target.
 struct Peer {
-    /// Until they were said.
+    /// Input of the target, until it is sent.
     pieces: RefCell<Option<VecDeque<Vec<u8>>>>,
-    /// Of the request that they answer.
+    /// Target of the request that they answer.
     target: &'static str,
-    /// Whether it closes behind them.
+    /// True if the peer closes the connection after them.
     is_closed: bool,
-    /// Whether it answers when it has the head, and is slow to take the rest.
+    /// True if the peer responds when it has the head, and reads the rest slowly.
     is_early: bool,
     opened: Cell<usize>,
-    /// Somebody has asked for more than it has to say.
+    /// True after a read for which the peer has nothing to send.
     is_starved: Cell<bool>,
 }
 
 impl Peer {
-    /// What it says to a request with that head, and whether it closes then.
+    /// Returns the response to a request with this head, and true if the peer closes the connection after it.
     fn answer(&self, head: &str) -> (VecDeque<Vec<u8>>, bool) {
         let mut words = head.split(' ');
         let (method, target) = (words.next().expect("a method"), words.next().expect("a target"));
@@ -270,14 +274,14 @@ impl Peer {
     }
 }
 
-/// Shakes no hands: what comes out of it is a new connection to the peer.
+/// TLS without a handshake: returns a new connection to the peer.
 struct InMemory {
     listener: Rc<UnixListener>,
     peer: Rc<Peer>,
 }
 
 impl Tls for InMemory {
-    fn handshake(&self, _: Stream) -> Handshake {
+    fn handshake(&self, _: Stream, _: Offer) -> Handshake {
         self.listener.accept().expect("the connection that was just made");
         self.peer.opened.set(self.peer.opened.get() + 1);
         let line = Line {
@@ -288,21 +292,21 @@ impl Tls for InMemory {
             is_ended: false,
             is_ready: false,
         };
-        let secured = Secured { stream: Stream::Layer(Box::new(line)), facts: Rc::new(Facts::default()) };
+        let secured = Secured { stream: Stream::Layer(Box::new(line)), facts: Rc::new(TlsInfo::default()) };
         Box::pin(async { Ok(secured) })
     }
 }
 
-/// One connection.
+/// Connection to the peer.
 struct Line {
     peer: Rc<Peer>,
-    /// Of a request that is not complete.
+    /// Received part of a head.
     received: Vec<u8>,
-    /// Bytes of a request's body that are still to come.
+    /// Number of bytes of the request's body that are still expected.
     unsent: usize,
     incoming: VecDeque<Vec<u8>>,
     is_ended: bool,
-    /// Every other write of a slow connection has to wait.
+    /// True if the next write is accepted: a slow connection delays every other write.
     is_ready: bool,
 }
 
@@ -325,7 +329,7 @@ impl Line {
 }
 
 impl Layer for Line {
-    fn is_quiet(&mut self) -> bool {
+    fn is_idle_clean(&mut self) -> bool {
         self.incoming.is_empty() && !self.is_ended
     }
 }

@@ -1,23 +1,22 @@
-//! A response comes out the same however it is cut, framed by the rules of RFC 9112 section 6.3 read word for word.
+//! A response parses the same in any pieces, and is framed by the rules of RFC 9112 section 6.3.
 
 use std::mem::{Discriminant, discriminant};
 
-use wire::body::Step;
-use wire::framing::{Asked, close_reason};
-use wire::{Body, Framing, HeadReader, Limits, ResponseError, ResponseHead, Version};
+use wire::framing::{MethodKind, Step, close_cause};
+use wire::{Body, Framing, HeadReader, InterimCount, Limits, ResponseError, ResponseHead, Version};
 
 use crate::chunked::{Decoded, End, lines, naive};
 use crate::head::Line;
 use crate::{divisions, mode};
 
-/// In the first byte: the peer closes behind the last one.
+/// Bit of the first byte: the peer closes the connection after the last byte.
 pub const EOF: u8 = 1;
-/// In the first byte: the request was a HEAD.
+/// Bit of the first byte: the request was a HEAD.
 pub const HEAD: u8 = 2;
-/// In the first byte: the request was a CONNECT, unless it was a HEAD.
+/// Bit of the first byte: the request was a CONNECT, unless it was a HEAD.
 pub const CONNECT: u8 = 4;
 
-/// What came of one response.
+/// Received parts of one response.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Received {
     pub(crate) head: Option<(u16, Vec<u8>, Vec<Line>)>,
@@ -25,23 +24,23 @@ pub(crate) struct Received {
     pub(crate) body: Vec<u8>,
     pub(crate) trailers: Vec<Line>,
     pub(crate) is_complete: bool,
-    /// Whether head and body leave the connection good.
+    /// True if the connection can be used again.
     pub(crate) is_kept: bool,
-    /// Bytes behind the message.
+    /// Number of bytes after the message.
     pub(crate) left: usize,
     pub(crate) error: Option<Discriminant<ResponseError>>,
 }
 
-/// What the first byte says of the request.
-pub(crate) fn asked(mode: u8) -> Asked {
+/// Returns the method kind that the first byte selects.
+pub(crate) fn asked(mode: u8) -> MethodKind {
     match (mode & HEAD, mode & CONNECT) {
-        (0, 0) => Asked::Other,
-        (0, _) => Asked::Connect,
-        _ => Asked::Head,
+        (0, 0) => MethodKind::Other,
+        (0, _) => MethodKind::Connect,
+        _ => MethodKind::Head,
     }
 }
 
-/// Panics where the invariant does not hold.
+/// Panics if the invariant does not hold.
 pub fn run(data: &[u8]) {
     let (mode, data) = mode(data);
     let asked = asked(mode);
@@ -55,11 +54,11 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// The final head, if it is a good one, and where its body begins.
+/// Final head, if it is valid, and the start of its body.
 type Final = Option<(ResponseHead, usize)>;
 
-/// Reads pieces the way that a connection does.
-pub(crate) fn receive(asked: Asked, pieces: &[&[u8]], is_closed: bool) -> (Received, Final) {
+/// Reads pieces as a connection does.
+pub(crate) fn receive(asked: MethodKind, pieces: &[&[u8]], is_closed: bool) -> (Received, Final) {
     let mut received = Received::default();
     let mut head = None;
     if let Err(error) = read(asked, pieces, is_closed, &mut received, &mut head) {
@@ -70,14 +69,14 @@ pub(crate) fn receive(asked: Asked, pieces: &[&[u8]], is_closed: bool) -> (Recei
 }
 
 fn read(
-    asked: Asked,
+    asked: MethodKind,
     pieces: &[&[u8]],
     is_closed: bool,
     received: &mut Received,
     head: &mut Final,
 ) -> Result<(), ResponseError> {
     let limits = Limits::default();
-    let (mut reader, mut interim, mut taken) = (HeadReader::default(), 0, 0);
+    let (mut reader, mut interim, mut taken) = (HeadReader::default(), InterimCount::default(), 0);
     let mut framing: Option<Body> = None;
     let mut held = Vec::new();
     for piece in pieces {
@@ -87,16 +86,13 @@ fn read(
             held.drain(..length);
             taken += length;
             if found.is_interim() {
-                interim += 1;
-                if interim > limits.interim_responses {
-                    return Err(ResponseError::TooManyInterim(limits.interim_responses));
-                }
+                interim.add(length, &limits)?;
                 continue;
             }
             received.head = Some((found.status, found.reason().to_vec(), lines(&found.headers)));
             *head = Some((found.clone(), taken));
             let rule = Framing::of(asked, &found)?;
-            received.is_kept = close_reason(asked, &found, rule).is_none();
+            received.is_kept = close_cause(asked, &found, rule).is_none();
             received.framing = Some(rule);
             framing = Some(Body::new(rule, &limits));
         }
@@ -107,7 +103,7 @@ fn read(
     if is_closed && !received.is_complete {
         received.is_kept = false;
         match &mut framing {
-            None => return Err(ResponseError::EarlyEnd("in its head")),
+            None => return Err(ResponseError::EarlyEnd("in the head")),
             Some(body) => body.end_of_input()?,
         }
         received.is_complete = true;
@@ -133,13 +129,13 @@ fn take(body: &mut Body, held: &mut Vec<u8>, received: &mut Received) -> Result<
     Ok(())
 }
 
-/// What the rules make of the head, or that they refuse it.
-fn naive_framing(asked: Asked, head: &ResponseHead) -> Option<Framing> {
+/// Returns the framing by the rules, or `None` if they refuse the head.
+fn naive_framing(asked: MethodKind, head: &ResponseHead) -> Option<Framing> {
     let status = head.status;
-    if asked == Asked::Head || status / 100 == 1 || status == 204 || status == 304 {
+    if asked == MethodKind::Head || status / 100 == 1 || status == 204 || status == 304 {
         return Some(Framing::None);
     }
-    if asked == Asked::Connect && status / 100 == 2 {
+    if asked == MethodKind::Connect && status / 100 == 2 {
         return Some(Framing::None);
     }
     // Lines of one name are one line, joined by commas (RFC 9110 section 5.3).
@@ -152,10 +148,12 @@ fn naive_framing(asked: Asked, head: &ResponseHead) -> Option<Framing> {
         |text: &str| -> Vec<String> { text.split(',').map(|part| part.trim_matches([' ', '\t']).to_owned()).collect() };
     if let Some(codings) = joined("transfer-encoding") {
         let codings: Vec<String> = members(&codings).into_iter().filter(|coding| !coding.is_empty()).collect();
-        return match codings.as_slice() {
-            [only] if only == "chunked" => Some(Framing::Chunked),
-            [only] if only == "identity" => Some(Framing::UntilClose),
-            _ => None,
+        let is_identity = codings.first().is_some_and(|coding| coding == "identity");
+        let others = &codings[usize::from(is_identity)..];
+        return match (is_identity, others.is_empty()) {
+            (true, true) => Some(Framing::UntilClose),
+            (false, true) => None,
+            (_, false) => others.iter().all(|coding| coding == "chunked").then_some(Framing::Chunked),
         };
     }
     let Some(lengths) = joined("content-length") else { return Some(Framing::UntilClose) };
@@ -168,9 +166,9 @@ fn naive_framing(asked: Asked, head: &ResponseHead) -> Option<Framing> {
     numbers.iter().all(|number| number == &numbers[0]).then(|| Framing::Counted(numbers[0]))
 }
 
-fn check(asked: Asked, head: &ResponseHead, rest: &[u8], is_closed: bool, received: &Received) {
+fn check(asked: MethodKind, head: &ResponseHead, rest: &[u8], is_closed: bool, received: &Received) {
     let framing = naive_framing(asked, head);
-    assert_eq!(received.framing, framing, "beside a naive reading");
+    assert_eq!(received.framing, framing, "differs from the naive parser");
     let cut = |wanted: u64| rest.len().min(usize::try_from(wanted).expect("64 bits"));
     let (body, is_complete) = match framing {
         None => (Vec::new(), false),
@@ -179,19 +177,22 @@ fn check(asked: Asked, head: &ResponseHead, rest: &[u8], is_closed: bool, receiv
         Some(Framing::UntilClose) => (rest.to_vec(), is_closed),
         Some(Framing::Chunked) => {
             let (Decoded { body, end }, _) = naive(rest);
-            // That its trailers are good is not for the naive reading to say.
+            // The naive decoder does not check the trailers.
             (body, matches!(end, End::Whole(_)) && received.error.is_none())
         }
     };
-    assert_eq!((&received.body, received.is_complete), (&body, is_complete), "beside a naive reading");
+    assert_eq!((&received.body, received.is_complete), (&body, is_complete), "differs from the naive parser");
     if received.is_kept {
         let (one, zero) = (Version::Http11, Version::Http10);
         let says = |member: &[u8]| head.headers.lists(b"connection", member);
-        assert!(!says(b"close"), "kept against the peer's will");
+        assert!(!says(b"close"), "kept after Connection: close");
         assert!(head.version == one || (head.version == zero && says(b"keep-alive")), "kept by 1.0");
         assert!(!matches!(framing, None | Some(Framing::UntilClose)), "kept without an end");
         assert_ne!(head.status, 101, "kept after a switch of protocols");
         let both = [b"transfer-encoding".as_slice(), b"content-length"].map(|name| head.headers.get(name).is_some());
         assert_ne!(both, [true, true], "kept with two framings");
+        let codings = head.headers.get_all(b"transfer-encoding").flat_map(|value| value.split(|&byte| byte == b','));
+        let count = codings.filter(|coding| !coding.trim_ascii().is_empty()).count();
+        assert!(count <= 1 || framing != Some(Framing::Chunked), "kept with two codings");
     }
 }

@@ -1,4 +1,4 @@
-//! A head comes out the same however it is cut, and holds what a naive reading of its lines finds there.
+//! A head parses the same in any pieces, and as by a naive parser of its lines.
 
 use std::mem::discriminant;
 
@@ -6,18 +6,19 @@ use wire::{HeadReader, Limits, ResponseError, ResponseHead, Version};
 
 use crate::divisions;
 
-/// Low enough to be reached.
+/// Limits that inputs can reach.
 const LIMITS: Limits = Limits {
     head_bytes: 1024,
     header_count: 40,
     chunk_line_bytes: 4096,
     trailer_bytes: 16 * 1024,
-    interim_responses: 32,
+    interim_responses: 1000,
+    interim_bytes: 1024 * 1024,
 };
 
 type Read = Result<Option<(ResponseHead, usize)>, ResponseError>;
 
-/// Panics where the invariant does not hold.
+/// Panics if the invariant does not hold.
 pub fn run(data: &[u8]) {
     let whole = read(&[data]);
     for pieces in divisions(data) {
@@ -29,8 +30,8 @@ pub fn run(data: &[u8]) {
         (Ok(Some((head, length))), strict) => {
             check_head(head, &data[..*length]);
             if let Some((status, lines, its_length)) = strict {
-                assert_eq!((head.status, *length), (status, its_length), "beside a strict reading");
-                assert_eq!(found(head), lines, "beside a strict reading");
+                assert_eq!((head.status, *length), (status, its_length), "differs from the strict parser");
+                assert_eq!(found(head), lines, "differs from the strict parser");
             }
         }
         (other, Some(_)) => panic!("a good head, and {other:?}"),
@@ -39,7 +40,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// The first result of a buffer that grows piece by piece.
+/// Returns the first result from a buffer that grows piece by piece.
 fn read(pieces: &[&[u8]]) -> Read {
     let (mut reader, mut held) = (HeadReader::default(), Vec::new());
     for piece in pieces {
@@ -59,7 +60,7 @@ fn check_same(one: &Read, other: &Read) {
             assert_eq!((one.status, one.version, one_length), (other.status, other.version, other_length));
             assert_eq!((one.reason(), found(one)), (other.reason(), found(other)));
         }
-        // The words may show more or less of what has come.
+        // The message may quote more or less of the input.
         (Err(one), Err(other)) => assert_eq!(discriminant(one), discriminant(other), "{one}; {other}"),
         _ => panic!("{one:?}, and in pieces {other:?}"),
     }
@@ -69,15 +70,17 @@ fn found(head: &ResponseHead) -> Vec<Line> {
     head.headers.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect()
 }
 
-/// A name and its value.
+/// Name and value of a field.
 pub(crate) type Line = (Vec<u8>, Vec<u8>);
 
-/// Beside a lenient reading of the same lines, in which a fold is one blank.
+/// Compares the head with a lenient parse of the same lines, in which a fold is one blank.
 fn check_head(head: &ResponseHead, text: &[u8]) {
     let mut lines = text.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let status_line = lines.by_ref().map(|line| line.trim_ascii_start()).find(|line| !line.is_empty()).expect("a line");
-    let version = if head.version == Version::Http10 { "HTTP/1.0" } else { "HTTP/1.1" };
-    let start = format!("{version} {}", head.status);
+    // Later minor versions are read as 1.1 (RFC 9110 section 2.5).
+    let minor = status_line.get("HTTP/1.".len()).copied().filter(u8::is_ascii_digit).expect("a minor version");
+    assert_eq!(head.version, if minor == b'0' { Version::Http10 } else { Version::Http11 });
+    let start = format!("HTTP/1.{} {}", char::from(minor), head.status);
     assert!(status_line.starts_with(start.as_bytes()), "{} for {}", start, status_line.escape_ascii());
     assert_eq!(head.reason().trim_ascii(), status_line[start.len()..].trim_ascii());
     let mut expected: Vec<Line> = Vec::new();
@@ -100,18 +103,19 @@ fn check_head(head: &ResponseHead, text: &[u8]) {
     }
 }
 
-/// Each run of blanks as one, and none at the ends.
+/// Returns the value with each run of blanks as one, and none at the ends.
 fn one_blank(value: &[u8]) -> Vec<u8> {
     let words = value.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join(b" ".as_slice())
 }
 
-/// The status, the lines and the length of a head that follows RFC 9112 to the letter, with nothing odd in its reason.
+/// Parses a head that follows RFC 9112 strictly, with an ASCII reason. Returns its status, lines and length.
 fn strict(data: &[u8]) -> Option<(u16, Vec<Line>, usize)> {
     let end = data.windows(4).position(|window| window == b"\r\n\r\n")?;
     let text = std::str::from_utf8(&data[..end]).ok()?;
     let (status_line, lines) = text.split_once("\r\n").unwrap_or((text, ""));
-    let rest = status_line.strip_prefix("HTTP/1.1 ").or_else(|| status_line.strip_prefix("HTTP/1.0 "))?;
+    let rest =
+        status_line.strip_prefix("HTTP/1.")?.strip_prefix(|minor: char| minor.is_ascii_digit())?.strip_prefix(' ')?;
     let (status, reason) = rest.split_once(' ')?;
     let graphic = |text: &str| text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
     let is_status = status.len() == 3 && status.bytes().all(|byte| byte.is_ascii_digit()) && !status.starts_with('0');
@@ -119,7 +123,7 @@ fn strict(data: &[u8]) -> Option<(u16, Vec<Line>, usize)> {
     Some((status.parse().ok()?, strict_lines(lines.as_bytes())?, end + 4))
 }
 
-/// `*( field-line CRLF )` without the last CRLF, of RFC 9112 section 5 without folds.
+/// Parses `*( field-line CRLF )` without the last CRLF and without folds, RFC 9112 section 5.
 pub(crate) fn strict_lines(text: &[u8]) -> Option<Vec<Line>> {
     if text.is_empty() {
         return Some(Vec::new());

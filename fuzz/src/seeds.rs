@@ -1,14 +1,14 @@
-//! Where the targets begin: the corpus of each, and the responses of `tests/vectors`.
+//! Seeds of the targets: the corpus of each, and the responses of `tests/vectors`.
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 
-/// Longer ones would be all that a short run has time for.
+/// Longest response that is a seed: longer ones would take all the time of a short run.
 const LONGEST: usize = 4096;
 
-/// The bytes that the target of that name begins with, in the same order each time.
+/// Returns the seeds of the target with this name, always in the same order.
 pub fn of(target: &str) -> Vec<Vec<u8>> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
     let entries = fs::read_dir(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
@@ -23,7 +23,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
     seeds
 }
 
-/// What `tests/vectors` has in answer to a request, and what came before it: the method, and whether the peer closes.
+/// Returns the responses of `tests/vectors`, each with its mode: the method, and if the peer closes the connection.
 fn responses() -> impl Iterator<Item = (u8, Vec<u8>)> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors/responses.json");
     let cases: Vec<Value> = serde_json::from_slice(&fs::read(path).expect("a readable file")).expect("JSON");

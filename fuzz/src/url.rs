@@ -1,10 +1,10 @@
-//! A URL splits as the expression in RFC 3986 appendix B splits it, and comes out of its parts as it went in.
+//! A URL splits as by the expression in RFC 3986 appendix B, and recomposes from its parts.
 
 use std::net::Ipv6Addr;
 
 use wire::url::{Authority, Parts, UrlError, redact, redact_all, resolve, split};
 
-/// Panics where the invariant does not hold.
+/// Panics if the invariant does not hold.
 pub fn run(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (first, second) = text.split_once('\n').unwrap_or((&text, "../x?y"));
@@ -15,7 +15,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// What is redacted once stays as it is, and of the password in a URL around any text nothing is left.
+/// Checks that redaction is idempotent, and removes the password from a URL with any text in it.
 fn check_redacted(text: &str) {
     for shown in [redact(text), redact_all(text)] {
         assert_eq!(redact(&redact(&shown)), redact(&shown), "{text:?}");
@@ -34,7 +34,7 @@ fn check_split(text: &str) {
     let expected = naive_split(&cleaned);
     match split(text) {
         Ok(parts) => {
-            assert_eq!(fields(&parts), expected, "beside the appendix");
+            assert_eq!(fields(&parts), expected, "differs from appendix B");
             let again = parts.to_string();
             assert_eq!(split(&again), Ok(parts.clone()), "from {again:?}");
             if let Some(authority) = &parts.authority {
@@ -43,7 +43,7 @@ fn check_split(text: &str) {
             }
         }
         Err(error) => {
-            let authority = expected.1.expect("nothing but an authority is refused");
+            let authority = expected.1.expect("only an authority is refused");
             let is_right = match &error {
                 UrlError::Brackets { .. } | UrlError::Ipv6 { .. } => !has_good_brackets(&authority),
                 UrlError::Delimiter { .. } => authority.contains('\\'),
@@ -61,7 +61,7 @@ fn fields(parts: &Parts<'_>) -> Fields {
     (parts.scheme.to_string(), authority, parts.path.to_string(), query, fragment)
 }
 
-/// `^(([^:/?#]+):)?(//([^/?#]*))?([^?#]*)(\?([^#]*))?(#(.*))?`, with the scheme of section 3.1.
+/// Splits by `^(([^:/?#]+):)?(//([^/?#]*))?([^?#]*)(\?([^#]*))?(#(.*))?`, with the scheme of section 3.1.
 fn naive_split(text: &str) -> Fields {
     let (text, fragment) = match text.split_once('#') {
         Some((before, fragment)) => (before, Some(fragment.to_owned())),
@@ -90,7 +90,7 @@ fn naive_split(text: &str) -> Fields {
     (scheme, authority, path.to_owned(), query, fragment)
 }
 
-/// None at all, or one pair around an address, with a user before it and a port behind it.
+/// Returns true for no brackets, or one pair around an address, with a user before it and a port after it.
 fn has_good_brackets(authority: &str) -> bool {
     let address = authority.rsplit('@').next().unwrap_or_default();
     if !authority.contains(['[', ']']) {
@@ -121,7 +121,7 @@ fn check_authority(text: &str) {
     assert_eq!((read.host(), read.port(), read.username()), (host.clone(), Ok(Some(81)), authority.username()));
     let named = authority.with_user(Some("a:b@c/d"), Some("p@:/?#[x"));
     let read = Authority::read(&named);
-    assert_eq!((read.host(), read.port()), (host, port.clone()), "behind another user: {named:?}");
+    assert_eq!((read.host(), read.port()), (host, port.clone()), "after another user: {named:?}");
     assert_eq!((read.username(), read.password()), (Some("a%3Ab%40c%2Fd"), Some("p%40%3A%2F%3F%23%5Bx")));
     for other in ["h.example", "::1"] {
         let moved = authority.with_host(other).expect("a good host");
@@ -130,7 +130,7 @@ fn check_authority(text: &str) {
     }
 }
 
-/// RFC 3986 section 5.2.2, in its own words.
+/// Compares with RFC 3986 section 5.2.2.
 fn check_resolved(base: &Parts<'_>, reference: &Parts<'_>) {
     let target = resolve(base, reference);
     let (base, reference) = (fields(base), fields(reference));
@@ -140,7 +140,7 @@ fn check_resolved(base: &Parts<'_>, reference: &Parts<'_>) {
     } else if reference.1.is_some() {
         (base.0, reference.1, dotless(&reference.2), reference.3)
     } else if reference.2.is_empty() {
-        // The base's own path is meant to be without dots already.
+        // The path of the base is expected to have no dot segments.
         (base.0, base.1, dotless(&base.2), reference.3.or(base.3))
     } else if reference.2.starts_with('/') {
         (base.0, base.1, dotless(&reference.2), reference.3)
@@ -153,7 +153,7 @@ fn check_resolved(base: &Parts<'_>, reference: &Parts<'_>) {
         (base.0, base.1, dotless(&merged), reference.3)
     };
     assert_eq!(fields(&target), (scheme.clone(), authority.clone(), path, query, reference.4));
-    // Where it leads is not changed by being written down.
+    // Recomposition does not change the authority.
     if !scheme.is_empty() && authority.is_some() {
         let written = target.to_string();
         let read = split(&written).map(|parts| fields(&parts).1);
@@ -161,7 +161,7 @@ fn check_resolved(base: &Parts<'_>, reference: &Parts<'_>) {
     }
 }
 
-/// Section 5.2.4.
+/// Removes dot segments, section 5.2.4.
 fn remove_dot_segments(path: &str) -> String {
     let (mut input, mut output) = (path.to_owned(), String::new());
     while !input.is_empty() {

@@ -1,4 +1,4 @@
-//! Every target on its seeds, and on mutations of them.
+//! Runs each target on its seeds, and on mutations of them.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::panic::catch_unwind;
@@ -6,7 +6,7 @@ use std::panic::catch_unwind;
 use fuzz::chance::Chance;
 use fuzz::{TARGETS, Target, seeds};
 
-/// Of each target.
+/// Number of mutations for each target.
 const MUTATIONS: u64 = 20_000;
 
 fn check(name: &str, target: Target, data: &[u8], what: &str) {
@@ -29,42 +29,42 @@ fn run(name: &str) {
 }
 
 #[test]
-fn chunked() {
+fn test_chunked_seeds_and_mutations() {
     run("chunked");
 }
 
 #[test]
-fn coding() {
+fn test_coding_seeds_and_mutations() {
     run("coding");
 }
 
 #[test]
-fn escape() {
+fn test_escape_seeds_and_mutations() {
     run("escape");
 }
 
 #[test]
-fn exchange() {
+fn test_exchange_seeds_and_mutations() {
     run("exchange");
 }
 
 #[test]
-fn framing() {
+fn test_framing_seeds_and_mutations() {
     run("framing");
 }
 
 #[test]
-fn head() {
+fn test_head_seeds_and_mutations() {
     run("head");
 }
 
 #[test]
-fn url() {
+fn test_url_seeds_and_mutations() {
     run("url");
 }
 
 #[test]
-fn nothing_at_all() {
+fn test_targets_empty_input() {
     for (name, target) in TARGETS {
         check(name, target, b"", "nothing");
     }

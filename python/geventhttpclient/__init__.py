@@ -1,4 +1,4 @@
-"""A high-performance, concurrent HTTP client for programs on gevent, with its engine in Rust.
+"""A high-performance, concurrent HTTP client for programs on gevent, with an engine in Rust.
 
 >>> from geventhttpclient import HTTPClient, URL
 >>> url = URL("http://127.0.0.1:8080/friends")
@@ -8,7 +8,7 @@
 >>> response.status_code
 200
 
-Each name, and each module below this one, is imported when it is first asked for: a program pays for what it uses.
+Each name, and each module of the package, is imported when it is first accessed: a program pays only for what it uses.
 """
 
 from importlib import import_module
@@ -53,17 +53,13 @@ _HOMES = {
     **dict.fromkeys(("delete", "get", "head", "options", "patch", "post", "put", "request"), "api"),
 }
 
-# Modules that programs reach by `import geventhttpclient` alone.
+# Modules that are accessible after `import geventhttpclient` alone.
 _MODULES = {
     "_core",
     "_parser",
     "api",
     "auth",
-    "challenge",
     "client",
-    "compat_errors",
-    "compat_request",
-    "compat_response",
     "connectionpool",
     "cookies",
     "header",
@@ -80,7 +76,7 @@ _MODULES = {
     "useragent",
 }
 
-if not TYPE_CHECKING:  # else every name would be one of ours
+if not TYPE_CHECKING:  # else type checkers would accept every name
 
     def __getattr__(name: str) -> Any:
         if name in _MODULES:

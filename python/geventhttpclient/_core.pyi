@@ -1,4 +1,4 @@
-"""What the extension module offers to the Python modules of this package: see `crates/python`."""
+"""The extension module, for the Python modules of this package: see `crates/python`."""
 
 import ssl
 from collections.abc import Iterable
@@ -16,10 +16,12 @@ __all__ = [
     "HTTPResponseParser",
     "Histogram",
     "IdleGroup",
-    "Message",
+    "RequestTemplate",
+    "ResponseBase",
     "_after_fork_in_child",
     "_at_exit",
     "_authorities",
+    "_is_server_name",
     "_panic_in_callback",
     "_runtime_statistics",
     "authority_port",
@@ -28,7 +30,7 @@ __all__ = [
     "authority_with_port",
     "authority_with_user",
     "decode",
-    "encode_head",
+    "fast_head",
     "host_to_ascii",
     "path_append",
     "query_encode",
@@ -43,20 +45,19 @@ __all__ = [
     "url_resolve",
     "url_split",
     "url_unsplit",
-    "usual_head",
 ]
 
 # scheme, netloc, path, params, query, fragment
 _Fields = tuple[str, str, str, str, str, str]
 
-# Whether the target goes out in absolute form, and the value of Proxy-Authorization.
+# True for a target in absolute form, and the value of Proxy-Authorization.
 _Proxy = tuple[bool, str | None]
 
-# For connecting, for the network, for the pool, for all of a request; None is for ever.
+# Timeouts in seconds: connection, network, pool, total; None is no limit.
 _Seconds = tuple[float | None, float | None, float | None, float | None]
 
-# For the engine's own TLS: host, file or directory of roots, how far to verify ("full", "chain", "no"), files of the
-# certificate and the key, version. Else an SSLContext, and the name that is sent and expected.
+# The engine's own TLS: host, file or directory of roots, level of verification ("full", "chain", "no"), files of the
+# certificate and the key, version. Or an SSLContext, and the host name that is sent and verified.
 _NativeTls = tuple[str, str | None, str, tuple[str, str] | None, str | None]
 _Tls = _NativeTls | tuple[ssl.SSLContext, str | None]
 
@@ -67,15 +68,15 @@ _Route = tuple[
     str | None,
 ]
 
-# What `TLSInfo` is made of.
+# The fields of `TLSInfo`.
 _Facts = tuple[str, str, str | None, bytes | None, bool | str, bool]
 
-# How a connection was made, in seconds: resolve, connect, proxy, tls; and whom its socket leads to.
+# How a connection was opened: the seconds of resolve, connect, proxy and tls; the address of its socket's peer.
 _Dialled = tuple[float | None, float | None, float | None, float | None, tuple[str, int] | str | None]
-# That, what `TLSInfo` is made of, and whether HTTP/2 is spoken.
+# That, the fields of `TLSInfo`, and True for HTTP/2.
 _Opened = tuple[_Dialled, _Facts | None, bool]
-# What `Timings` is made of: pool, the steps of the dial, send, first byte, download, in all; whether the connection was
-# reused; bytes out and in; the peer.
+# The fields of `Timings`: pool, the steps of the dial, send, first byte, download, total; whether the connection was
+# reused; bytes sent and received; the peer.
 _Timings = tuple[
     float,
     float | None,
@@ -93,7 +94,7 @@ _Timings = tuple[
 ]
 
 _T = TypeVar("_T")
-_Response = TypeVar("_Response", bound=Message)
+_Response = TypeVar("_Response", bound=ResponseBase)
 
 class _Receiver(Protocol):
     def recv(self, size: int, /) -> bytes: ...
@@ -117,21 +118,45 @@ class ConnectionPool:
     def statistics(self) -> dict[str, Any]: ...
     def _exchange(
         self,
+        template: RequestTemplate,
         response_class: type[_Response],
         method: str,
         target: str,
         body: Any,
         headers: HeadersDataType | None,
-        default_headers: HeadersDataType,
-        host_field: str | None,
-        bases: list[str],
-        version: str,
-        proxy: _Proxy | None,
-        shape: tuple[int, type[Headers]],
         timeouts: _Seconds | None,
         trailers: TrailersDataType | None = None,
         opened: list[_Opened] | None = None,
     ) -> _Response: ...
+
+@final
+class RequestTemplate:
+    def __new__(
+        cls,
+        default_headers: HeadersDataType,
+        host_field: str | None,
+        origin_prefixes: list[str],
+        version: str,
+        proxy: _Proxy | None,
+        block_size: int,
+        headers_type: type[Headers],
+    ) -> Self: ...
+    @property
+    def block_size(self) -> int: ...
+    @property
+    def headers_type(self) -> type[Headers]: ...
+    @property
+    def origin(self) -> str: ...
+    def url_of(self, method: str, target: str) -> str: ...
+    def encode_head(
+        self,
+        method: str,
+        target: str,
+        body: Any,
+        headers: HeadersDataType | None,
+        chunked: bool | None,
+        trailers: TrailersDataType | None = None,
+    ) -> str: ...
 
 @final
 class IdleGroup:
@@ -145,7 +170,7 @@ class Connection:
     def _open(self, pool: ConnectionPool) -> None: ...
     def _secure(self, pool: ConnectionPool) -> None: ...
     def _turn(self) -> Literal["ours", "theirs", "nobody's"]: ...
-    def _answer(self, method: str) -> Message: ...
+    def _answer(self, method: str) -> ResponseBase: ...
     def _tls_facts(self) -> _Facts | None: ...
     def sendall(self, data: ReadableBuffer) -> None: ...
     def recv(self, bufsize: int) -> bytes: ...
@@ -172,7 +197,7 @@ class HTTPResponseParser:
     def _on_message_complete(self) -> None: ...
 
 @disjoint_base
-class Message(HTTPResponseParser):
+class ResponseBase(HTTPResponseParser):
     _body_buffer: bytearray
     def _read_head_from(
         self, socket: _Receiver, read_before: bytes, block_size: int, method: str, headers_type: type[Headers]
@@ -182,6 +207,9 @@ class Message(HTTPResponseParser):
     def _is_read(self) -> bool: ...
     def _is_attached(self) -> bool: ...
     def _fileno(self) -> int: ...
+    def _ready_length(self) -> int: ...
+    def _gettimeout(self) -> float | None: ...
+    def _settimeout(self, value: float | None) -> None: ...
     def _has_head(self) -> bool: ...
     def _reason(self) -> str | None: ...
     def _field(self, name: str, default: _T | None = None) -> str | list[str] | _T | None: ...
@@ -228,34 +256,22 @@ class Decoder:
     def finish(self) -> bytes: ...
 
 def decode(content_encoding: str, data: ReadableBuffer, limit: int | None = None) -> bytes: ...
-def encode_head(
-    method: str,
-    target: str,
-    body: Any,
-    headers: HeadersDataType | None,
-    default_headers: HeadersDataType,
-    host_field: str | None,
-    bases: list[str],
-    version: str,
-    proxy: _Proxy | None,
-    chunked: bool | None,
-    trailers: TrailersDataType | None = None,
-) -> str: ...
 def trailer_lines(fields: HeadersDataType | Iterable[tuple[Any, Any]]) -> list[tuple[str, str]]: ...
-def usual_head(method: object, url: object, host: object, headers: object, length: int | None) -> bytes | None: ...
+def fast_head(method: object, url: object, host: object, headers: object, length: int | None) -> bytes | None: ...
 def _after_fork_in_child() -> None: ...
 def _at_exit() -> None: ...
-
-# Greenlets that wait in this thread's hub, and how many of them wait for a place in a pool.
 def _panic_in_callback() -> None: ...
+
+# Greenlets that wait in this thread's hub, and how many of them wait in the queue of a pool.
 def _runtime_statistics() -> tuple[int, int]: ...
+def _is_server_name(host: str) -> bool: ...
 def _authorities(path: str | None) -> tuple[str | None, bytes]: ...
 def url_split(url: str) -> _Fields: ...
 def url_unsplit(scheme: str, netloc: str, path: str, params: str, query: str, fragment: str) -> str: ...
 def url_resolve(base: _Fields, reference: str | _Fields) -> _Fields: ...
 def path_append(path: str, value: str) -> str: ...
 
-# netloc, username, password, hostname, port; the port is -1 where it is bad.
+# netloc, username, password, hostname, port; a bad port is -1.
 def authority_read(netloc: str) -> tuple[str, str, str, str, int | None]: ...
 def authority_port(netloc: str, behind: str) -> int | None: ...
 def redact(text: str) -> str: ...

@@ -1,28 +1,42 @@
-"""The client: one origin, a pool of connections, as many greenlets as you like."""
+"""The client: requests to one origin over a connection pool that any number of greenlets share."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypedDict, TypeVar, overload
 
-from geventhttpclient import _core
-from geventhttpclient._checks import (
+from geventhttpclient import _core, exceptions
+from geventhttpclient._internal.argument_errors import (
+    OF_CLIENTS,
+    OF_REQUESTS,
+    check_cert,
+    check_clients,
+    check_factory,
+    check_headers_type,
+    check_ssl_options,
+    check_transport,
+    check_verify,
+    not_a_url,
+    refused_request,
+    refused_url,
+    unexpected,
+)
+from geventhttpclient._internal.idle_limit import DEFAULT_MAX_IDLE_CONNECTIONS, idle_group, join
+from geventhttpclient._internal.validation import (
     MOST_KEPT_CHARACTERS,
     check_count,
     check_host,
     check_port,
-    check_timeouts,
     read_port,
-    shown,
+    unescaped_zone,
+    without_zone,
 )
-from geventhttpclient._idle import DEFAULT_MAX_IDLE_CONNECTIONS, idle_group, join
 from geventhttpclient._version import __version__
 from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool
 from geventhttpclient.header import Headers
-from geventhttpclient.hooks import Hooks, OnConnection, OnError, OnRequest, OnResponse, Request, Several
+from geventhttpclient.hooks import HookOrHooks, Hooks, OnConnection, OnError, OnRequest, OnResponse, Request
 from geventhttpclient.http2 import PRIOR_KNOWLEDGE, check_http2
-from geventhttpclient.proxy import Proxy, choose_proxy, conceal
+from geventhttpclient.proxy import Proxy, choose_proxy, redact
 from geventhttpclient.response import HTTPSocketPoolResponse
 from geventhttpclient.url import URL
 
@@ -32,6 +46,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
+    from geventhttpclient._internal.timeouts import RequestTimeouts
     from geventhttpclient.header import HeadersDataType, TrailersDataType
     from geventhttpclient.mock import MockTransport
     from geventhttpclient.resolver import Overrides
@@ -64,7 +79,9 @@ __all__ = [
     "TRANSFER_ENCODING_CHUNKED",
     "URL",
     "WHITESPACE",
+    "AgentOptions",
     "Body",
+    "ClientOptions",
     "ConnectionPool",
     "HTTPClient",
     "HTTPClientPool",
@@ -100,17 +117,19 @@ METHOD_OPTIONS = "OPTIONS"
 METHOD_TRACE = "TRACE"
 
 IDEMPOTENT_METHODS = frozenset({METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE, METHOD_PUT, METHOD_DELETE})
-"""RFC 9110 section 9.2.2: sent again when a connection breaks before it has answered. Others never are."""
+"""Idempotent methods (RFC 9110 section 9.2.2). The client retries their requests if an idle connection breaks before
+the response begins; it never does so for other methods."""
 
 DEFAULT_MAX_CLIENTS: int = 1000
-"""Clients that a HTTPClientPool keeps: some 4 KB each, and the TLS sessions of its server."""
+"""Most clients that an HTTPClientPool keeps. Each takes about 4 KB, and the TLS sessions of its server."""
 
-#: What may be sent as a body: bytes-like or text at once, an open file, a file-like or an iterable piece by piece.
+#: Types of a request body: a bytes-like object or text, sent at once; an open file, a file-like object or an iterable,
+#: sent piece by piece.
 Body = Any
 
 
 class Timeouts(TypedDict, total=False):
-    """Timeouts of one request, in seconds, in place of the client's; None is for ever."""
+    """Timeouts of one request in seconds, which override those of the client; None means no timeout."""
 
     connection_timeout: float | None
     network_timeout: float | None
@@ -119,16 +138,97 @@ class Timeouts(TypedDict, total=False):
 
 
 class Options(Timeouts, total=False):
-    """What a verb hands on to `request`."""
+    """Keyword arguments that `get`, `post` and the other methods named after verbs pass on to `request`."""
 
     trailers: TrailersDataType | None
 
 
-class HTTPClient:
-    """Requests to one origin over at most `concurrency` connections, which are kept alive and shared.
+class _CommonOptions(TypedDict, total=False):
+    """Options of HTTPClient that every client class accepts under the same name and type."""
 
-    Any number of greenlets may use a client at the same time; those beyond `concurrency` wait for a connection. It may
-    be used in several threads, each of which has connections of its own. After a fork the child opens its own.
+    block_size: int
+    connection_timeout: float | None
+    network_timeout: float | None
+    pool_timeout: float | None
+    total_timeout: float | None
+    idle_timeout: float | None
+    disable_ipv6: bool
+    concurrency: int
+    ssl: bool
+    ssl_options: dict[str, Any] | None
+    ssl_context_factory: ContextFactory | None
+    insecure: bool
+    proxy_host: str | None
+    proxy_port: int | None
+    proxy_user: str | bytes | None
+    proxy_password: str | bytes | None
+    proxy: str | Proxy | None
+    proxy_ssl_options: dict[str, Any] | None
+    trust_env: bool
+    version: str
+    headers_type: type[Headers]
+    local_address: str | tuple[str, int] | None
+    uds: str | os.PathLike[str] | None
+    resolve: Overrides | None
+    dns_cache: float | None
+    transport: MockTransport | None
+    http2: bool | str
+    http2_ping_interval: float | None
+    on_request: HookOrHooks[OnRequest]
+    on_response: HookOrHooks[OnResponse]
+    on_error: HookOrHooks[OnError]
+    on_connection: HookOrHooks[OnConnection]
+
+
+class _VerifyOptions(TypedDict, total=False):
+    verify: bool | str | os.PathLike[str]
+    cert: str | tuple[str, ...] | None
+
+
+class ClientOptions(_CommonOptions, _VerifyOptions, total=False):
+    """Keyword arguments of HTTPClient that `HTTPClient.from_url` and HTTPClientPool accept as well."""
+
+    headers: HeadersDataType | None
+
+
+class AgentOptions(_CommonOptions, _VerifyOptions, total=False):
+    """Keyword arguments that UserAgent and `httpx.Client` pass on to their HTTPClientPool."""
+
+    max_clients: int | None
+    max_idle_connections: int | None
+
+
+_Value = TypeVar("_Value")
+
+
+class _TemplateAttribute(Generic[_Value]):
+    """An attribute that affects every request: after an assignment the next request makes a new template."""
+
+    def __set_name__(self, owner: type[HTTPClient], name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, client: None, owner: type[HTTPClient]) -> Self: ...
+    @overload
+    def __get__(self, client: HTTPClient, owner: type[HTTPClient]) -> _Value: ...
+    def __get__(self, client: HTTPClient | None, owner: type[HTTPClient]) -> Any:
+        if client is None:
+            return self
+        try:
+            return client.__dict__[self._name]
+        except KeyError:
+            raise AttributeError(f"{owner.__name__!r} object has no attribute {self._name!r}") from None
+
+    def __set__(self, client: HTTPClient, value: _Value) -> None:
+        client.__dict__[self._name] = value
+        client._template = None
+
+
+class HTTPClient:
+    """A client for one origin, with a pool of at most `concurrency` keep-alive connections.
+
+    Any number of greenlets can share a client; those beyond `concurrency` wait for a connection. A client is
+    thread-safe; each thread has its own connections. After a fork the child opens its own.
 
     >>> client = HTTPClient("127.0.0.1", 8080, concurrency=10)
     >>> response = client.get("/friends?limit=20")
@@ -139,6 +239,14 @@ class HTTPClient:
     HTTP_10 = "HTTP/1.0"
     BLOCK_SIZE = 4096
     DEFAULT_HEADERS = Headers({"User-Agent": f"python/gevent-http-client-{__version__}"})
+
+    default_headers: _TemplateAttribute[Headers] = _TemplateAttribute()
+    version: _TemplateAttribute[str] = _TemplateAttribute()
+    block_size: _TemplateAttribute[int] = _TemplateAttribute()
+    headers_type: _TemplateAttribute[type[Headers]] = _TemplateAttribute()
+
+    # Created by the first request.
+    _template: _core.RequestTemplate | None = None
 
     def __init__(
         self,
@@ -156,10 +264,11 @@ class HTTPClient:
         insecure: bool = False,
         proxy_host: str | None = None,
         proxy_port: int | None = None,
-        proxy_user: str | None = None,
-        proxy_password: str | None = None,
+        proxy_user: str | bytes | None = None,
+        proxy_password: str | bytes | None = None,
         version: str = HTTP_11,
         headers_type: type[Headers] = Headers,
+        *,
         pool_timeout: float | None = None,
         total_timeout: float | None = None,
         verify: bool | str | os.PathLike[str] = True,
@@ -175,83 +284,84 @@ class HTTPClient:
         idle_timeout: float | None = ConnectionPool.DEFAULT_IDLE_TIMEOUT,
         http2: bool | str = False,
         http2_ping_interval: float | None = None,
-        on_request: Several[OnRequest] = None,
-        on_response: Several[OnResponse] = None,
-        on_error: Several[OnError] = None,
-        on_connection: Several[OnConnection] = None,
+        on_request: HookOrHooks[OnRequest] = None,
+        on_response: HookOrHooks[OnResponse] = None,
+        on_error: HookOrHooks[OnError] = None,
+        on_connection: HookOrHooks[OnConnection] = None,
     ) -> None:
-        """For `host` (a name or an address) and `port` (80, with TLS 443).
+        """Creates a client for `host` (a name or an address) and `port` (80 by default, 443 with TLS).
 
-        - `headers`: go out with every request. Proxy-Authorization goes to an HTTP proxy alone (see `request`).
-        - `concurrency`: the most connections there are at a time, in each thread; 1 by default.
-        - `block_size`: the bytes that iterating over a response yields at once; 4096 by default.
+        - `headers`: headers of every request. Proxy-Authorization is sent only to an HTTP proxy (see `request`).
+        - `concurrency`: the most open connections in each thread; 1 by default.
+        - `block_size`: the size in bytes of the pieces of an iteration over a response; 4096 by default.
         - `version`: `HTTP/1.1`, which is the default, or `HTTP/1.0`.
-        - `headers_type`: the class of `default_headers` and of the responses' fields.
+        - `headers_type`: the class of `default_headers` and of the responses' headers.
 
-        Timeouts are in seconds, None is for ever. A request may bring its own (see `request`). What has taken too long
-        raises TimeoutError, whose `phase` says where the request was.
+        Timeouts are in seconds; None means no timeout. A request can override them (see `request`). A timeout raises
+        TimeoutError, whose `phase` names the step that the request was in.
 
-        - `connection_timeout`: for opening a connection: resolving, connecting, the proxy and TLS, all together; 5 by
-          default.
-        - `network_timeout`: for each wait for the peer to take or send bytes; 5 by default.
-        - `pool_timeout`: for a wait for one of the `concurrency` connections; None by default.
+        - `connection_timeout`: for opening a connection, including name resolution, the proxy and TLS; 5 by default.
+        - `network_timeout`: for each wait for the peer to receive or send bytes; 5 by default.
+        - `pool_timeout`: for a wait for one of the `concurrency` connections; None by default. If unread responses of
+          the same greenlet hold all of them, the client reads one into memory, at most 1 MiB, instead of waiting.
         - `total_timeout`: for a request from its start to the last byte of the response; None by default.
-        - `idle_timeout`: how long a connection is kept that nobody uses; 90 by default. One that the server closes is
-          closed at once.
+        - `idle_timeout`: for an idle connection, which is closed afterwards; 90 by default. An idle connection that the
+          server closes is closed at once.
 
-        HTTP/2 takes any number of requests at a time on one connection: up to what its server allows, and another
-        connection is opened beyond that, up to `concurrency`.
+        An HTTP/2 connection multiplexes requests, as many as its server allows. The client opens another connection
+        for more requests, up to `concurrency`.
 
-        - `http2`: True speaks it over TLS where the server offers it, and else HTTP/1.1; "prior-knowledge" speaks it in
-          any case, in the clear as well. False by default.
-        - `http2_ping_interval`: after so many seconds without a sign of life from the server it is sent a PING, and
-          after as many more its connection is closed; the requests on it raise TimeoutError. None by default.
+        - `http2`: True uses HTTP/2 over TLS if the server offers it, and HTTP/1.1 otherwise; "prior-knowledge" uses
+          HTTP/2 always, without TLS too. False by default.
+        - `http2_ping_interval`: seconds without any data from the server after which the client sends a PING. After the
+          same time without an answer it closes the connection, and the requests on it raise TimeoutError. None by
+          default.
 
-        TLS, which is on with `ssl=True` or any `ssl_options`, is 1.2 or 1.3. Certificates and names are verified, by
-        the certificates that SSL_CERT_FILE and SSL_CERT_DIR name, else the system's, else Mozilla's. The names and the
-        meaning of `ssl_options` are those of Python's ssl module: `ca_certs` (a file, or a directory), `cert_reqs`,
-        `certfile`, `keyfile`, `server_hostname`, `ssl_version`, and for OpenSSL alone `ciphers`, `options` and
-        `verify_flags`.
+        TLS 1.2 or 1.3 is used with `ssl=True` or any `ssl_options`. Certificates and names are verified with the CA
+        certificates that SSL_CERT_FILE and SSL_CERT_DIR name, else with the system's, else with Mozilla's. The names
+        and the meaning of `ssl_options` are those of Python's ssl module: `ca_certs` (a file or a directory),
+        `cert_reqs`, `certfile`, `keyfile`, `server_hostname`, `ssl_version`, and for OpenSSL only `ciphers`, `options`
+        and `verify_flags`.
 
-        - `verify`: a file or a directory of CA certificates in place of the usual ones; False to verify nothing.
-        - `insecure`: whether the name in the certificate does not matter. The chain does.
-        - `cert`: the client's certificate, for servers that ask: a file (PEM), or one and that of its key. Clients of a
-          UserAgent do not show it to an origin that only a redirect led to.
-        - `ssl_context_factory`: returns the ssl.SSLContext to be used, and is called with `cafile=` (`cadata=` for what
-          is in directories), or without where it takes none. See geventhttpclient.tls.init_ssl_context for what is
-          then set in it.
+        - `verify`: a file or a directory of CA certificates that replace the default ones; False to verify nothing.
+        - `insecure`: True to verify the chain of the certificate but not its name; False by default.
+        - `cert`: the client certificate for servers that request one: a PEM file, or a tuple of it and the file of its
+          key. A UserAgent does not send it to an origin that only a redirect led to.
+        - `ssl_context_factory`: a function that returns the ssl.SSLContext to use. It is called with `cafile=` (with
+          `cadata=` for certificates in directories), or without arguments if it does not accept these. See
+          geventhttpclient.tls.init_ssl_context for the settings that are then applied to the context.
 
-        The way to the host is the plain one by default.
+        Connections to the host are direct by default.
 
-        - `proxy`: who passes the connections on: a Proxy, or `scheme://user:password@host:port` with the schemes http,
-          https, socks5h, socks5, socks4a and socks4 (see geventhttpclient.proxy.Proxy).
-        - `proxy_host`, `proxy_port`, `proxy_user`, `proxy_password`: the same for an http proxy, in place of `proxy`.
-        - `proxy_ssl_options`: what TLS to an https proxy is to do, as `ssl_options` say it for the host.
-        - `trust_env`: without one of those, whether HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY of the environment
-          are followed as they are now (see geventhttpclient.proxy.is_exempt); False by default.
-        - `local_address`: where connections come from: an IP address, or a tuple of that and a port.
-        - `uds`: the path of a Unix domain socket, connected to in place of host and port, which are still what is asked
-          for. On Linux, one that begins with NUL is an abstract name. No proxy of the environment is asked then.
+        - `proxy`: a Proxy, or `scheme://user:password@host:port` with the scheme http, https, socks5h, socks5, socks4a
+          or socks4 (see geventhttpclient.proxy.Proxy).
+        - `proxy_host`, `proxy_port`, `proxy_user`, `proxy_password`: an http proxy, instead of `proxy`.
+        - `proxy_ssl_options`: TLS options for the connection to an https proxy, with the names of `ssl_options`.
+        - `trust_env`: True to use the current HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY of the environment (see
+          geventhttpclient.proxy.is_exempt) unless the arguments name a proxy; False by default.
+        - `local_address`: the source of connections: an IP address, or a tuple of an address and a port.
+        - `uds`: the path of a Unix domain socket to connect to instead of host and port; the requests still name these.
+          On Linux, a path that begins with NUL is an abstract name. The environment's proxies are not used then.
 
-        Addresses are those of gevent's resolver, IPv6 and IPv4 in turn. The next one is tried 250 ms after the one
-        before, or at once when that has failed; the first to accept is taken (RFC 8305).
+        Addresses are those of gevent's resolver, IPv6 and IPv4 in turn. The client tries the next address 250 ms after
+        the one before, or at once when that has failed, and uses the first that accepts (RFC 8305).
 
-        - `disable_ipv6`: whether IPv4 alone is used.
-        - `resolve`: addresses for some origins: `{"example.org:443": "127.0.0.1"}`, or a list in the order to try.
-        - `dns_cache`: how many seconds the resolver's answer is good for; None asks it for every connection.
+        - `disable_ipv6`: True to use only IPv4; False by default.
+        - `resolve`: addresses of some origins: `{"example.org:443": "127.0.0.1"}`, or a list in the order to try.
+        - `dns_cache`: seconds for which the resolver's answer is kept; None resolves the name for every connection.
 
-        `on_request`, `on_response`, `on_error` and `on_connection` are functions of the program's, or sequences of
-        them, that are called with each of these: see geventhttpclient.hooks.
+        `on_request`, `on_response`, `on_error` and `on_connection` are functions, or sequences of functions, that the
+        client calls for each request, response, error and new connection: see geventhttpclient.hooks.
 
-        For tests, `transport` answers in place of a server: see geventhttpclient.mock. Proxies and what TLS is to do
-        are of no account then.
+        For tests, `transport` answers instead of a server: see geventhttpclient.mock. The options for proxies and TLS
+        have no effect then.
 
-        Raises ValueError or TypeError that names an argument of no use, OSError for a file that cannot be read, and
-        ssl.SSLError for one that holds no certificate, a damaged one, or no key that fits.
+        Raises ValueError or TypeError, which names the argument, for an invalid one; OSError for a file that cannot be
+        read; and ssl.SSLError for a file without a certificate, with a damaged one, or without the matching key.
         """
         use_tls = ssl or ssl_options is not None
         port = read_port(port, 443 if use_tls else 80)
-        check_host("host", host)
+        check_host("host", host, "port=", "HTTPClient.from_url")
         check_port("port", port)
         if version not in (self.HTTP_11, self.HTTP_10):
             raise ValueError(f"version must be {self.HTTP_11!r} or {self.HTTP_10!r}, not {version!r}")
@@ -259,23 +369,30 @@ class HTTPClient:
             raise ValueError("http2 and version='HTTP/1.0' exclude one another")
         check_http2(http2, http2_ping_interval)
         hooks = Hooks(on_request, on_response, on_error, on_connection).with_defaults()
-        # None where there are none: looked at by each request.
+        # None if there are no hooks, for a quick check in each request.
         self._hooks = hooks if hooks else None
         check_count("block_size", block_size)
         check_count("concurrency", concurrency)
+        check_verify(verify)
+        check_cert(cert)
+        check_ssl_options("ssl_options", ssl_options)
+        check_ssl_options("proxy_ssl_options", proxy_ssl_options)
+        check_factory(ssl_context_factory)
+        check_transport(transport)
+        check_headers_type(headers_type)
         self.host = host
         self.port = port
-        # From here on by the name that the network knows.
+        # From here on, `host` is the name in ASCII, as in DNS and in the Host header.
         given, host = host, _core.host_to_ascii(host)
         self.ssl = use_tls
         self._scheme = PROTO_HTTPS if use_tls else PROTO_HTTP
         self.version = version
         self.headers_type = headers_type
         self.block_size = block_size
-        self.default_headers: Headers = headers_type()
+        self.default_headers = headers_type()
         self.default_headers.update(self.DEFAULT_HEADERS)
         if headers:
-            self.default_headers.update(headers)
+            self.default_headers.update(headers if isinstance(headers, dict) else Headers(headers))
 
         via = choose_proxy(
             self._scheme,
@@ -291,7 +408,6 @@ class HTTPClient:
         if transport is not None:
             via = None
         self.use_proxy: bool = via is not None
-        connection_host, connection_port = (host, port) if via is None else (via.host, via.port)
         common: dict[str, Any] = {
             "size": concurrency,
             "disable_ipv6": disable_ipv6,
@@ -300,8 +416,9 @@ class HTTPClient:
             "use_proxy": self.use_proxy,
             "proxy_user": proxy_user,
             "proxy_password": proxy_password,
-            # What 2.6.1 does not have is named only where it is used: subclasses of the pool have its constructor.
-            **_given(
+            # Options that 2.6.1 does not have are passed only if they are given: a program's subclass of the pool may
+            # have the constructor of 2.6.1.
+            **_without_none(
                 pool_timeout=pool_timeout,
                 total_timeout=total_timeout,
                 proxy=None if proxy_host else via,
@@ -316,72 +433,66 @@ class HTTPClient:
         }
         if idle_timeout != ConnectionPool.DEFAULT_IDLE_TIMEOUT:
             common["idle_timeout"] = idle_timeout
-        if use_tls and ssl_context_factory is not None:
-            named = self.default_headers.get("Host") if headers else None
-            ssl_options = {
-                "server_hostname": _host_of(named) if isinstance(named, str) else host,
-                **(ssl_options or {}),
+        tls: dict[str, Any] | None = None
+        if use_tls:
+            host_field = self.default_headers.get("Host") if headers else None
+            has_factory = ssl_context_factory is not None
+            tls = {
+                "insecure": insecure,
+                "ssl_context_factory": ssl_context_factory,
+                "ssl_options": _with_server_name(ssl_options, host_field, host) if has_factory else ssl_options,
+                **_without_none(verify=None if verify is True else verify, cert=cert),
             }
-        # Looked up here and now: programs put subclasses of their own in place of these names.
-        self._connection_pool: ConnectionPool
-        if transport is not None:
-            self._connection_pool = transport._connection_pool(host, port, host, port, **common)
-        elif use_tls:
-            self._connection_pool = SSLConnectionPool(
-                connection_host,
-                connection_port,
-                host,
-                port,
-                insecure=insecure,
-                ssl_context_factory=ssl_context_factory,
-                ssl_options=ssl_options,
-                **_given(verify=None if verify is True else verify, cert=cert),
-                **common,
-            )
-        else:
-            self._connection_pool = ConnectionPool(connection_host, connection_port, host, port, **common)
-
-        name = f"[{host}]" if ":" in host and not host.startswith("[") else host
-        scheme = self._scheme
-        self._base_url_string = f"{scheme}://{name}:{port}/"
-        self._host_field = name if port in (80, 443) else f"{name}:{port}"
-        # The first is what a proxy is told; a target may also begin with the name as it was given.
-        names = [name] if given == host else [name, given]
-        is_default = port == (443 if use_tls else 80)
-        self._bases = [f"{scheme}://{name}" for name in names] if is_default else []
-        self._bases += [f"{scheme}://{name}:{port}" for name in names]
-        # One that knows HTTP/2 is spoken to through a tunnel.
+        self._connection_pool: ConnectionPool = _make_pool(host, port, via, transport, tls, common)
+        self._base_url_string, self._host_field, self._bases = _origin_names(self._scheme, host, port, given)
+        # HTTP/2 with prior knowledge goes through a tunnel.
         plain_proxy = via is not None and via.is_http and not use_tls and http2 != PRIOR_KNOWLEDGE
         self._proxy = (True, self._connection_pool._proxy_authorization()) if plain_proxy else None
 
     @classmethod
-    def from_url(cls, url: str | URL, **kw: Any) -> Self:
-        """For the origin of a URL: scheme, host and port. `ssl_options` are for https only, and dropped for http."""
+    def from_url(cls, url: str | URL, **kw: Unpack[ClientOptions]) -> Self:
+        """Creates a client for the origin of a URL: scheme, host and port. Ignores `ssl_options` for plain http."""
         if not isinstance(url, URL):
-            url = URL(url)
+            url = _parse_url(url)
         if url.scheme not in (PROTO_HTTP, PROTO_HTTPS) or not url.host:
-            raise ValueError(f"Not an http or https URL with a host: {shown(str(url))}")
-        use_tls = kw.pop("ssl", url.scheme == PROTO_HTTPS)
-        if not use_tls:
-            kw.pop("ssl_options", None)
-        return cls(url.host, port=url.port, ssl=use_tls, **kw)
+            raise exceptions.ValueError(not_a_url(url))
+        if unknown := _unknown_arguments(cls, kw):
+            raise unexpected(unknown, _CLIENT_ARGUMENTS, OF_CLIENTS)
+        options: dict[str, Any] = {"ssl": url.scheme == PROTO_HTTPS, **kw}
+        if not options["ssl"]:
+            options.pop("ssl_options", None)
+        return cls(unescaped_zone(url.host), port=url.port, **options)
+
+    def __copy__(self) -> Self:
+        # A shallow copy shares the connections.
+        clone: Self = object.__new__(type(self))
+        clone.__dict__.update(self.__dict__)
+        return clone
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError(
+            f"{type(self).__name__} cannot be pickled or deep-copied, because its connections belong to this process: "
+            "make another one with the same arguments, or use a Session, a UserAgent or an HTTPClientPool, which can"
+        )
 
     def statistics(self) -> dict[str, Any]:
-        """What there is of connections in this thread, as counts, and what has become of those there were.
+        """Returns the counts of this thread's connections, and of the reasons why connections were closed.
 
-        `limit` (`concurrency`), `open`, `idle`, `in_use` (with those that are being opened), `streams` (requests under
-        way by HTTP/2), `waiting` (greenlets in the queue); and since the beginning `opened`, `reused` (requests that
-        found an open connection), `retries` (requests sent again), and `closed`, a dict from the reason to how often:
-        `asked_by_peer` (GOAWAY as well), `asked_by_us`, `broken`, `idle_timeout`, `idle_limit` (more idle connections
-        than `max_idle_connections` of an HTTPClientPool), `ended_while_idle`, `given_up`, `timed_out`,
-        `body_until_close`, `http_1_0`, `client_closed`, `bytes_behind_response`, `ambiguous_framing`, `upgraded`.
+        Current counts: `limit` (`concurrency`), `open`, `idle`, `in_use` (including those that are being opened),
+        `streams` (HTTP/2 requests in flight) and `waiting` (greenlets in the queue).
+
+        Total counts: `opened`, `reused` (requests that used an open connection), `retries` (requests sent again), and
+        `closed`, a dict from the reason to its count: `asked_by_peer` (including GOAWAY), `asked_by_us`, `broken`,
+        `idle_timeout`, `idle_limit` (more idle connections than `max_idle_connections` of an HTTPClientPool),
+        `ended_while_idle`, `given_up`, `timed_out`, `body_until_close`, `http_1_0`, `client_closed`,
+        `bytes_behind_response`, `ambiguous_framing`, `upgraded`.
         """
         return self._connection_pool.statistics()
 
     def close(self) -> None:
-        """Closes the idle connections now, those in use when their response has been read.
+        """Closes the idle connections at once, and each connection in use when its response has been read.
 
-        Afterwards a request raises RuntimeError. More than once does no harm, in whatever thread.
+        Afterwards a request raises RuntimeError. Any thread can call this, any number of times.
         """
         self._connection_pool.close()
 
@@ -401,56 +512,59 @@ class HTTPClient:
         trailers: TrailersDataType | None = None,
         **timeouts: Unpack[Timeouts],
     ) -> HTTPSocketPoolResponse:
-        """Sends a request and returns the response once its head is there; the body is read from the response.
+        """Sends a request and returns the response when its head has been received; the body is read from the response.
 
-        `request_uri` is a path with its query, or an absolute URL of this client's own origin. A path may begin with
-        two slashes: it never names another host. `headers` go before the client's of the same name; None as a value
-        leaves that field out. `body` is bytes, a bytearray, a memoryview, a str (sent as UTF-8), an open file (from its
-        position on), or a file-like or an iterable of pieces, which go out chunked unless a Content-Length header says
-        how many bytes they are.
+        `request_uri` is a path with its query, or an absolute URL of this client's origin. A path may begin with two
+        slashes: it never names another host. `headers` replace the client's headers of the same name; None as a value
+        omits the header. `body` is bytes, a bytearray, a memoryview, a str (sent as UTF-8), an open file (from its
+        current position), or a file-like object or an iterable of pieces, which are sent chunked unless a
+        Content-Length header gives their size. With `Transfer-Encoding: chunked` in the headers any body is chunked,
+        and Content-Length is not sent; with `identity` the length is sent, whatever the client's headers say.
 
-        `trailers` follow the body, which then goes out chunked whatever it is: a mapping or pairs, as headers, whose
-        names a Trailer header tells unless one is given; or a callable without arguments that returns such, a checksum
-        of what was sent for example. It is called in this greenlet once the body is out, each time that the request is
-        sent, and may switch; what it raises is raised here, and the connection is closed. Fields that must be known
-        before a body (RFC 9110 section 6.5.1: Content-Length, Host, Authorization ...) are a ValueError, and so are
-        trailers of HTTP/1.0 and beside a Content-Length header.
+        `trailers` are sent after the body, which is always chunked then. They are a mapping or pairs, as for headers,
+        and a Trailer header lists their names unless you give one; or a callable without arguments that returns such,
+        a checksum of the data sent, for example. It is called in this greenlet after the body, each time the request is
+        sent, and may switch to other greenlets; its exception is raised here, and the connection is closed. Fields
+        that must be known before the body (RFC 9110 section 6.5.1: Content-Length, Host, Authorization ...) raise
+        ValueError, and so do trailers with HTTP/1.0 or with a Content-Length header.
 
-        Proxy-Authorization is sent to an HTTP proxy alone: with a plain request that it passes on, else with the
+        Proxy-Authorization is sent only to an HTTP proxy: with a plain request that it forwards, otherwise with the
         CONNECT of a connection that is opened for this request. Without an HTTP proxy it is not sent.
 
-        What is idempotent is sent once more when a connection that had been idle breaks before it has answered.
+        An idempotent request is retried once if a connection that had been idle breaks before the response begins.
 
-        `connection_timeout`, `network_timeout`, `pool_timeout` and `total_timeout` are in place of the client's for
-        this request and its response; None is for ever. The last one also interrupts code that makes the body's pieces
-        or the trailers.
+        `connection_timeout`, `network_timeout`, `pool_timeout` and `total_timeout` override those of the client for
+        this request and its response; None means no timeout. `total_timeout` also interrupts code that produces the
+        pieces of the body or the trailers.
 
-        Raises ValueError or TypeError before anything is sent when the request is not a good one; HTTPParseError or
-        HTTPConnectionClosed when the answer is not; OSError and its subclasses (ConnectionRefusedError, TimeoutError,
-        socket.gaierror ...) for the network; ssl.SSLError and ssl.SSLCertVerificationError for TLS; ProxyError when a
-        proxy refuses; RuntimeError when the client was closed.
+        Raises ValueError or TypeError, before anything is sent, if the request is invalid; HTTPParseError or
+        HTTPConnectionClosed if the response is invalid or incomplete; OSError and its subclasses
+        (ConnectionRefusedError, TimeoutError, socket.gaierror ...) for network errors; ssl.SSLError and
+        ssl.SSLCertVerificationError for TLS errors; ProxyError if a proxy refuses; RuntimeError if the client was
+        closed.
         """
-        if isinstance(request_uri, str) and request_uri[:2] == "//":
-            request_uri = self._bases[0] + request_uri
-        if self._hooks is not None:
-            return self._hooked(self._hooks, method, request_uri, body, headers, trailers, timeouts)
-        return self._connection_pool._exchange(
-            HTTPSocketPoolResponse,
-            method,
-            request_uri,
-            body,
-            headers,
-            self.default_headers,
-            self._host_field,
-            self._bases,
-            self.version,
-            self._proxy,
-            (self.block_size, self.headers_type),
-            self._timeouts(timeouts) if timeouts else None,
-            trailers,
-        )
+        try:
+            if self._hooks is not None:
+                return self._request_with_hooks(self._hooks, method, request_uri, body, headers, trailers, timeouts)
+            template = self._template
+            if template is None:
+                template = self._make_template()
+            return self._connection_pool._exchange(
+                template,
+                HTTPSocketPoolResponse,
+                method,
+                request_uri,
+                body,
+                headers,
+                self._timeouts(timeouts) if timeouts else None,
+                trailers,
+            )
+        except TypeError:
+            if (error := refused_request(method, request_uri, headers, trailers)) is None:
+                raise
+        raise error
 
-    def _hooked(
+    def _request_with_hooks(
         self,
         hooks: Hooks,
         method: str,
@@ -460,59 +574,40 @@ class HTTPClient:
         trailers: TrailersDataType | None,
         timeouts: Timeouts,
     ) -> HTTPSocketPoolResponse:
-        """`request`, with functions of the program's before and after."""
+        """Sends a request and calls the hooks before and after it."""
 
         def exchange(headers: Headers, opened: list[_core._Opened] | None) -> HTTPSocketPoolResponse:
             return self._connection_pool._exchange(
+                self._template or self._make_template(),
                 HTTPSocketPoolResponse,
                 method,
                 target,
                 body,
                 headers,
-                self.default_headers,
-                self._host_field,
-                self._bases,
-                self.version,
-                self._proxy,
-                (self.block_size, self.headers_type),
                 self._timeouts(timeouts) if timeouts else None,
                 trailers,
-                # Pools of the program's own need not know of it.
-                **({} if opened is None else {"opened": opened}),
+                opened,
             )
 
         try:
             fields = Headers(headers)
         except (AttributeError, TypeError, ValueError):
-            # In the words that it is refused with where there are no hooks.
+            # Raises the error that the headers raise without hooks.
             self._build_request("GET", "/", headers=headers)
             raise
-        # What is no text is refused below, as without hooks.
-        request = Request(str(method).upper(), self._url_of(str(target)), fields)
+        # A method or target that is not text is refused below, as without hooks.
+        template = self._template or self._make_template()
+        name = str(method).upper()
+        request = Request(name, template.url_of(name, str(target)), fields)
         return hooks.run(request, (self.host, self.port), exchange)
 
-    def _url_of(self, target: str) -> str:
-        """What is asked for by `target`, as the engine takes it: absolute, and without user and password."""
-        lowered = target.lower()
-        if target.startswith("//"):
-            # It is refused.
-            return self._bases[0] + _core.redact_part(target)
-        if not _SCHEME.match(target):
-            path = "" if target == "*" else target if target.startswith(SLASH) else SLASH + _core.redact(target)
-            return self._bases[0] + path
-        # Of what is not our own origin's, and will be refused, it cannot be known where a password ends.
-        rests = [lowered.removeprefix(base.lower()) for base in self._bases if lowered.startswith(base.lower())]
-        return target if any(rest[:1] in ("", "/", "?") for rest in rests) else _core.redact(target)
-
-    def _timeouts(self, given: Timeouts) -> _core._Seconds:
-        """All of a request's timeouts: those given, and the client's own for the rest."""
-        names = ("connection_timeout", "network_timeout", "pool_timeout", "total_timeout")
-        own: dict[str, Any] = dict(zip(names, self._connection_pool._timeouts, strict=True))
-        unknown = given.keys() - own.keys()
-        if unknown:
-            raise TypeError(f"no such timeout: {', '.join(sorted(unknown))}")
-        own.update(given)
-        return check_timeouts(*own.values())
+    def _timeouts(self, given: Timeouts) -> RequestTimeouts:
+        """Returns all timeouts of a request: those given, and the client's for the rest."""
+        try:
+            return self._connection_pool._timeouts.changed(given)
+        except KeyError:
+            names = Timeouts.__annotations__.keys()
+        raise unexpected(given.keys() - names, ("body", "headers", "trailers", *names), OF_REQUESTS)
 
     def _build_request(
         self,
@@ -522,41 +617,41 @@ class HTTPClient:
         headers: HeadersDataType | None = None,
         chunked: bool | None = None,
     ) -> str:
-        """The head that `request` would send, as text."""
-        if isinstance(request_uri, str) and request_uri[:2] == "//":
-            request_uri = self._bases[0] + request_uri
-        return _core.encode_head(
-            method,
-            request_uri,
-            body,
-            headers,
+        """Returns the head that `request` would send, as text."""
+        template = self._template or self._make_template()
+        return template.encode_head(method, request_uri, body, headers, chunked)
+
+    def _make_template(self) -> _core.RequestTemplate:
+        self._template = template = _core.RequestTemplate(
             self.default_headers,
             self._host_field,
             self._bases,
             self.version,
             self._proxy,
-            chunked,
+            self.block_size,
+            self.headers_type,
         )
+        return template
 
     def get(
         self, request_uri: str, headers: HeadersDataType | None = None, **options: Unpack[Options]
     ) -> HTTPSocketPoolResponse:
-        """`request` with the method GET."""
+        """Sends a request with the method GET; see `request`."""
         if not options:
-            # A call by dictionary would be a frame more on the stack that is copied at each switch.
+            # A call with `**options` would add a frame to the stack, which gevent copies at each switch.
             return self.request(METHOD_GET, request_uri, headers=headers)
         return self.request(METHOD_GET, request_uri, headers=headers, **options)
 
     def head(
         self, request_uri: str, headers: HeadersDataType | None = None, **options: Unpack[Options]
     ) -> HTTPSocketPoolResponse:
-        """`request` with the method HEAD."""
+        """Sends a request with the method HEAD; see `request`."""
         return self.request(METHOD_HEAD, request_uri, headers=headers, **options)
 
     def options(
         self, request_uri: str, headers: HeadersDataType | None = None, **options: Unpack[Options]
     ) -> HTTPSocketPoolResponse:
-        """`request` with the method OPTIONS."""
+        """Sends a request with the method OPTIONS; see `request`."""
         return self.request(METHOD_OPTIONS, request_uri, headers=headers, **options)
 
     def post(
@@ -566,7 +661,7 @@ class HTTPClient:
         headers: HeadersDataType | None = None,
         **options: Unpack[Options],
     ) -> HTTPSocketPoolResponse:
-        """`request` with the method POST."""
+        """Sends a request with the method POST; see `request`."""
         if not options:
             return self.request(METHOD_POST, request_uri, body=body, headers=headers)
         return self.request(METHOD_POST, request_uri, body=body, headers=headers, **options)
@@ -578,7 +673,7 @@ class HTTPClient:
         headers: HeadersDataType | None = None,
         **options: Unpack[Options],
     ) -> HTTPSocketPoolResponse:
-        """`request` with the method PUT."""
+        """Sends a request with the method PUT; see `request`."""
         return self.request(METHOD_PUT, request_uri, body=body, headers=headers, **options)
 
     def patch(
@@ -588,7 +683,7 @@ class HTTPClient:
         headers: HeadersDataType | None = None,
         **options: Unpack[Options],
     ) -> HTTPSocketPoolResponse:
-        """`request` with the method PATCH."""
+        """Sends a request with the method PATCH; see `request`."""
         return self.request(METHOD_PATCH, request_uri, body=body, headers=headers, **options)
 
     def delete(
@@ -598,7 +693,7 @@ class HTTPClient:
         headers: HeadersDataType | None = None,
         **options: Unpack[Options],
     ) -> HTTPSocketPoolResponse:
-        """`request` with the method DELETE."""
+        """Sends a request with the method DELETE; see `request`."""
         return self.request(METHOD_DELETE, request_uri, body=body, headers=headers, **options)
 
     def trace(
@@ -608,16 +703,12 @@ class HTTPClient:
         headers: HeadersDataType | None = None,
         **options: Unpack[Options],
     ) -> HTTPSocketPoolResponse:
-        """`request` with the method TRACE."""
+        """Sends a request with the method TRACE; see `request`."""
         return self.request(METHOD_TRACE, request_uri, body=body, headers=headers, **options)
 
 
-# RFC 3986 section 3.1: a target that begins like this is a URL, and not a path.
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-
-
 def _host_of(field: str) -> str:
-    """The host in the value of a Host header."""
+    """Returns the host in the value of a Host header."""
     field = field.strip()
     host, _, port = field.rpartition(":")
     is_port = not port or port.isdigit()
@@ -625,45 +716,120 @@ def _host_of(field: str) -> str:
     return host if is_port and (":" not in host or host.endswith("]")) else field
 
 
-def _given(**arguments: Any) -> dict[str, Any]:
-    """Those that are not None."""
+def _with_server_name(ssl_options: dict[str, Any] | None, host_field: object, host: str) -> dict[str, Any]:
+    """Returns the options for a factory's context with the server name: that of the Host header if there is one."""
+    name = _host_of(host_field) if isinstance(host_field, str) else host
+    return {"server_hostname": name, **(ssl_options or {})}
+
+
+def _make_pool(
+    host: str,
+    port: int,
+    via: Proxy | None,
+    transport: MockTransport | None,
+    tls: dict[str, Any] | None,
+    common: dict[str, Any],
+) -> ConnectionPool:
+    """Creates the pool of a client. Looks up its class at each call, because programs replace it with a subclass."""
+    if transport is not None:
+        return transport._connection_pool(host, port, host, port, **common)
+    connection_host, connection_port = (host, port) if via is None else (via.host, via.port)
+    if tls is not None:
+        return SSLConnectionPool(connection_host, connection_port, host, port, **tls, **common)
+    return ConnectionPool(connection_host, connection_port, host, port, **common)
+
+
+def _origin_names(scheme: str, host: str, port: int, given: str) -> tuple[str, str, list[str]]:
+    """Returns the URL of an origin, the value of Host, and the prefixes of its URLs, with the one for proxies first.
+
+    An absolute URL may also contain the host as it was given.
+    """
+    bare = without_zone(host.strip("[]"))
+    name = f"[{bare}]" if ":" in bare else bare
+    names = [name] if given in (bare, name) else [name, *_host_forms(given)]
+    is_default = port == (443 if scheme == PROTO_HTTPS else 80)
+    prefixes = [f"{scheme}://{name}" for name in names] if is_default else []
+    prefixes += [f"{scheme}://{name}:{port}" for name in names]
+    return f"{scheme}://{name}:{port}/", name if port in (80, 443) else f"{name}:{port}", prefixes
+
+
+def _host_forms(host: str) -> list[str]:
+    """Returns the forms of a host in URLs. An IPv6 address has two: with the percent sign of its zone, and escaped."""
+    if ":" not in host:
+        return [host]
+    address, _, zone = host.strip("[]").partition("%")
+    return [f"[{address}%{zone}]", f"[{address}%25{zone}]"]
+
+
+def _without_none(**arguments: Any) -> dict[str, Any]:
+    """Returns the arguments that are not None."""
     return {name: value for name, value in arguments.items() if value is not None}
 
 
-# Those of `ssl_options` that name the client's certificate.
+# The arguments of `from_url`. Programs may replace HTTPClient in this module, so its class is kept here.
+_CLIENT_ARGUMENTS = ClientOptions.__annotations__.keys()
+_ORIGINAL_CLIENT = HTTPClient
+
+
+def _unknown_arguments(cls: type[HTTPClient], kw: Mapping[str, object]) -> set[str]:
+    """Returns the names of unknown arguments; none for a subclass of a program, whose constructor checks its own."""
+    return kw.keys() - _CLIENT_ARGUMENTS if cls is _ORIGINAL_CLIENT else set()
+
+
+def _parse_url(url: Any) -> URL:
+    try:
+        return URL(url)
+    except TypeError:
+        if isinstance(url, (list, tuple)):
+            raise
+    raise refused_url(url)
+
+
+# Options in `ssl_options` for the client certificate.
 _CERTIFICATE = frozenset({"certfile", "keyfile", "password"})
 
 
 class HTTPClientPool:
-    """Clients by origin, each made when it is first asked for with the arguments given here.
+    """A collection of clients, one for each origin, that have the same arguments and are created on first use.
 
-    `clients` maps (host, port) to client; a second scheme on the same host and port gets (host, port, scheme).
+    `clients` maps (host, port) to a client; the key of a second scheme on the same host and port is (host, port,
+    scheme).
     """
 
-    # Made when it is first needed.
-    _bare: HTTPClientPool | None = None
+    # Created on first use.
+    _certificate_free: HTTPClientPool | None = None
 
     def __init__(
-        self, *, max_clients: int | None = DEFAULT_MAX_CLIENTS, max_idle_connections: int | None = None, **kw: Any
+        self,
+        *,
+        max_clients: int | None = DEFAULT_MAX_CLIENTS,
+        max_idle_connections: int | None = None,
+        **kw: Unpack[ClientOptions],
     ) -> None:
-        """The arguments of HTTPClient.from_url, kept in `client_args` without showing credentials.
+        """Takes the arguments of HTTPClient.from_url. `client_args` has them, with a repr that hides credentials.
 
-        A server can redirect to any number of host names, so clients and connections are bounded over all origins.
+        A server can redirect to any number of host names, so both clients and idle connections have a limit over all
+        origins.
 
-        - `max_clients`: the most clients there are; 1,000 by default, None for any number. For one more, the client
-          that was asked for longest ago is forgotten. Its idle connections are closed then, or as soon as nothing else
-          holds the client.
-        - `max_idle_connections`: the most idle connections of all clients, in each thread; for one more, the one that
-          has been idle longest is closed. None, the default, is 100, or `concurrency` if that is more; 0 keeps none.
+        - `max_clients`: the most clients; 1,000 by default, None for no limit. Beyond it the pool drops the least
+          recently requested client. The client's idle connections are closed then, or when its last other reference is
+          dropped.
+        - `max_idle_connections`: the most idle connections of all clients, in each thread. Beyond it the connection
+          that has been idle longest is closed. None, the default, means 100, or `concurrency` if that is more; 0 keeps
+          none.
 
-        If the arguments include a client certificate, an agent uses clients without it for the origins that only a
-        redirect leads to. There are at most `max_clients` of these, too, which are not in `clients`; their idle
-        connections count for `max_idle_connections` as the others do. `close` closes them as well.
+        If the arguments include a client certificate, an agent uses clients without it for origins that only a redirect
+        leads to. There are at most `max_clients` of these as well. They are not in `clients`, but their idle
+        connections count towards `max_idle_connections`, and `close` closes them too.
 
-        Raises ValueError or TypeError that names the limit which is not valid.
+        Raises ValueError or TypeError, which names the limit, for an invalid limit, and the errors of HTTPClient if the
+        client certificate cannot be used.
         """
         if max_clients is not None:
             check_count("max_clients", max_clients)
+        if unknown := _unknown_arguments(HTTPClient, kw):
+            raise unexpected(unknown, _CLIENT_ARGUMENTS | {"max_clients", "max_idle_connections"}, OF_CLIENTS)
+        check_clients(kw)
         self.max_clients = max_clients
         self._idle_group = idle_group(max_idle_connections, kw.get("concurrency"))
         options = kw.get("ssl_options")
@@ -671,17 +837,21 @@ class HTTPClientPool:
             isinstance(options, Mapping) and not _CERTIFICATE.isdisjoint(options)
         )
         self.clients: dict[tuple[Any, ...], HTTPClient] = {}
-        self.client_args: dict[str, Any] = conceal(kw)
+        self.client_args: dict[str, Any] = redact({**kw})
+        if self._has_certificate and kw.get("ssl_context_factory") is None and kw.get("transport") is None:
+            # Reads the files, so that their errors are raised here and not by the first request.
+            named = {name: value for name, value in (options or {}).items() if name in _CERTIFICATE}
+            HTTPClient("localhost", ssl=True, verify=False, cert=kw.get("cert"), ssl_options=named or None).close()
 
     @property
     def max_idle_connections(self) -> int:
-        """The most idle connections of all clients, in each thread."""
+        """The limit of idle connections of all clients, in each thread."""
         return self._idle_group.limit
 
     def get_client(self, url: str | URL) -> HTTPClient:
-        """The client for the origin of `url`. It is kept for the next time, unless the host is longer than any name."""
+        """Returns the client for the origin of `url`. Keeps it, unless the host is longer than any valid name."""
         if not isinstance(url, URL):
-            url = URL(url)
+            url = _parse_url(url)
         key: tuple[Any, ...] = (url.host, url.port)
         client = self.clients.get(key)
         if client is not None and client.ssl != self.client_args.get("ssl", url.scheme == PROTO_HTTPS):
@@ -697,13 +867,19 @@ class HTTPClientPool:
                 # Not closed: a greenlet may be about to use it.
                 del self.clients[next(iter(self.clients))]
         elif self.max_clients is not None and len(self.clients) > self.max_clients // 2:
-            # The last is the one that was asked for last. That need not be kept up while there is room for many more.
+            # The most recently requested client is the last. The order is not kept while half of the places are free.
             self.clients[key] = self.clients.pop(key, client)
         return client
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns the state for pickles and copies, which has the arguments but no clients."""
+        state = {**self.__dict__, "clients": {}}
+        state.pop("_certificate_free", None)
+        return state
+
     def _without_certificate(self) -> HTTPClientPool:
-        """Returns a pool of clients with the same arguments, but for the client certificate."""
-        bare = self._bare
+        """Returns a pool of clients with the same arguments, except for the client certificate."""
+        bare = self._certificate_free
         if bare is None:
             arguments = {name: value for name, value in self.client_args.items() if name != "cert"}
             options = arguments.get("ssl_options")
@@ -711,17 +887,17 @@ class HTTPClientPool:
                 arguments["ssl_options"] = {name: options[name] for name in options.keys() - _CERTIFICATE}
             bare = HTTPClientPool(max_clients=self.max_clients, **arguments)
             bare._idle_group = self._idle_group
-            # Another thread may have been quicker: then its pool is the one that `close` finds. This is atomic.
-            bare = self.__dict__.setdefault("_bare", bare)
+            # Another thread may have been first: `setdefault` is atomic, so all use the pool that `close` closes.
+            bare = self.__dict__.setdefault("_certificate_free", bare)
         return bare
 
     def close(self) -> None:
-        """Closes and forgets all clients; the pool makes new ones when asked."""
+        """Closes and drops all clients; `get_client` creates new ones."""
         clients, self.clients = self.clients, {}
         for client in clients.values():
             client.close()
-        if self._bare is not None:
-            self._bare.close()
+        if self._certificate_free is not None:
+            self._certificate_free.close()
 
     def __enter__(self) -> Self:
         return self

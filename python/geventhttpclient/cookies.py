@@ -1,4 +1,4 @@
-"""The standard library's cookie jars at work (RFC 6265, by the rules of http.cookiejar); empty ones cost nothing."""
+"""Cookies in jars of the standard library (RFC 6265, as implemented by http.cookiejar); empty jars cost nothing."""
 
 from __future__ import annotations
 
@@ -7,29 +7,34 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from http.cookiejar import Cookie, CookieJar, CookiePolicy, DefaultCookiePolicy
 from http.cookiejar import request_host as _request_host  # type: ignore[attr-defined]
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geventhttpclient.header import Headers
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Cookies", "CookiesInput", "add_cookies", "bind", "extract", "jar_of", "merged", "received"]
 
 CookiesInput = Mapping[str, Any] | CookieJar | None
-"""Cookies by name, or a jar of them."""
+"""Cookies: a mapping of names to values, or a jar."""
 
 MOST_COOKIES = 180
-"""Cookies that responses may put into a jar for one domain. Chrome keeps as many; RFC 6265 asks for 50 at least."""
+"""Most cookies of one domain that responses may store in a jar. Chrome has the same limit; RFC 6265 requires at least
+50."""
 
 MOST_COOKIES_IN_ALL = 3000
-"""Cookies that responses may put into a jar, over all domains. RFC 6265 section 6.1 asks for as many at least."""
+"""Most cookies of all domains that responses may store in a jar: the minimum that RFC 6265 section 6.1 requires."""
 
 MOST_COOKIE_BYTES = 8 * 1024
-"""Characters of a Set-Cookie line that is looked at. Browsers stop at 4096 for name and value, curl at 5000."""
+"""Most characters of a Set-Cookie line; longer lines are ignored. Browsers allow 4096 for name and value, curl 5000."""
 
 MOST_LIFETIME = 64
-"""Characters of an Expires or Max-Age that is looked at. A date has 29, or 33 in the oldest of its forms."""
+"""Most characters of the value of Expires or Max-Age; longer values are ignored. A date has 29, or 33 in its oldest
+format."""
 
 MOST_LABELS = 127
-"""Labels of a host whose parents are looked for in a jar: a name in the DNS has no more."""
+"""Most labels of a host whose parent domains are looked up in a jar: the maximum of a DNS name."""
 
 _ADD = CookieJar.add_cookie_header
 
@@ -37,9 +42,9 @@ _LOCAL = ".local"
 
 
 def add_cookies(jar: CookieJar, request: Any) -> None:
-    """Adds the jar's cookies for a request of urllib's kind, unless that has a Cookie field already."""
-    # A jar that does this in a way of its own may keep its cookies wherever it likes; all others keep them here. To
-    # ask for its length would cost 0.2 us for each request, to ask an empty jar for its cookies 0.9 us; this, 0.02 us.
+    """Adds the jar's cookies to a request with urllib's interface, unless the request already has a Cookie field."""
+    # A jar that overrides this method may store its cookies anywhere; all others store them in this attribute. `len`
+    # would cost 0.2 us for each request, and `add_cookie_header` of an empty jar 0.9 us; this costs 0.02 us.
     if type(jar).add_cookie_header is not _ADD:
         jar.add_cookie_header(request)
     elif jar._cookies:  # type: ignore[attr-defined]
@@ -47,9 +52,9 @@ def add_cookies(jar: CookieJar, request: Any) -> None:
 
 
 def _without_others(jar: CookieJar, request: Any) -> CookieJar:
-    """Returns the jar, or one without the cookies by name that are bound to another host than that of the request.
+    """Returns the jar, or a copy without the cookies that are bound to a host other than that of the request.
 
-    http.cookiejar takes `host` and `host.local` for the same: only hosts like these are looked at.
+    Only hosts such as `host` and `host.local` are checked, since http.cookiejar treats those as the same.
     """
     if isinstance(jar, Cookies):
         return jar
@@ -68,9 +73,9 @@ def _without_others(jar: CookieJar, request: Any) -> CookieJar:
 
 
 def bind(jar: CookieJar, request: Any) -> None:
-    """Binds the cookies that were set by name alone to the host of a request.
+    """Binds the cookies that were set without a domain to the host of a request.
 
-    From then on they go to no other host, and not in the clear if the request is one of https.
+    From then on they are sent to no other host, and only over TLS if the request uses https.
     """
     if "" not in getattr(jar, "_cookies", ()):
         return
@@ -81,30 +86,29 @@ def bind(jar: CookieJar, request: Any) -> None:
 
 
 def extract(jar: CookieJar, headers: Headers, request: Any) -> None:
-    """Puts the cookies of a response, if it has any, into the jar, as far as its policy takes them.
+    """Stores the cookies of a response that the jar's policy accepts in the jar.
 
-    A line of more than MOST_COOKIE_BYTES is passed over, as is Set-Cookie2, and so are an Expires and a Max-Age that
-    are without a value or longer than MOST_LIFETIME. Of a domain that has more than MOST_COOKIES by now, those go that
-    have been there longest.
+    Ignores lines of more than MOST_COOKIE_BYTES, Set-Cookie2, and values of Expires and Max-Age that are missing or
+    longer than MOST_LIFETIME. Removes the oldest cookies of a domain that has more than MOST_COOKIES.
     """
     lines = headers.getlist("set-cookie")
     if lines:
-        # One at a time: what http.cookiejar cannot read is the end of all that it is shown at once.
+        # One line per call: http.cookiejar drops all lines of a call if it cannot parse one of them.
         for line in lines:
             if is_readable("set-cookie", line):
                 fields = Headers([("Set-Cookie", _without_bad_lifetimes(line))])
                 jar.extract_cookies(_Answer(fields), request)  # type: ignore[arg-type]
         _prune(jar, _request_host(request))
-        # Counted only when there may be too many: that takes as long as there are cookies. A line brings one at most.
+        # Counted only if there may be too many: counting takes linear time. A line adds at most one cookie.
         room = getattr(jar, "_room", 0) - len(lines)
         jar._room = room if room >= 0 else _prune_all(jar)  # type: ignore[attr-defined]
 
 
 def _without_bad_lifetimes(line: str) -> str:
-    """A Set-Cookie line without the lifetimes that make http.cookiejar fail; the cookie itself is a good one.
+    """Returns a Set-Cookie line without the lifetimes that make http.cookiejar fail, so that the cookie itself is kept.
 
-    A Max-Age needs a value (RFC 6265 section 5.2.2 ignores it without one), and numbers must not be beyond a float, or
-    beyond the digits that Python takes for an int.
+    Max-Age needs a value (RFC 6265 section 5.2.2 ignores it without one). A number must fit into a float, and have no
+    more digits than Python accepts for an int.
     """
     lowered = line.lower()
     if "max-age" not in lowered and "expires" not in lowered:
@@ -121,16 +125,16 @@ def _is_no_bad_lifetime(attribute: str) -> bool:
 
 
 def is_readable(name: str, value: str) -> bool:
-    """Returns whether a jar may see that header field of a response.
+    """Returns True if this header field of a response may be passed to a jar.
 
-    The jars of the standard library take quadratic time for Set-Cookie2, and read it whatever their policy says.
+    The jars of the standard library take quadratic time for Set-Cookie2, and parse it even if their policy rejects it.
     """
     name = name.lower()
     return name != "set-cookie2" and (name != "set-cookie" or len(value) <= MOST_COOKIE_BYTES)
 
 
 def _prune(jar: CookieJar, host: str) -> None:
-    """Keeps what the server of that name has a say in from growing for ever."""
+    """Limits the number of cookies in each domain that a server with this name can set cookies for."""
     all_cookies = getattr(jar, "_cookies", {})
     labels = host.split(".")
     parents = [f".{'.'.join(labels[n:])}" for n in range(max(0, len(labels) - MOST_LABELS), len(labels))]
@@ -143,10 +147,11 @@ def _prune(jar: CookieJar, host: str) -> None:
 
 
 def _prune_all(jar: CookieJar) -> int:
-    """Keeps the jar from growing for ever, whatever names its servers go by.
+    """Limits the number of cookies in the jar over all domains.
 
-    A server with a wildcard name has any number of domains, so that the site (the last two labels of a domain) with
-    most cookies gives up its oldest ones. Returns how many cookies may come before this is to be called again.
+    Since a server with a wildcard name has any number of domains, the oldest cookies of the site (the last two labels
+    of a domain) with the most cookies are removed. Returns the number of cookies that may be added before the next
+    call.
     """
     with getattr(jar, "_cookies_lock", nullcontext()):
         sites: dict[tuple[str, ...], list[Cookie]] = {}
@@ -154,14 +159,14 @@ def _prune_all(jar: CookieJar) -> int:
             sites.setdefault(tuple(cookie.domain.split(".")[-2:]), []).append(cookie)
         count = sum(map(len, sites.values()))
         if count > MOST_COOKIES_IN_ALL:
-            # A tenth more than must go, so that not every further cookie comes to this.
+            # A tenth more than necessary is removed, so that not every further cookie causes a count.
             excess = count - MOST_COOKIES_IN_ALL * 9 // 10
             for cookies in sorted(sites.values(), key=len, reverse=True):
                 for cookie in cookies[:excess]:
                     jar.clear(cookie.domain, cookie.path, cookie.name)
                 excess -= min(excess, len(cookies))
             count = MOST_COOKIES_IN_ALL * 9 // 10
-        # http.cookiejar leaves the domains and paths of cookies that are gone or have expired.
+        # http.cookiejar keeps the empty domains and paths of removed and expired cookies.
         held = getattr(jar, "_cookies", {})
         for domain, paths in list(held.items()):
             for path in [path for path, names in paths.items() if not names]:
@@ -172,7 +177,7 @@ def _prune_all(jar: CookieJar) -> int:
 
 
 class _Answer:
-    """As much of a response as a jar wants to see."""
+    """The part of a response that a jar uses."""
 
     def __init__(self, headers: Headers) -> None:
         self._headers = headers
@@ -182,32 +187,45 @@ class _Answer:
 
 
 class Cookies(CookieJar):
-    """A jar in which cookies are found by name as well: `cookies["session"]`.
+    """A cookie jar with access by name: `cookies["session"]`.
 
-    Iterating yields the cookies with all that is known of them, `items()` names and values. A name that several
-    domains or paths have a cookie of is found with `get(name, domain=..., path=...)`.
+    Iteration yields Cookie objects, `items()` yields names and values. If several domains or paths have a cookie of the
+    same name, use `get(name, domain=..., path=...)`.
 
-    A cookie that a server sets without a domain, and one that is set by name, goes to one host and not to the names
-    below it (RFC 6265 section 5.3), unless the policy is another one.
+    A cookie that is set by a server without a domain, or by name, is sent to one host and not to its subdomains (RFC
+    6265 section 5.3), unless the jar has another policy.
 
-    `host` and `host.local` are two hosts, whatever the policy: anybody on the link may claim a name that ends in
-    `.local`. The domain of a cookie of `host` is `host.local` all the same, as http.cookiejar has it.
+    `host` and `host.local` are distinct hosts, whatever the policy: any machine on the local link may claim a name that
+    ends in `.local`. As in http.cookiejar, the domain of a cookie of `host` is `host.local` nevertheless.
     """
 
     def __init__(self, policy: CookiePolicy | None = None) -> None:
-        """Empty; `policy` as that of any CookieJar."""
+        """Makes an empty jar; `policy` is that of a CookieJar."""
         super().__init__(policy or DefaultCookiePolicy(strict_ns_domain=DefaultCookiePolicy.DomainStrictNonDomain))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        from geventhttpclient._internal.pickling import KeptJar
+
+        return KeptJar(self).__reduce__()
+
+    def copy(self) -> Self:
+        """Returns an independent jar with the same policy and cookies."""
+        make, arguments = self.__reduce__()
+        clone: Self = make(*arguments)
+        return clone
+
+    __copy__ = copy
+
     def make_cookies(self, response: Any, request: Any) -> Any:
-        """Returns the cookies of a response, each bound to the host of the request, unless it names a domain that the
-        host is in."""
+        """Returns the cookies of a response. A cookie without a domain is bound to the host of the request; one with a
+        domain that the host does not belong to is dropped."""
         host = _request_host(request)
         made = []
         for cookie in super().make_cookies(response, request):
             if not cookie.domain_specified:
                 cookie._host = host  # type: ignore[attr-defined]
             elif not _is_in(host, cookie.domain) or cookie.domain == _LOCAL:
-                # `.local` is as good as a public suffix.
+                # `.local` is treated as a public suffix.
                 continue
             made.append(cookie)
         return made
@@ -225,26 +243,28 @@ class Cookies(CookieJar):
         ]
         if len(found) > 1:
             places = ", ".join(f"{cookie.domain}{cookie.path}" for cookie in found)
-            raise RuntimeError(f"there are {len(found)} cookies of the name {name!r}: of {places}")
+            raise RuntimeError(f"there are {len(found)} cookies with the name {name!r}: of {places}")
         return found[0] if found else None
 
     def __getitem__(self, name: str) -> str | None:
-        """The value. KeyError where there is none, RuntimeError that names the places where there are several."""
+        """Returns the value of a cookie. Raises KeyError if there is none, and RuntimeError, which names their domains
+        and paths, if there are several."""
         cookie = self._of(name)
         if cookie is None:
             raise KeyError(name)
         return cookie.value
 
     def get(self, name: str, default: Any = None, domain: str | None = None, path: str | None = None) -> Any:
-        """The value of the cookie of that name, and of that domain and path where they are given; or `default`."""
+        """Returns the value of the cookie with this name, and with this domain and path if they are given; `default` if
+        there is none."""
         cookie = self._of(name, domain, path)
         return default if cookie is None else cookie.value
 
     def set(self, name: str, value: Any, domain: str = "", path: str = "/") -> None:
-        """Sets a cookie that goes out to the host `domain`; with a dot before it, to the names below that as well.
+        """Sets a cookie for the host `domain`; a leading dot includes its subdomains.
 
-        Without a domain it goes to the host of the first request that it is sent with, and, if that is one of https,
-        not in the clear. None as the value removes it.
+        Without a domain, the cookie is bound to the host of the first request that it is sent with, and to TLS if that
+        request uses https. None as the value removes the cookie.
         """
         if value is None:
             for cookie in [c for c in self if c.name == name and (not domain or _is_of(c, domain))]:
@@ -266,40 +286,40 @@ class Cookies(CookieJar):
         return any(name in (cookie.name, cookie) for cookie in self)
 
     def keys(self) -> list[str]:
-        """The names."""
+        """Returns the names."""
         return [cookie.name for cookie in self]
 
     def values(self) -> list[str | None]:
-        """The values."""
+        """Returns the values."""
         return [cookie.value for cookie in self]
 
     def items(self) -> list[tuple[str, str | None]]:
-        """Name and value of each."""
+        """Returns name and value of each cookie."""
         return [(cookie.name, cookie.value) for cookie in self]
 
     def get_dict(self, domain: str | None = None, path: str | None = None) -> dict[str, str | None]:
-        """Values by name, those of one domain and path where they are given."""
+        """Returns a dict of values by name; only of one domain or path if they are given."""
         return {c.name: c.value for c in self if (domain is None or _is_of(c, domain)) and path in (None, c.path)}
 
     def update(self, other: Mapping[str, Any] | CookieJar) -> None:
-        """Adds cookies by name, or another jar's."""
+        """Adds the cookies of a mapping or of another jar."""
         for cookie in _cookies_of(other):
             self.set_cookie(cookie)
 
 
 def jar_of(cookies: CookiesInput, host: str = "", secure: bool = False) -> CookieJar:
-    """A jar, as it is, or one of the cookies by name, which are for `host` alone: see `merged`.
+    """Returns a jar unchanged, or a new jar with the cookies of a mapping, which are bound to `host`: see `merged`.
 
-    TypeError for anything else.
+    Raises TypeError for anything else.
     """
     return cookies if isinstance(cookies, CookieJar) else merged(cookies, host=host, secure=secure)
 
 
 def merged(*all_cookies: CookiesInput, host: str = "", secure: bool = False) -> Cookies:
-    """A new jar of all of these; the later ones replace earlier ones of the same name, domain and path.
+    """Returns a new jar with all of these; later cookies replace earlier ones of the same name, domain and path.
 
-    Those by name alone are for `host`, and for https alone if `secure`; without a host they are not bound to any yet.
-    TypeError for what is neither a jar nor a mapping.
+    Cookies without a domain are bound to `host`, and to https if `secure`; without a host they are not bound yet.
+    Raises TypeError for an argument that is neither a jar nor a mapping.
     """
     jar = Cookies()
     for cookies in all_cookies:
@@ -309,7 +329,7 @@ def merged(*all_cookies: CookiesInput, host: str = "", secure: bool = False) -> 
 
 
 def received(headers: Headers, request: Any) -> Cookies:
-    """The cookies that a response sets, by its headers."""
+    """Returns the cookies that the headers of a response set."""
     jar = Cookies()
     extract(jar, headers, request)
     return jar
@@ -323,24 +343,26 @@ def _cookies_of(cookies: CookiesInput) -> Iterator[Cookie]:
             if value is not None:
                 yield _cookie(str(name), str(value), "", "/")
     elif cookies is not None:
-        raise TypeError(f"cookies must be a mapping or a CookieJar, not {type(cookies).__name__}")
+        raise TypeError(
+            f'cookies must be a mapping or a CookieJar, as in {{"name": "value"}}, not {type(cookies).__name__}'
+        )
 
 
 def _is_in(host: str, domain: str) -> bool:
-    """Returns whether a host is the domain or below it."""
+    """Returns True if a host is the domain or one of its subdomains."""
     domain = domain.removeprefix(".")
     return host == domain or host.endswith(f".{domain}")
 
 
 def _is_of(cookie: Cookie, domain: str) -> bool:
-    """Returns whether that is what a program may call the cookie's domain: `host` as well as `host.local`."""
+    """Returns True if a program may use this name for the cookie's domain: `host` as well as `host.local`."""
     return domain in (cookie.domain, getattr(cookie, "_host", None))
 
 
 def _is_for(cookie: Cookie, host: str) -> bool:
-    """Returns whether a cookie may go to a host: to the one that it is bound to, or that is in its domain.
+    """Returns True if a cookie may be sent to a host: to the host that it is bound to, or to one in its domain.
 
-    The policy has a say besides, in names below that host for example.
+    The policy decides in addition, on subdomains of that host for example.
     """
     bound_to: str | None = getattr(cookie, "_host", None)
     if bound_to is not None:
@@ -349,9 +371,9 @@ def _is_for(cookie: Cookie, host: str) -> bool:
 
 
 def _bound(cookie: Cookie, host: str, secure: bool) -> Cookie:
-    """The cookie for one host alone."""
+    """Returns a copy of the cookie that is bound to one host."""
     bound = copy.copy(cookie)
-    # By the name that http.cookiejar gives it: an IPv6 address in brackets, what has no dots with one more label.
+    # The host's name in http.cookiejar: an IPv6 address is in brackets, and a name without dots gets one more label.
     host = f"[{host}]" if ":" in host else host
     bound.domain = host if "." in host else f"{host}{_LOCAL}"
     # Not among the attributes that a server can set.
@@ -368,7 +390,7 @@ def _cookie(name: str, value: str, domain: str, path: str) -> Cookie:
         port=None,
         port_specified=False,
         domain=domain,
-        # What is not specified is one host, and not the names below it.
+        # A domain that is not specified is one host, without its subdomains.
         domain_specified=domain.startswith("."),
         domain_initial_dot=domain.startswith("."),
         path=path,

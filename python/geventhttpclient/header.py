@@ -1,12 +1,12 @@
-"""The fields of a request or a response: names in any case, several lines of one name (RFC 9110 section 5)."""
+"""Header fields of requests and responses: case-insensitive names, repeated field lines (RFC 9110 section 5)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
-from geventhttpclient._fieldreader import BLANKS, FieldReader
+from geventhttpclient._internal.field_reader import BLANKS, FieldReader
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -18,7 +18,7 @@ _Value = str | list[str]
 _Line = tuple[str, str]
 _Entry = _Line | list[_Line]
 
-# The dict beneath, reached past the methods that `Headers` overrides.
+# The methods of dict itself, without the overrides of `Headers`.
 _raw_new: Any = dict.__new__
 _raw_get: Any = dict.get
 _raw_item: Any = dict.__getitem__
@@ -36,7 +36,7 @@ _MISSING: Any = object()
 
 
 class _Names(KeysView[str]):
-    """The names in lower case, each once; looked up in any case."""
+    """View of the distinct names in lower case; lookup is case-insensitive."""
 
     __slots__ = ()
     _mapping: Any
@@ -49,7 +49,7 @@ class _Names(KeysView[str]):
 
 
 class _Values(ValuesView[_Value]):
-    """What `headers[name]` is, for each name."""
+    """View of the values: `headers[name]` for each name."""
 
     __slots__ = ()
     _mapping: Any
@@ -62,26 +62,27 @@ class _Values(ValuesView[_Value]):
 
 
 class Headers(dict[str, _Entry]):
-    """Header fields by name, in any case; they keep the spelling and the order in which they came.
+    """Case-insensitive mapping of header fields, which keeps the spelling and the order of the field lines.
 
-    A name may have several lines. `headers[name]` is the value of the only line, a str, or the list of the values of
-    all of them. Assigned, a list or a tuple is one line for each item (an empty one is none, and removes the name), any
-    other value is one line, stored as it is.
+    A name may have several lines. `headers[name]` is a str, the value, if the name has one line, and the list of all
+    values if it has more. If a list or a tuple is assigned, each item becomes a line; an empty one removes the name.
+    Any other value becomes one line and is stored unchanged.
 
         >>> headers = Headers({"Accept": "text/html"}, Via="1.1 a")
         >>> headers.add("via", "1.1 b")
         >>> headers["VIA"]
         ['1.1 a', '1.1 b']
 
-    Iterating yields the names in lower case, `items()` every line as it was spelled, and `len()` counts lines.
+    Iteration yields the names in lower case, `items()` yields every line with its original spelling, and `len()` counts
+    lines.
 
-    Beneath it is a dict of entries by lower-case name: `(name, value)` for one line, a list of such tuples for several.
-    `dict(headers)` shows it, and native code may fill a new object directly, by that rule. `__iter__` must stay the
-    dict's own, since copies are made of that layer.
+    The underlying dict maps lower-case names to entries: `(name, value)` for one line, a list of such tuples for
+    several. `dict(headers)` shows it, and native code may fill a new object directly in this format. `__iter__` must
+    not be overridden, since copies are made of the underlying dict.
     """
 
     def __init__(self, headers: Mapping[str, Any] | Iterable[tuple[str, Any]] | None = None, **fields: Any) -> None:
-        """From another Headers, a mapping or (name, value) pairs, and by keyword: every line is kept."""
+        """Takes another Headers, a mapping or (name, value) pairs, and keyword arguments; every line is kept."""
         if headers is not None:
             self.extend(headers)
         if fields:
@@ -89,7 +90,7 @@ class Headers(dict[str, _Entry]):
 
     @classmethod
     def _from_pairs(cls, pairs: list[tuple[str, str]]) -> Self:
-        """Headers of the lines of a message head, in their order. The tuples themselves are stored."""
+        """Returns Headers with the lines of a message head, in their order. The tuples themselves are stored."""
         headers: Self = _raw_new(cls)
         entries = {line[0].lower(): line for line in pairs}
         if len(entries) == len(pairs):
@@ -126,14 +127,14 @@ class Headers(dict[str, _Entry]):
     def get(self, field: str, default: _T) -> _Value | _T: ...
 
     def get(self, field: str, default: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """What `headers[field]` is, or `default` where there is no such name."""
+        """Returns `headers[field]`, or `default` if there is no such name."""
         entry = _raw_get(self, field.lower())
         if type(entry) is tuple:
             return entry[1]
         return default if entry is None else [value for _, value in entry]
 
     def getlist(self, field: str) -> list[str]:
-        """The values of all lines of this name: an empty list where there are none."""
+        """Returns the values of all lines of this name: an empty list if there are none."""
         entry = _raw_get(self, field.lower())
         if type(entry) is tuple:
             return [entry[1]]
@@ -149,11 +150,11 @@ class Headers(dict[str, _Entry]):
     def get_all(self, field: str, failobj: _T) -> list[str] | _T: ...
 
     def get_all(self, field: str, failobj: Any = None) -> Any:
-        """The values of all lines of this name, or `failobj` where there are none."""
+        """Returns the values of all lines of this name, or `failobj` if there are none."""
         return self.getlist(field) or failobj
 
     def add(self, field: str, value: Any) -> None:
-        """Adds a line behind those that the name has; for a list or a tuple, a line for each item."""
+        """Adds a line after those that the name already has; a list or a tuple adds a line for each item."""
         if type(value) is str or not isinstance(value, (list, tuple)):
             line = (field, value)
             entry = _raw_setdefault(self, field.lower(), line)
@@ -164,7 +165,7 @@ class Headers(dict[str, _Entry]):
                 _add_line(self, field, item)
 
     def setdefault(self, field: str, default: Any = "") -> Any:
-        """What `headers[field]` is; where there is no such name, `default`, which is set."""
+        """Returns `headers[field]`; sets it to `default` and returns that if there is no such name."""
         entry = _raw_get(self, field.lower())
         if type(entry) is tuple:
             return entry[1]
@@ -180,8 +181,8 @@ class Headers(dict[str, _Entry]):
     def pop(self, field: str, default: _T) -> _Value | _T: ...
 
     def pop(self, field: str, default: Any = _MISSING) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Removes all lines of this name and returns what `headers[field]` was; where there is no such name, `default`,
-        or KeyError."""
+        """Removes all lines of this name and returns the value that `headers[field]` had. Returns `default`, or raises
+        KeyError without one, if there is no such name."""
         name = field.lower()
         entry = _raw_pop(self, name, None)
         if entry is not None:
@@ -191,7 +192,7 @@ class Headers(dict[str, _Entry]):
         return default
 
     def popitem(self) -> tuple[str, _Value]:  # type: ignore[override]
-        """Removes the last name, and returns it in lower case with what `headers[name]` was."""
+        """Removes the last name. Returns it in lower case, with the value that `headers[name]` had."""
         name, entry = super().popitem()
         return name, _value(entry)
 
@@ -199,11 +200,11 @@ class Headers(dict[str, _Entry]):
         """Removes all lines of this name, if there are any."""
         _raw_pop(self, field.lower(), None)
 
-    # All of them
+    # All lines
 
     def items(self) -> Iterator[tuple[str, str]]:  # type: ignore[override]
-        """Every line as (name, value), as it was spelled; lines of one name stand together. The headers may be edited
-        meanwhile: what is yielded is what was there."""
+        """Returns an iterator over all lines as (name, value), with their original spelling; lines of one name are
+        adjacent. The headers may be edited during the iteration, which yields the lines at the time of the call."""
         lines: list[_Line] = []
         for entry in _raw_values(self):
             if type(entry) is tuple:
@@ -213,7 +214,7 @@ class Headers(dict[str, _Entry]):
         return iter(lines)
 
     def iterlower(self) -> Iterator[tuple[str, str]]:
-        """Every line as (name, value), the name in lower case."""
+        """Yields every line as (name, value), with the name in lower case."""
         for name, entry in _raw_items(self):
             if type(entry) is tuple:
                 yield name, entry[1]
@@ -222,33 +223,35 @@ class Headers(dict[str, _Entry]):
                     yield name, value
 
     def itermerged(self) -> Iterator[tuple[str, str]]:
-        """Every name as it was first spelled, with its values joined by ", " (RFC 9110 section 5.3)."""
+        """Returns an iterator over all names, in their first spelling, with the values of each joined by ", " (RFC 9110
+        section 5.3)."""
         lines: list[_Line] = []
         for entry in _raw_values(self):
             lines.append(entry if type(entry) is tuple else _merged(entry))
         return iter(lines)
 
     def compatible_dict(self) -> dict[str, str]:
-        """The pairs of `itermerged` as a dict."""
+        """Returns the pairs of `itermerged` as a dict."""
         return dict(self.itermerged())
 
     def keys(self) -> KeysView[str]:  # type: ignore[override]
-        """The names in lower case: a live view, in which names are looked up in any case."""
+        """Returns a live view of the names in lower case; lookup in it is case-insensitive."""
         return _Names(self)
 
     def values(self) -> ValuesView[_Value]:  # type: ignore[override]
-        """What `headers[name]` is for each name: a live view."""
+        """Returns a live view of the values: `headers[name]` for each name."""
         return _Values(self)
 
     def __len__(self) -> int:
-        """The number of lines."""
+        """Returns the number of lines."""
         count = 0
         for entry in _raw_values(self):
             count += 1 if type(entry) is tuple else len(entry)
         return count
 
     def __eq__(self, other: object) -> bool:
-        """Whether `other`, any mapping, has the same names (in any case) with the same values in the same order."""
+        """Returns True if `other`, any mapping, has the same names (in any case), each with the same values in the same
+        order."""
         if not isinstance(other, Headers):
             if not hasattr(other, "keys"):
                 return False
@@ -277,11 +280,11 @@ class Headers(dict[str, _Entry]):
     def __str__(self) -> str:
         return "\n".join([f"{name}: {value}" for name, value in self.items()])
 
-    # Many at once
+    # Bulk updates
 
     def extend(self, other: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **fields: Any) -> None:
-        """Adds the lines of another Headers, of a mapping or of (name, value) pairs, and by keyword, behind those that
-        are there: see `add`."""
+        """Adds the lines of another Headers, of a mapping or of (name, value) pairs, and of keyword arguments, after
+        the existing lines: see `add`."""
         if isinstance(other, Headers):
             if not _raw_len(self):
                 _raw_update(self, _entries(other))
@@ -289,36 +292,42 @@ class Headers(dict[str, _Entry]):
                 for name, value in other.items():
                     _add_line(self, name, value)
         elif other:
-            pairs = _pairs(other)
-            entries = None if _raw_len(self) else _distinct(pairs)
-            if entries is not None:
-                _raw_update(self, entries)
-            else:
-                for name, value in pairs:
-                    self.add(name, value)
+            try:
+                pairs = _pairs(other)
+                entries = None if _raw_len(self) else _distinct(pairs)
+                if entries is not None:
+                    _raw_update(self, entries)
+                else:
+                    for name, value in pairs:
+                        self.add(name, value)
+            except (AttributeError, TypeError, ValueError) as error:
+                _refuse(other, error)
         for name, value in fields.items():
             self.add(name, value)
 
     def update(  # type: ignore[override]
         self, other: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), /, **fields: Any
     ) -> None:
-        """Sets the names of another Headers, of a mapping or of (name, value) pairs, and by keyword: the lines which
-        these names had are replaced."""
+        """Sets the names of another Headers, of a mapping or of (name, value) pairs, and of keyword arguments. Replaces
+        the lines that these names had."""
         if isinstance(other, Headers):
             _raw_update(self, _entries(other))
         elif other:
-            pairs = _pairs(other)
-            entries = _distinct(pairs)
-            if entries is not None:
-                _raw_update(self, entries)
-            else:
-                for name, value in pairs:
-                    self[name] = value
+            try:
+                pairs = _pairs(other)
+                entries = _distinct(pairs)
+                if entries is not None:
+                    _raw_update(self, entries)
+                else:
+                    for name, value in pairs:
+                        self[name] = value
+            except (AttributeError, TypeError, ValueError) as error:
+                _refuse(other, error)
         for name, value in fields.items():
             self[name] = value
 
     def copy(self) -> Self:
-        """Another Headers with the same lines."""
+        """Returns another Headers with the same lines."""
         clone: Self = _raw_new(type(self))
         _raw_update(clone, _entries(self))
         return clone
@@ -329,7 +338,7 @@ class Headers(dict[str, _Entry]):
         return clone
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A dict's own way would set line after line of a name, and keep the last one.
+        # dict's own method would assign one line of a name after the other, and only the last would remain.
         return _restored, (type(self), dict(self), self.__dict__)
 
     def __or__(self, other: Any) -> Self:  # type: ignore[override]
@@ -350,13 +359,14 @@ class Headers(dict[str, _Entry]):
 _Given = str | bytes | float | Sequence[str] | None
 
 HeadersDataType = Headers | Mapping[str, _Given] | Iterable[tuple[str, _Given]]
-"""What a request takes as its headers: by name, or as pairs. A list of values is a line for each, a number is sent as
-text, and None leaves out a field that the client would send."""
+"""Headers that a request accepts: a mapping or pairs. A list of values gives a line for each, a number is sent as text,
+and None omits a field that the client would send."""
 
 TrailersDataType = HeadersDataType | Callable[[], Any]
-"""What a request takes as its trailers: such, or a callable that returns such once the body has been sent."""
+"""Trailers that a request accepts: a mapping or pairs, or a callable that returns them, which is called after the body
+has been sent."""
 
-# RFC 9110 section 5.6.6: parameters, with values that may be quoted strings and so contain ";".
+# RFC 9110 section 5.6.6: parameters, whose values may be quoted strings and therefore contain ";".
 _PARAMETER_NAME = re.compile(r"[^;=]*")
 _PARAMETER_VALUE = re.compile(r"[^;]*")
 
@@ -365,7 +375,8 @@ _BLANKS_AND_QUOTES = " \t\r\n'\""
 
 
 def parse_content_type_charset(content_type: str) -> str | None:
-    """The charset parameter of a Content-Type, in lower case and without quotes; None where it is missing or empty."""
+    """Returns the charset parameter of a Content-Type, in lower case and without quotes; None if it is missing or
+    empty."""
     before, found, behind = content_type.lower().partition("charset=")
     if not found:
         return None
@@ -414,26 +425,34 @@ def _lengthen(headers: Headers, entry: _Entry, line: _Line) -> None:
 
 
 def _entries(headers: Headers) -> dict[str, _Entry]:
-    # Lines are immutable and may be shared, lists of them are not.
+    # Lines are immutable and may be shared; lists of lines are not.
     return {name: entry if type(entry) is tuple else entry.copy() for name, entry in _raw_items(headers)}
 
 
 def _pairs(other: Any) -> Any:
-    """The pairs of a mapping, an iterable of pairs, or an object with `keys()` and items. To be read more than once."""
+    """Returns the pairs of a mapping, an iterable of pairs, or an object with `keys()` and items. The result can be
+    iterated more than once."""
     if type(other) is list:
         return other
     if type(other) is dict:
         return other.items()
     if hasattr(other, "items"):
-        # Not by its keys: of an email.message.Message that would be the first line of a name, again and again.
+        # Not through its keys: an email.message.Message would give the first line of a name each time.
         return list(other.items())
     if hasattr(other, "keys"):
         return [(name, other[name]) for name in other]
     return list(other)
 
 
+def _refuse(other: Any, error: Exception) -> NoReturn:
+    """Raises a TypeError that describes valid headers if `other` is not valid; else raises the error."""
+    from geventhttpclient._internal.validation import refused_fields
+
+    raise refused_fields("headers", other) or error from None
+
+
 def _distinct(pairs: Any) -> dict[str, _Line] | None:
-    """The pairs as entries, where that is all there is to do: no name twice, no value that is several lines."""
+    """Returns the pairs as entries; None if a name occurs twice or a value is a list or a tuple."""
     entries: dict[str, _Line] = {}
     for pair in pairs:
         name, value = pair

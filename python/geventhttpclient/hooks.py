@@ -1,4 +1,4 @@
-"""Functions of the program's that a client calls: with each request, response, error and new connection.
+"""Hooks: functions of the program that a client calls for each request, response, error and new connection.
 
     def stamp(request):
         request.headers["X-Request-Id"] = uuid4().hex
@@ -8,20 +8,20 @@
 
     client = HTTPClient("api.example.org", ssl=True, on_request=stamp, on_response=report)
 
-- `on_request(request)` is called before a request is sent, and may change its header fields. What it raises comes out
-  of the request, and nothing is sent.
-- `on_response(request, response)` is called once the response's head is there. What it raises closes the response, and
-  comes out of the request.
-- `on_error(request, error)` is called when the request raises, whatever that is: a GreenletExit, a gevent.Timeout, or
-  what another hook has raised. What it raises itself takes the place of the error, for those that follow as well.
+- `on_request(request)` is called before a request is sent, and may change its header fields. If it raises an error, the
+  request raises that error, and nothing is sent.
+- `on_response(request, response)` is called after the head of the response has been received. If it raises an error,
+  the response is closed, and the request raises that error.
+- `on_error(request, error)` is called when the request raises any exception, including a GreenletExit, a gevent.Timeout
+  or an error of another hook. If it raises an error itself, that replaces the first one, also for the hooks after it.
 - `on_connection(connection)` is called after a connection was opened for a request, before its `on_response` or
-  `on_error`; not when a kill or a gevent.Timeout has ended the request meanwhile.
+  `on_error`. It is not called if a kill or a gevent.Timeout has ended the request in the meantime.
 
-All are called in the greenlet of the request, and may wait. Each redirect, and each new attempt of a UserAgent, is a
-request by itself; what the client repeats silently on another connection is not.
+All hooks are called in the greenlet of the request, and may wait. Each redirect and each retry of a UserAgent is a
+request of its own; a request that the client repeats transparently on another connection is not.
 
-What other libraries send through this package (httplib, and the adapters for requests, httpx and urllib3) calls none:
-those have hooks, and instrumentations, of their own.
+Requests that other libraries send through this package (httplib, and the adapters for requests, httpx and urllib3) call
+no hooks: those libraries have hooks and instrumentations of their own.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Connection",
+    "HookOrHooks",
     "Hooks",
     "OnConnection",
     "OnError",
     "OnRequest",
     "OnResponse",
     "Request",
-    "Several",
     "add_default",
     "remove_default",
 ]
@@ -56,18 +56,18 @@ class Request:
     """A request that is about to be sent."""
 
     method: str
-    """As it will be sent."""
+    """The method, as it will be sent."""
     url: str
-    """Absolute, without user and password."""
+    """The absolute URL, without user and password."""
     headers: Headers = field(repr=False)
-    """Those of the request, before the client's defaults are added. What is changed here is sent so."""
+    """The headers of the request, before the client's defaults are added. Changes to them are sent."""
     state: dict[str, Any] = field(default_factory=dict)
-    """Of the hooks' own: what one of them leaves here, the others find."""
+    """Data of the hooks, shared by all hooks of the request."""
 
 
 @dataclass(frozen=True)
 class Connection:
-    """A connection that was opened. Times are in seconds; a step that did not take place is None."""
+    """A connection that was opened. Times are in seconds; the time of a step that did not occur is None."""
 
     host: str
     """The origin's name or address."""
@@ -76,51 +76,53 @@ class Connection:
     protocol: str
     """`HTTP/1.1` or `HTTP/2`."""
     peer: tuple[str, int] | str | None
-    """Whom it leads to, a proxy where there is one: (address, port), or the path of a Unix domain socket."""
+    """The peer, which is the proxy if there is one: (address, port), or the path of a Unix domain socket."""
     tls: TLSInfo | None
-    """What the TLS handshake has come to; None for plain http."""
+    """The result of the TLS handshake; None for plain http."""
     resolve: float | None
-    """Turning the host's name into addresses."""
+    """Time to resolve the host's name."""
     connect: float | None
-    """Connecting to one of them."""
+    """Time to connect to one of the addresses."""
     proxy: float | None
-    """All that a proxy did for it."""
+    """Time for everything that a proxy did for the connection: TLS with the proxy, and the tunnel."""
     tls_handshake: float | None
-    """The TLS handshake with the origin."""
+    """Time of the TLS handshake with the origin."""
 
 
 OnRequest = Callable[[Request], object]
-"""Called before a request is sent."""
+"""Hook that is called before a request is sent."""
 OnResponse = Callable[[Request, "HTTPSocketPoolResponse"], object]
-"""Called once a response's head is there."""
+"""Hook that is called after the head of a response has been received."""
 OnError = Callable[[Request, BaseException], object]
-"""Called when a request raises."""
+"""Hook that is called when a request raises an exception."""
 OnConnection = Callable[[Connection], object]
-"""Called after a connection was opened."""
+"""Hook that is called after a connection was opened."""
 
 _Hook = TypeVar("_Hook", bound=Callable[..., object])
-Several: TypeAlias = _Hook | Sequence[_Hook] | None
-"""What a client takes for each of its hooks."""
+HookOrHooks: TypeAlias = _Hook | Sequence[_Hook] | None
+"""The type of a client's hook arguments: a function, a sequence of them, or None."""
 
 
 class Hooks:
-    """Those of one client."""
+    """The hooks of one client."""
 
     def __init__(
         self,
-        on_request: Several[OnRequest] = None,
-        on_response: Several[OnResponse] = None,
-        on_error: Several[OnError] = None,
-        on_connection: Several[OnConnection] = None,
+        on_request: HookOrHooks[OnRequest] = None,
+        on_response: HookOrHooks[OnResponse] = None,
+        on_error: HookOrHooks[OnError] = None,
+        on_connection: HookOrHooks[OnConnection] = None,
     ) -> None:
-        """Each a function, a sequence of them, or None. TypeError for anything else, naming it."""
-        self.on_request: tuple[OnRequest, ...] = _several("on_request", on_request)
-        self.on_response: tuple[OnResponse, ...] = _several("on_response", on_response)
-        self.on_error: tuple[OnError, ...] = _several("on_error", on_error)
-        self.on_connection: tuple[OnConnection, ...] = _several("on_connection", on_connection)
+        """Takes a function, a sequence of functions or None for each. Raises TypeError, which names the argument, for
+        anything else."""
+        self.on_request: tuple[OnRequest, ...] = _hooks_of("on_request", on_request)
+        self.on_response: tuple[OnResponse, ...] = _hooks_of("on_response", on_response)
+        self.on_error: tuple[OnError, ...] = _hooks_of("on_error", on_error)
+        self.on_connection: tuple[OnConnection, ...] = _hooks_of("on_connection", on_connection)
 
     def with_defaults(self) -> Hooks:
-        """These, between the defaults: those are the first to see a request, and the last to see what it comes to."""
+        """Returns these hooks nested in the default hooks: the defaults are called first for a request, and last for
+        its response, error or connection."""
         if not _defaults:
             return self
         each = [*_defaults, self]
@@ -133,7 +135,7 @@ class Hooks:
         )
 
     def __bool__(self) -> bool:
-        """Whether there is any."""
+        """Returns True if there is any hook."""
         return bool(self.on_request or self.on_response or self.on_error or self.on_connection)
 
     def run(
@@ -142,11 +144,12 @@ class Hooks:
         origin: tuple[str, int],
         exchange: Callable[[Headers, list[_Opened] | None], HTTPSocketPoolResponse],
     ) -> HTTPSocketPoolResponse:
-        """What `exchange` comes to, which is given the fields and where to note new connections."""
+        """Calls `exchange` with the headers and a list for new connections, and the hooks before and after it; returns
+        its response."""
         try:
             return self._run(request, origin, exchange)
         except BaseException as error:
-            _tell_error(self.on_error, request, error)
+            _call_error_hooks(self.on_error, request, error)
             raise
 
     def _run(
@@ -161,10 +164,10 @@ class Hooks:
         try:
             response = exchange(request.headers, opened)
         except Exception:
-            self._tell_connections(origin, opened)
+            self._call_connection_hooks(origin, opened)
             raise
         try:
-            self._tell_connections(origin, opened)
+            self._call_connection_hooks(origin, opened)
             for end in self.on_response:
                 end(request, response)
         except BaseException:
@@ -172,7 +175,7 @@ class Hooks:
             raise
         return response
 
-    def _tell_connections(self, origin: tuple[str, int], opened: list[_Opened] | None) -> None:
+    def _call_connection_hooks(self, origin: tuple[str, int], opened: list[_Opened] | None) -> None:
         for (resolve, connect, proxy, tls_handshake, peer), facts, http2 in opened or ():
             connection = Connection(
                 *origin,
@@ -184,34 +187,36 @@ class Hooks:
                 proxy=proxy,
                 tls_handshake=tls_handshake,
             )
-            for tell in self.on_connection:
-                tell(connection)
+            for hook in self.on_connection:
+                hook(connection)
 
 
 _defaults: list[Hooks] = []
 
 
 def add_default(hooks: Hooks) -> None:
-    """Has every client that is made from now on call these, too."""
+    """Adds hooks to every client that is created from now on."""
     _defaults.append(hooks)
 
 
 def remove_default(hooks: Hooks) -> None:
-    """Undoes that, for clients that are made from now on. ValueError for hooks that were not added."""
+    """Removes hooks that `add_default` added, for clients that are created from now on. Raises ValueError for hooks
+    that were not added."""
     _defaults.remove(hooks)
 
 
-def _tell_error(hooks: tuple[OnError, ...], request: Request, error: BaseException) -> None:
-    """Calls each, whatever those before it raise: it may have something to end that was begun with the request."""
+def _call_error_hooks(hooks: tuple[OnError, ...], request: Request, error: BaseException) -> None:
+    """Calls every hook, even if those before it raise an error: a hook may have to end what it began with the
+    request."""
     for place, fail in enumerate(hooks, 1):
         try:
             fail(request, error)
         except BaseException as worse:
-            _tell_error(hooks[place:], request, worse)
+            _call_error_hooks(hooks[place:], request, worse)
             raise
 
 
-def _several(name: str, hooks: Several[_Hook]) -> tuple[_Hook, ...]:
+def _hooks_of(name: str, hooks: HookOrHooks[_Hook]) -> tuple[_Hook, ...]:
     if hooks is None:
         return ()
     several: tuple[Any, ...] = (hooks,) if callable(hooks) else tuple(hooks) if isinstance(hooks, Sequence) else (None,)

@@ -1,13 +1,13 @@
-"""Tests without a server: a transport that answers requests by calling a function.
+"""Tests without a server: a transport that calls a function for each request.
 
     def answer(request):
         return MockResponse(200, json={"path": request.path})
 
     client = HTTPClient("api.example.org", transport=MockTransport(answer))
 
-Whatever makes clients takes a transport, too: HTTPClientPool, UserAgent and what is built on that. Up to the wire all
-is as without one: a request is checked and encoded, an answer is encoded and read by the parser and the response
-classes that read a server's. Nothing is resolved, connected, or asked of a proxy.
+All classes that create clients accept a transport too: HTTPClientPool, UserAgent and its subclasses. Only the network
+is replaced: requests are checked and encoded, and responses are encoded and then read by the parser and the response
+classes that read those of a server. No name is resolved, no connection is opened, and no proxy is used.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from geventhttpclient import _core
-from geventhttpclient._checks import repeatable
+from geventhttpclient import _core, exceptions
+from geventhttpclient._internal.validation import given, repeatable
 from geventhttpclient.connectionpool import ConnectionPool
 from geventhttpclient.header import Headers
 
@@ -36,20 +36,20 @@ _PIECE = 64 * 1024
 
 @dataclass(frozen=True)
 class MockRequest:
-    """A request as a server would see it."""
+    """A request as a server would receive it."""
 
     method: str
     url: str
-    """Absolute, without user, password and fragment."""
+    """The absolute URL, without user, password and fragment."""
     headers: Headers
-    """All that would go out, Host and the framing of the body included."""
+    """All headers that would be sent, including Host and the framing of the body."""
     body: bytes
     timeouts: tuple[float | None, float | None, float | None, float | None]
-    """Those that are in force, in seconds: for connecting, for the network, for the pool, in all."""
+    """The effective timeouts in seconds: for connecting, for the network, for the pool, in total."""
     target: str
-    """What the request line says: path and query."""
+    """The target in the request line: path and query."""
     trailers: Headers = field(default_factory=Headers)
-    """What follows the body."""
+    """The trailers after the body."""
 
     @property
     def path(self) -> str:
@@ -58,21 +58,21 @@ class MockRequest:
 
     @property
     def query(self) -> str:
-        """What follows the question mark."""
+        """The part of the target after the question mark."""
         return self.target.partition("?")[2]
 
     def json(self) -> Any:
-        """The body read as JSON. ValueError when it is none."""
+        """Returns the body decoded as JSON. Raises ValueError if it is not valid."""
         return json_module.loads(self.body)
 
 
 @dataclass
 class MockResponse:
-    """What a server would answer.
+    """The response of a server.
 
-    `body` is bytes, text (sent as UTF-8), or an iterable of bytes, which comes in chunks as it is iterated: it may
-    wait between two of them, and what it raises reaches whoever reads the body. `json` is any value that goes in place
-    of a body. A Content-Length given here counts, be it right or wrong.
+    `body` is bytes, text (sent as UTF-8), or an iterable of bytes, which is sent in chunks while it is iterated. The
+    iterable may wait between two pieces, and its errors are raised by the call that reads the body. `json` is any value
+    that is encoded as the body. A Content-Length that is given here is sent, whether it is correct or not.
     """
 
     status: int = 200
@@ -80,10 +80,10 @@ class MockResponse:
     body: bytes | bytearray | memoryview | str | Iterable[bytes] = b""
     json: Any = field(default_factory=lambda: _NOTHING)
     reason: str | None = None
-    """What follows the status code; its usual phrase by default."""
+    """The reason phrase; the standard one of the status by default."""
 
     def _wire(self, method: str) -> Iterator[bytes]:
-        """The bytes of the answer to a request of that method, piece by piece."""
+        """Returns the bytes of the response to a request with that method, in pieces."""
         status = int(self.status)
         if not 200 <= status <= 999 and status != 101:
             raise ValueError(f"status must be that of a final response, not {status}")
@@ -104,7 +104,7 @@ class MockResponse:
             raise TypeError("body must be bytes, a str or an iterable of bytes; json takes a mapping")
         else:
             pieces, body = iter(body), b""
-        # RFC 9112 section 6.3: these end with their head.
+        # RFC 9112 section 6.3: these responses have no body.
         has_body = method != "HEAD" and status not in (101, 204, 304)
         if not has_body and method != "HEAD" and (body or pieces is not None):
             raise ValueError(f"a response with the status {status} has no body")
@@ -150,32 +150,32 @@ def _message(head: bytes, body: bytes, pieces: Iterator[bytes] | None, chunked: 
         if chunked:
             yield b"0\r\n\r\n"
     finally:
-        # What was not read to its end is left, as by a server whose connection was closed.
+        # If the body was not read to its end, the iterator is closed, as a server does if its connection is closed.
         close = getattr(pieces, "close", None)
         if close is not None:
             close()
 
 
 class MockTransport:
-    """Answers requests by calling a function, from the greenlet that sends the request.
+    """A transport that calls a function for each request, in the greenlet that sends the request.
 
-    What `handler` returns is a MockResponse, or a tuple of its status, headers and body. What it raises comes out of
-    the request as it is: TimeoutError, ConnectionRefusedError and the like are tried again, or not, as if the network
-    had raised them. It may wait, by `gevent.sleep` for example. Timeouts are not enforced: `request.timeouts` says what
-    they are.
+    `handler` returns a MockResponse, or a tuple of its status, headers and body. The request raises the exceptions of
+    the handler unchanged: TimeoutError, ConnectionRefusedError and the like are retried, or not, as if the network had
+    raised them. The handler may wait, with `gevent.sleep` for example. Timeouts are not enforced; `request.timeouts`
+    has their values.
 
-    `requests` has every request, in order. One transport may serve any number of clients.
+    `requests` is the list of all requests in order. Any number of clients may share one transport.
     """
 
     def __init__(self, handler: Callable[[MockRequest], MockResponse | tuple[Any, ...]]) -> None:
-        """TypeError for a handler that cannot be called."""
+        """Raises TypeError if the handler is not callable."""
         if not callable(handler):
             raise TypeError(f"handler must be a function from request to response, not {handler!r}")
         self.handler = handler
         self.requests: list[MockRequest] = []
 
     def _connection_pool(self, *args: Any, **kw: Any) -> ConnectionPool:
-        """What a client asks for in place of connections."""
+        """Returns the pool of a client, which has no connections."""
         return _MockPool(self, *args, **kw)
 
     def _answer(self, request: MockRequest) -> Iterator[bytes]:
@@ -191,7 +191,7 @@ class MockTransport:
 
 
 class _MockPool(ConnectionPool):
-    """A pool without connections: its transport answers instead."""
+    """A pool without connections, whose transport responds to requests."""
 
     def __init__(self, transport: MockTransport, *args: Any, **kw: Any) -> None:
         self._transport = transport
@@ -204,29 +204,22 @@ class _MockPool(ConnectionPool):
 
     def _exchange(  # type: ignore[override]  # of a client's responses, which can be made from a socket
         self,
+        template: _core.RequestTemplate,
         response_class: type[HTTPSocketPoolResponse],
         method: str,
         target: str,
         body: Any,
         headers: HeadersDataType | None,
-        default_headers: HeadersDataType,
-        host_field: str | None,
-        bases: list[str],
-        version: str,
-        proxy: _core._Proxy | None,
-        shape: tuple[int, type[Headers]],
         timeouts: _core._Seconds | None,
         trailers: TrailersDataType | None = None,
         opened: list[_core._Opened] | None = None,
     ) -> HTTPSocketPoolResponse:
         if self._is_closed:
-            raise RuntimeError("the client was closed")
+            raise exceptions.RuntimeError("the client was closed")
         trailers = repeatable(trailers)
-        # Asked for its length, some would begin to be read, and can be read only once.
+        # Without its length: asking for it would start some iterators, which can be read only once.
         known, chunked = (None, True) if _is_iterated(body) else (body, None)
-        head = _core.encode_head(
-            method, target, known, headers, default_headers, host_field, bases, version, proxy, chunked, trailers
-        )
+        head = template.encode_head(method, target, known, headers, chunked, trailers)
         line, *lines = head.split("\r\n")[:-2]
         fields = Headers([(name, value.strip(" \t")) for name, _, value in (each.partition(":") for each in lines)])
         content = _body_of(body)
@@ -236,22 +229,23 @@ class _MockPool(ConnectionPool):
         path = line.split(" ")[1]
         request = MockRequest(
             method=method,
-            url=bases[0] + ("" if path == "*" else path),
+            url=template.origin + ("" if path == "*" else path),
             headers=fields,
             body=content,
             timeouts=self._timeouts if timeouts is None else timeouts,
             target=path,
             trailers=Headers(_core.trailer_lines(trailers() if callable(trailers) else trailers or ())),
         )
-        block_size, headers_type = shape
-        wire = _Wire(self._transport._answer(request))
-        response = response_class(wire, self, block_size=block_size, method=method, headers_type=headers_type)
+        wire = _MockSocket(self._transport._answer(request))
+        response = response_class(
+            wire, self, block_size=template.block_size, method=method, headers_type=template.headers_type
+        )
         response._sent_request = head
         return response
 
 
-class _Wire:
-    """As much of a socket as a response reads from."""
+class _MockSocket:
+    """The part of a socket that a response uses."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
@@ -274,7 +268,7 @@ class _Wire:
 
 
 def _is_iterated(body: Any) -> bool:
-    """Whether a body is one that is sent piece by piece, as it is iterated."""
+    """Returns True if a body is sent in pieces while it is iterated."""
     if body is None or isinstance(body, (str, Mapping)) or hasattr(body, "read") or not hasattr(body, "__iter__"):
         return False
     try:
@@ -285,7 +279,7 @@ def _is_iterated(body: Any) -> bool:
 
 
 def _body_of(body: Any) -> bytes:
-    """All that would be sent of it."""
+    """Returns all bytes of a body that would be sent."""
     if body is None:
         return b""
     if isinstance(body, str):
@@ -301,4 +295,9 @@ def _body_of(body: Any) -> bytes:
 
 
 def _as_bytes(piece: Any) -> bytes:
-    return piece.encode() if isinstance(piece, str) else memoryview(piece).tobytes()
+    if isinstance(piece, str):
+        return piece.encode()
+    try:
+        return memoryview(piece).tobytes()
+    except TypeError:
+        raise TypeError(f"a piece of a body must be bytes or a str, not {given(piece)}") from None

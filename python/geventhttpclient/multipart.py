@@ -1,4 +1,4 @@
-"""Forms with files: multipart/form-data (RFC 7578), made while it is sent, so that no file is held in memory."""
+"""Forms with files: multipart/form-data (RFC 7578), generated while it is sent, so that no file is kept in memory."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from geventhttpclient import exceptions
+
 __all__ = ["PIECE", "DataInput", "FilesInput", "Multipart"]
 
 PIECE = 64 * 1024
-"""The most bytes that iterating yields at once, and the most that are read from a file at once."""
+"""Most bytes in a piece that iteration yields, and in one read from a file."""
 
 DataInput = Mapping[Any, Any] | Iterable[tuple[Any, Any]]
-"""Fields by name. A value that is a list or another iterable repeats its name, None is left out."""
+"""Form fields: a mapping or pairs. A value that is a list or another iterable repeats its name, None is omitted."""
 
 FilesInput = Mapping[str, Any] | Iterable[tuple[str, Any]]
-"""Files by field name, each as bytes, text, an open file, a path (os.PathLike), or a tuple of 2 to 5 items: file name
-(None for a plain field), one of those, content type, mapping of further headers, boundary of the whole body."""
+"""Files by field name. Each is bytes, text, an open file, a path (os.PathLike), or a tuple of 2 to 5 items: file name
+(None for a plain field), one of the above, content type, mapping of further headers, and boundary of the whole body.
+The first boundary is used."""
 
 # RFC 2046 section 5.1.1.
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? \-]{0,69}[0-9A-Za-z'()+_,./:=?\-]")
@@ -28,13 +31,13 @@ _UNKNOWN_TYPE = "application/octet-stream"
 
 
 class Multipart:
-    """A body of the type multipart/form-data: the fields of `data`, then `files`, each in the order given.
+    """A multipart/form-data body: the fields of `data`, then `files`, each in the given order.
 
         body = Multipart({"title": "Holidays"}, {"film": open("film.mp4", "rb")})
         client.post("/films", body, {"Content-Type": body.content_type, "Content-Length": str(body.length)})
 
-    Iterating yields it in pieces of at most 64 KiB, from the start each time; files are read from where they stood when
-    this was made, and paths are opened when it is their turn.
+    Iteration yields pieces of at most 64 KiB, and starts from the beginning each time. Open files are read from their
+    position at the time when the object was created; paths are opened during the iteration.
     """
 
     def __init__(
@@ -44,22 +47,19 @@ class Multipart:
         boundary: str | None = None,
         guess_types: bool = True,
     ) -> None:
-        """`boundary` is random by default. `guess_types`: whether a file that comes without a content type gets the one
-        that its name tells, or application/octet-stream.
+        """Uses `boundary`, or the first boundary in `files`, or a random one. If `guess_types` is true, a file without
+        a content type gets the one that its name suggests, or application/octet-stream.
 
-        ValueError or TypeError for what cannot be a part, a boundary or a header of one; OSError for a path that leads
-        nowhere.
+        Raises ValueError or TypeError for an invalid part, boundary or header of a part, and OSError for a path that
+        cannot be opened.
         """
         parts = [_Part(_disposition(name), value) for name, value in _fields(data)]
-        boundaries = [] if boundary is None else [boundary]
         for name, value in _pairs("files", files):
             if value is not None:
                 part, own_boundary = _file_part(name, value, guess_types)
                 parts.append(part)
-                boundaries += [] if own_boundary is None else [own_boundary]
-        if len(set(boundaries)) > 1:
-            raise ValueError(f"files name different boundaries: {boundaries!r}")
-        self.boundary: str = boundaries[0] if boundaries else os.urandom(16).hex()
+                boundary = own_boundary if boundary is None else boundary
+        self.boundary: str = os.urandom(16).hex() if boundary is None else boundary
         if not isinstance(self.boundary, str) or not _BOUNDARY.fullmatch(self.boundary):
             raise ValueError(f"boundary must be 1 to 70 characters of those that RFC 2046 lists, not {self.boundary!r}")
         self._parts = parts
@@ -67,13 +67,13 @@ class Multipart:
 
     @property
     def content_type(self) -> str:
-        """The value of Content-Type."""
+        """The value of the Content-Type field."""
         quote = "" if _TOKEN.fullmatch(self.boundary) else '"'
         return f"multipart/form-data; boundary={quote}{self.boundary}{quote}"
 
     @property
     def length(self) -> int | None:
-        """The number of bytes; None where a file does not tell how many it has."""
+        """The number of bytes; None if the length of a file is not known."""
         total = len(self._end())
         for part in self._parts:
             if part.length is None:
@@ -82,16 +82,16 @@ class Multipart:
         return total
 
     def rewind(self) -> bool:
-        """Whether iterating begins at the start: False where a file has been read that cannot go back."""
+        """Returns True if iteration can start from the beginning: False if a file that cannot seek has been read."""
         return not self._was_read or all(part.is_repeatable for part in self._parts)
 
     def tobytes(self) -> bytes:
-        """All of it, in memory."""
+        """Returns the whole body as bytes."""
         return b"".join(self)
 
     def __iter__(self) -> Iterator[bytes]:
-        """The pieces. ValueError where a file was read before and cannot go back; OSError for one that has become
-        shorter than it was."""
+        """Yields the pieces. Raises ValueError if a file has been read before and cannot seek, and OSError if a file is
+        shorter than it was when the object was created."""
         if not self.rewind():
             raise ValueError("a file of this body has been read and cannot be read again")
         self._was_read = True
@@ -112,7 +112,7 @@ class Multipart:
 
 
 class _Part:
-    """The header lines of a part, and where its content comes from."""
+    """The header lines of a part, and the source of its content."""
 
     def __init__(self, head: bytes, content: Any) -> None:
         self.head = head
@@ -123,9 +123,9 @@ class _Part:
             self.length = len(content)
         elif isinstance(content, os.PathLike):
             with open(content, "rb") as file:
-                self.length = _extent(file)[1]
+                self.length = _position_and_length(file)[1]
         else:
-            self.start, self.length = _extent(content)
+            self.start, self.length = _position_and_length(content)
 
     @property
     def is_repeatable(self) -> bool:
@@ -154,12 +154,12 @@ class _Part:
                 left -= len(piece)
             yield bytes(piece)
         if left:
-            # What is missing has been promised: nobody must take the rest for all of it.
-            raise OSError(f"{file!r} ended {left} bytes before the length it had")
+            # The length has been announced: the server must not take a truncated file for a complete one.
+            raise exceptions.OSError(f"{file!r} ended {left} bytes short of its original length")
 
 
 def _encode_multipart_formdata(files: FilesInput | None, data: Any) -> tuple[bytes, str]:
-    """The whole body and its content type. ValueError without files, or where `data` is not fields."""
+    """Returns the whole body and its content type. Raises ValueError without files, or if `data` is a string."""
     if not files:
         raise ValueError("Files must be provided.")
     if isinstance(data, (str, bytes, bytearray)):
@@ -169,7 +169,7 @@ def _encode_multipart_formdata(files: FilesInput | None, data: Any) -> tuple[byt
 
 
 def _gathered(parts: Iterator[bytes]) -> Iterator[bytes]:
-    """The same bytes, what is long cut and what is short put together: each piece that is yielded costs a write."""
+    """Yields the same bytes in fewer pieces, since each costs a write: joins short ones and splits long ones."""
     waiting: list[bytes] = []
     size = 0
     for part in parts:
@@ -183,8 +183,8 @@ def _gathered(parts: Iterator[bytes]) -> Iterator[bytes]:
     yield b"".join(waiting)
 
 
-def _extent(file: Any) -> tuple[int | None, int | None]:
-    """Where a file stands and how many bytes are left in it; None for what it cannot tell."""
+def _position_and_length(file: Any) -> tuple[int | None, int | None]:
+    """Returns the position of a file and the number of bytes after it; None for each that cannot be determined."""
     try:
         start = file.tell()
     except (AttributeError, OSError, ValueError):
@@ -193,11 +193,11 @@ def _extent(file: Any) -> tuple[int | None, int | None]:
         return start, None  # counted in characters, if at all
     try:
         end = file.seek(0, os.SEEK_END)
-        # Some, such as those of tempfile before Python 3.11, do not say where they went.
+        # Some files, such as those of tempfile before Python 3.11, do not return their position.
         end = file.tell() if end is None else end
         file.seek(start)
     except (AttributeError, OSError, ValueError):
-        # A GzipFile cannot find its end, and a pipe nothing at all.
+        # A GzipFile cannot seek to its end, and a pipe cannot seek at all.
         return _seekable(file, start), None
     return start, max(0, end - start)
 
@@ -229,7 +229,7 @@ def _fields(data: DataInput | None) -> Iterator[tuple[str | bytes, bytes]]:
 
 
 def _file_part(name: str | bytes, value: Any, guess_types: bool) -> tuple[_Part, str | None]:
-    """One file of the form, and the boundary that it wants for the whole body."""
+    """Returns the part of a file, and the boundary that the file gives for the whole body."""
     filename: Any
     content_type = headers = boundary = None
     if isinstance(value, (tuple, list)):
@@ -254,7 +254,7 @@ def _file_part(name: str | bytes, value: Any, guess_types: bool) -> tuple[_Part,
 
 
 def _content(name: str | bytes, content: Any) -> Any:
-    """Bytes, a path, or a file that can be read."""
+    """Returns the content as bytes, a path or a readable file. Raises TypeError for anything else."""
     if isinstance(content, str):
         return content.encode()
     if isinstance(content, (bytes, bytearray, memoryview)):
@@ -272,8 +272,8 @@ def _disposition(name: str | bytes, filename: str | bytes | None = None) -> byte
 
 
 def _quote_param(value: Any) -> bytes:
-    """As browsers write it (WHATWG HTML, "multipart/form-data encoding algorithm"): nothing else is escaped."""
-    # A file name that is no text in the system's encoding goes out as the bytes that it has on disk.
+    """Escapes a parameter as browsers do (WHATWG HTML, "multipart/form-data encoding algorithm")."""
+    # A file name that cannot be decoded in the system's encoding is sent with the bytes that it has on disk.
     text = bytes(value) if isinstance(value, (bytes, bytearray)) else str(value).encode("utf-8", "surrogateescape")
     return text.replace(b'"', b"%22").replace(b"\r", b"%0D").replace(b"\n", b"%0A")
 
@@ -300,7 +300,7 @@ def _header_line(name: Any, value: Any) -> tuple[str, str]:
 
 
 def _guess_filename(file: Any) -> str | None:
-    """The last part of the name of an open file or of a path; None where there is none."""
+    """Returns the last part of the name of an open file or of a path; None if it has no name."""
     name = os.fspath(file) if isinstance(file, os.PathLike) else getattr(file, "name", None)
     if isinstance(name, bytes):
         name = os.fsdecode(name)
@@ -313,5 +313,5 @@ def _guess_type(filename: str | bytes) -> str:
     import mimetypes
 
     kind, coding = mimetypes.guess_type(os.path.basename(os.fsdecode(filename)), strict=False)
-    # The type of an archive.tar.gz is that of what is in it: no name for those bytes.
+    # For archive.tar.gz, mimetypes returns the type of the tar file, which is not the type of the compressed bytes.
     return kind if kind is not None and coding is None else _UNKNOWN_TYPE

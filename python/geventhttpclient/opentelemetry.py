@@ -1,15 +1,16 @@
-"""Traces and metrics of OpenTelemetry for every client that is made from then on:
+"""OpenTelemetry traces and metrics for all clients that are created after this call:
 
     from geventhttpclient.opentelemetry import GeventHTTPClientInstrumentor
 
     GeventHTTPClientInstrumentor().instrument()
 
-Needs `pip install 'geventhttpclient[opentelemetry]'`; `opentelemetry-instrument` finds it by itself.
+Requires `pip install 'geventhttpclient[opentelemetry]'`; `opentelemetry-instrument` finds the instrumentation
+automatically.
 
-Each request is a span of kind CLIENT, whose context goes out with the request, and a value of the histogram
-`http.client.request.duration`. Names and values are those of the semantic conventions for HTTP that are declared stable
-(1.23 and later). A span ends when the head of the response has come, or with the error. Each redirect and each attempt
-of a UserAgent is a span of its own.
+Each request creates a span of kind CLIENT, whose context is sent with the request, and a value of the histogram
+`http.client.request.duration`. Names and values follow the stable semantic conventions for HTTP (1.23 and later). A
+span ends when the head of the response has been received, or with the error. Each redirect and each retry of a
+UserAgent has a span of its own.
 """
 
 from __future__ import annotations
@@ -43,21 +44,21 @@ if TYPE_CHECKING:
 __all__ = ["GeventHTTPClientInstrumentor", "Telemetry"]
 
 _SCHEMA = "https://opentelemetry.io/schemas/1.23.0"
-# Those of RFC 9110 and RFC 5789; any other could be anything, and metrics must not have values without number.
+# The methods of RFC 9110 and RFC 5789. Others are not reported, since the number of values in metrics must be bounded.
 _METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"})
-# What the conventions recommend, in seconds.
+# The bucket boundaries that the conventions recommend, in seconds.
 _BOUNDARIES = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
-# Parameters of signed URLs that the conventions want hidden. Those of AWS have had two generations of names.
+# Parameters of signed URLs that the conventions require to be redacted. AWS has used two generations of names.
 _SECRET = re.compile(
     r"(?<=[?&])(AWSAccessKeyId|Signature|X-Amz-Signature|X-Amz-Credential|X-Amz-Security-Token|X-Goog-Signature|sig)"
     r"=[^&#]*"
 )
-# What a request carries in `state`: its span, and when it began.
+# The key in `Request.state` of the span and its start time.
 _KEY = "opentelemetry"
 
 
 class Telemetry(Hooks):
-    """The hooks that make spans and metrics: `HTTPClient(..., on_request=telemetry.on_request, ...)` for one client."""
+    """Hooks that create spans and metrics: `HTTPClient(..., on_request=telemetry.on_request, ...)` for one client."""
 
     def __init__(
         self,
@@ -66,9 +67,9 @@ class Telemetry(Hooks):
         request_hook: Callable[[Span, Request], object] | None = None,
         response_hook: Callable[[Span, Request, HTTPSocketPoolResponse], object] | None = None,
     ) -> None:
-        """With the process's own providers unless others are given.
+        """Uses the global providers of the process unless others are given.
 
-        `request_hook(span, request)` and `response_hook(span, request, response)` are for attributes of the program's.
+        In `request_hook(span, request)` and `response_hook(span, request, response)` the program may add attributes.
         """
         super().__init__(self._begin, self._end, self._fail)
         self._tracer = get_tracer("geventhttpclient", __version__, tracer_provider, _SCHEMA)
@@ -135,6 +136,8 @@ class Telemetry(Hooks):
             return
         span, begun, measured = known
         kind = type(error)
+        # A class that is named like the built-in that it is a subclass of is known by that.
+        kind = next((base for base in kind.__mro__[1:] if base.__name__ == kind.__name__), kind)
         name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
         self._duration.record(perf_counter() - begun, {**measured, "error.type": name}, set_span_in_context(span))
         span.set_attribute("error.type", name)
@@ -144,7 +147,7 @@ class Telemetry(Hooks):
 
 
 def _origin_of(text: str) -> tuple[str, str, int]:
-    """Scheme, host and port. Of what is no URL, which the client is going to refuse, there is no host."""
+    """Returns scheme, host and port; the host is "" for an invalid URL, which the client is going to reject."""
     try:
         url = URL(text)
         return url.scheme, url.host, url.port or 80
@@ -153,15 +156,16 @@ def _origin_of(text: str) -> tuple[str, str, int]:
 
 
 class GeventHTTPClientInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # its package has no types
-    """Instruments every HTTPClient that is made after `instrument()`, those of UserAgent, Session and httpx.Client too.
+    """Instrumentation of every HTTPClient that is created after `instrument()`, including those of UserAgent, Session
+    and httpx.Client.
 
-    `instrument()` takes the arguments of Telemetry. `uninstrument()` is for clients that are made after it.
+    `instrument()` takes the arguments of Telemetry. `uninstrument()` affects clients that are created after it.
     """
 
     _telemetry: Telemetry | None = None
 
     def instrumentation_dependencies(self) -> Collection[str]:
-        """What has to be installed for this to be of use."""
+        """Returns the packages that this instrumentation is for."""
         return ("geventhttpclient >= 3.0",)
 
     def _instrument(self, **kwargs: Any) -> None:

@@ -1,34 +1,27 @@
-"""Proxies: who they are, and whether one is to be asked."""
+"""Proxies: their settings, those of the environment, and the exceptions of NO_PROXY."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
+from contextlib import suppress
 from typing import Any, NamedTuple
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 from geventhttpclient import _core
-from geventhttpclient._checks import Secret, check_host, check_port, concealed, shown
+from geventhttpclient._internal.validation import Secret, as_secret, check_host, check_port, shown, unescaped_zone
 from geventhttpclient.auth import BasicAuth
+from geventhttpclient.exceptions import ProxyError
 
-__all__ = ["Proxy", "ProxyError", "choose_proxy", "conceal", "is_exempt"]
+__all__ = ["Proxy", "ProxyError", "choose_proxy", "is_exempt", "redact"]
 
-# What a proxy without a port listens at.
+# The port of a proxy if none is given.
 DEFAULT_PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks4a": 1080, "socks5": 1080, "socks5h": 1080}
 
 
-class ProxyError(OSError, RuntimeError):
-    """A proxy did not make the connection that it was asked for; the text says what it answered instead.
-
-    `status` is the status code of its answer, None where the proxy does not speak HTTP, or not well. `phase` is
-    "proxy", `peer` is "host:port" of the proxy, and `elapsed` the seconds since the request was made. A RuntimeError
-    because geventhttpclient 2 raised one.
-    """
-
-    status: int | None = None
-    phase: str
-    peer: str | None
-    elapsed: float | None
+# Desktops write `socks` in ALL_PROXY, without a version. Browsers take it for SOCKS 5 with names resolved by the proxy,
+# so that no name leaks to the local DNS.
+_ALIASES = {"socks": "socks5h"}
 
 
 class _Place(NamedTuple):
@@ -41,23 +34,33 @@ class _Place(NamedTuple):
 
 # Not a dataclass: to import those takes longer than to import all the rest of this module.
 class Proxy(_Place):
-    """A proxy and how it is spoken to. The repr does not show the credentials.
+    """A proxy: protocol, address and credentials. The repr does not show the credentials.
 
     `scheme` is one of
 
-    - http: plain requests are sent to it in absolute form (RFC 9112 section 3.2.2), for https it opens a tunnel
-      (CONNECT, RFC 9110 section 9.3.6). Credentials are those of the Basic scheme.
-    - https: the same over TLS.
-    - socks5h, socks4a: it is told the name of the host, and resolves it.
-    - socks5, socks4: it is told the address of the host, which is resolved here. Version 4 knows IPv4 alone.
+    - http: plain requests are sent to the proxy in absolute form (RFC 9112 section 3.2.2); for https the proxy opens a
+      tunnel (CONNECT, RFC 9110 section 9.3.6). Credentials are sent with the Basic scheme.
+    - https: the same, over TLS.
+    - socks5h, socks4a: the proxy receives the name of the host and resolves it. `socks` means socks5h.
+    - socks5, socks4: the client resolves the name, and the proxy receives the address. Version 4 supports only IPv4.
 
-    `host` is a name or an address, with or without the brackets of IPv6. SOCKS 4 knows users and no passwords.
+    `host` is a name or an address, with or without the brackets of IPv6. `user` and `password` are text, sent as UTF-8,
+    or bytes in UTF-8. SOCKS 4 supports users but no passwords.
 
-    Raises ValueError or TypeError that says what is wrong, never with the credentials in it.
+    Raises ValueError or TypeError, whose text never contains the credentials.
     """
 
-    def __new__(cls, scheme: str, host: str, port: int, user: str | None = None, password: str | None = None) -> Proxy:
-        if scheme not in DEFAULT_PORTS:
+    def __new__(
+        cls,
+        scheme: str,
+        host: str,
+        port: int,
+        user: str | bytes | None = None,
+        password: str | bytes | None = None,
+    ) -> Proxy:
+        if isinstance(scheme, str):
+            scheme = _ALIASES.get(scheme, scheme)
+        if not isinstance(scheme, str) or scheme not in DEFAULT_PORTS:
             raise ValueError(f"proxy: the scheme must be one of {', '.join(DEFAULT_PORTS)}, not {shown(scheme)}")
         check_host("proxy host", host)
         check_port("proxy port", port)
@@ -71,26 +74,27 @@ class Proxy(_Place):
 
     @classmethod
     def from_url(cls, url: str, argument: str = "proxy") -> Proxy:
-        """From `scheme://user:password@host:port`.
+        """Returns the proxy for `scheme://user:password@host:port`.
 
-        Without a scheme it is http. Without a port it is 80 for http, 443 for https and 1080 for SOCKS. User and
-        password are percent-decoded; an IPv6 address stands in brackets.
+        The default scheme is http, the default port 80 for http, 443 for https and 1080 for SOCKS. User and password
+        are percent-decoded; an IPv6 address is in brackets.
 
-        Raises ValueError that names `argument`, and shows nothing of the URL: any part of one that is not well-formed
-        may turn out to be the password.
+        Raises ValueError, which names `argument` and shows no part of the URL: any part of a malformed URL may be the
+        password.
         """
         scheme, separator, rest = url.strip().partition("://")
         if not separator:
             scheme, rest = "http", scheme
         scheme = scheme.lower()
+        scheme = _ALIASES.get(scheme, scheme)
         if scheme not in DEFAULT_PORTS:
             raise ValueError(f"{argument}: the scheme must be one of {', '.join(DEFAULT_PORTS)}")
         credentials, at, place = rest.rpartition("@")
         found = _PLACE.fullmatch(place)
         if found is None or (at and re.search(r"[/?#\\\s]", credentials)):
             raise ValueError(
-                f"{argument} must be scheme://user:password@host:port; an IPv6 address stands in brackets, "
-                "and blanks, / ? # \\ in user and password are percent-encoded"
+                f"{argument} must be scheme://user:password@host:port; an IPv6 address needs brackets, "
+                "and blanks, / ? # \\ in user and password must be percent-encoded"
             )
         port = int(found["port"]) if found["port"] else DEFAULT_PORTS[scheme]
         if not 1 <= port <= 65535:
@@ -98,75 +102,87 @@ class Proxy(_Place):
         user, colon, password = credentials.partition(":")
         return cls(
             scheme,
-            found["host"],
+            unescaped_zone(found["host"]),
             port,
-            unquote(user) if at else None,
-            unquote(password) if colon else None,
+            unquote_to_bytes(user) if at else None,
+            unquote_to_bytes(password) if colon else None,
         )
 
     @property
     def is_http(self) -> bool:
-        """Whether it takes requests in absolute form."""
+        """True if the proxy accepts requests in absolute form."""
         return self.scheme in ("http", "https")
 
     @property
     def credentials(self) -> tuple[str, str] | None:
-        """User and password, if there is either."""
+        """User and password; None if there is neither."""
         return (self.user or "", self.password or "") if self.user or self.password else None
 
     def authorization(self) -> str | None:
-        """The value of Proxy-Authorization (RFC 7617), if there are credentials and it is to be told them so."""
+        """Returns the value of Proxy-Authorization (RFC 7617); None without credentials, and for a SOCKS proxy."""
         if self.credentials is None or not self.is_http:
             return None
         return Secret(BasicAuth(*self.credentials, encoding="utf-8").auth_header())
 
 
 def _credential(scheme: str, name: str, value: object) -> Secret | None:
-    """A user or a password, if there is one. ValueError or TypeError unless the proxy's protocol can carry it."""
+    """Returns a user or a password, or None. Raises ValueError or TypeError if the proxy's protocol cannot carry it."""
     if value is None:
         return None
+    value = _decoded(f"proxy {name}", value)
     if not isinstance(value, str):
-        raise TypeError(f"proxy {name} must be a str, not {type(value).__name__}")
+        raise TypeError(f"proxy {name} must be a str or bytes, not {type(value).__name__}")
     if any(character < " " or character == "\x7f" or "\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError(f"proxy {name} must not hold control characters or lone surrogates")
+        raise ValueError(f"proxy {name} must not contain control characters or lone surrogates")
     if scheme in ("http", "https") and name == "user" and ":" in value:
-        raise ValueError("proxy user must not hold a colon, which would begin the password (RFC 7617)")
+        raise ValueError("proxy user must not contain a colon, which would begin the password (RFC 7617)")
     if scheme in ("socks5", "socks5h") and len(value.encode()) > 255:
         raise ValueError(f"proxy {name} must not have more than 255 bytes (RFC 1929)")
     if scheme in ("socks4", "socks4a") and name == "password" and value:
-        raise ValueError("proxy password: SOCKS 4 has none")
+        raise ValueError("proxy password: SOCKS 4 supports no password")
     return Secret(value)
 
 
-# host or host:port, with nothing behind it but a slash.
-_PLACE = re.compile(r"(?P<host>[^\x00-\x20\x7f/?#@\\<>\[\]:]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{0,5}))?/?")
+def _decoded(name: str, value: Any) -> Any:
+    """Returns bytes decoded as UTF-8, and anything else unchanged. Raises ValueError, which does not show the bytes."""
+    if not isinstance(value, (bytes, bytearray, memoryview)):
+        return value
+    with suppress(UnicodeDecodeError):
+        return bytes(value).decode()
+    raise ValueError(f"{name} must be UTF-8")
 
 
-def conceal(arguments: dict[str, Any]) -> dict[str, Any]:
-    """A client's arguments, which no longer show a proxy's credentials or the password of a key in their repr."""
+# host or host:port, followed by nothing except an optional slash.
+_PLACE = re.compile(
+    r"(?P<host>[^\x00-\x20\x7f/?#@\\<>\[\]:]+|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9%._~-]+)?\])(:(?P<port>[0-9]{0,5}))?/?"
+)
+
+
+def redact(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Returns a client's arguments with a repr that shows neither a proxy's credentials nor the password of a key."""
     safe = dict(arguments)
     for name, value in arguments.items():
         if name == "proxy" and value and isinstance(value, str):
             safe[name] = Proxy.from_url(value)
         elif name in ("proxy_user", "proxy_password"):
-            safe[name] = concealed(value)
+            safe[name] = as_secret(_decoded(name, value))
         elif name in ("ssl_options", "proxy_ssl_options"):
-            safe[name] = conceal_password(value)
+            safe[name] = redact_password(value)
         elif name == "cert":
-            safe[name] = conceal_key(value)
+            safe[name] = redact_key(value)
     return safe
 
 
-def conceal_password(ssl_options: Any) -> Any:
-    """`ssl_options`, of which a password is not shown."""
+def redact_password(ssl_options: Any) -> Any:
+    """Returns `ssl_options` with a repr that does not show the password."""
     if isinstance(ssl_options, dict) and "password" in ssl_options:
-        return {**ssl_options, "password": concealed(ssl_options["password"])}
+        return {**ssl_options, "password": as_secret(ssl_options["password"])}
     return ssl_options
 
 
-def conceal_key(cert: Any) -> Any:
-    """`cert`, of which a password is not shown."""
-    return (*cert[:2], *map(concealed, cert[2:])) if isinstance(cert, (tuple, list)) else cert
+def redact_key(cert: Any) -> Any:
+    """Returns `cert` with a repr that does not show the password."""
+    return (*cert[:2], *map(as_secret, cert[2:])) if isinstance(cert, (tuple, list)) else cert
 
 
 def choose_proxy(
@@ -176,13 +192,13 @@ def choose_proxy(
     proxy: str | Proxy | None,
     proxy_host: str | None,
     proxy_port: int | None,
-    proxy_user: str | None,
-    proxy_password: str | None,
+    proxy_user: str | bytes | None,
+    proxy_password: str | bytes | None,
     trust_env: bool,
 ) -> Proxy | None:
-    """The proxy for an origin, from a client's arguments; None to connect to the origin itself.
+    """Returns the proxy for an origin according to a client's arguments; None for a direct connection.
 
-    One that is given wins over the environment's, and over NO_PROXY.
+    A proxy that is given takes precedence over the environment and over NO_PROXY.
     """
     if proxy:
         for name, value in (
@@ -192,28 +208,28 @@ def choose_proxy(
             ("proxy_password", proxy_password),
         ):
             if value is not None:
-                raise ValueError(f"proxy and {name} are two ways to say the same: give one of them")
+                raise ValueError(f"proxy and {name} exclude each other: pass only one of them")
         if isinstance(proxy, Proxy):
             return proxy
         if not isinstance(proxy, str):
-            raise TypeError(f"proxy must be a str or a Proxy, not {type(proxy).__name__}")
+            raise TypeError(f"proxy must be a str or a Proxy, not {type(proxy).__name__}: as in 'http://host:port'")
         return Proxy.from_url(proxy)
     if proxy_host:
         if proxy_port is None:
             raise ValueError("proxy_host needs a proxy_port")
-        check_host("proxy_host", proxy_host)
+        check_host("proxy_host", proxy_host, "proxy_port", "proxy")
         check_port("proxy_port", proxy_port)
         return Proxy("http", proxy_host, proxy_port, proxy_user, proxy_password)
     return _of_environment(scheme, host, port) if trust_env else None
 
 
 def _of_environment(scheme: str, host: str, port: int) -> Proxy | None:
-    """By HTTP_PROXY or HTTPS_PROXY, else ALL_PROXY, unless NO_PROXY says otherwise.
+    """Returns the proxy of HTTP_PROXY or HTTPS_PROXY, else of ALL_PROXY, unless NO_PROXY exempts the origin.
 
-    Names in lower case win, with an empty value too. HTTP_PROXY in upper case is ignored where REQUEST_METHOD is set:
-    in a CGI program it is a header that anybody may send.
+    Lower-case names take precedence, even with an empty value. HTTP_PROXY in upper case is ignored if REQUEST_METHOD is
+    set: in a CGI program it is the value of a header, which any client can send.
     """
-    # Not for everybody: it is slow to import.
+    # Imported only if needed: the import is slow.
     from urllib.request import getproxies_environment
 
     variables = getproxies_environment()
@@ -226,12 +242,12 @@ def _of_environment(scheme: str, host: str, port: int) -> Proxy | None:
 
 
 def is_exempt(host: str, port: int, no_proxy: str) -> bool:
-    """Whether a host and port are to be reached without the environment's proxy, by the value of NO_PROXY.
+    """Returns True if the value of NO_PROXY exempts a host and port from the environment's proxy.
 
-    Its entries are separated by commas or blanks. `*` is every host. A name stands for itself and the names below it,
-    with or without a dot or `*.` before it; an address for itself, and `10.0.0.0/8` or `fd00::/8` for a network of
-    addresses. With a port behind it (`host:8080`, `[::1]:8080`) an entry is for that port alone. Names are not
-    resolved, so that networks are for hosts given as addresses.
+    Its entries are separated by commas or blanks. `*` matches every host. A name matches itself and its subdomains,
+    with or without a leading dot or `*.`; an address matches itself, and `10.0.0.0/8` or `fd00::/8` a network of
+    addresses. An entry with a port (`host:8080`, `[::1]:8080`) matches that port only. Names are not resolved, so that
+    networks match only hosts that are given as addresses.
     """
     host = host.strip("[]").partition("%")[0].rstrip(".").lower()
     address = _address(host)
@@ -252,7 +268,7 @@ def is_exempt(host: str, port: int, no_proxy: str) -> bool:
     return False
 
 
-# With a port, perhaps; or an IPv6 address or network as it is.
+# A host with an optional port; or an IPv6 address or network without brackets.
 _EXEMPTION = re.compile(r"(?P<place>\[[^\]]*\]|[^:\[\]]+)(?::(?P<port>[0-9]{1,5}))?|[^\[\]]+")
 
 

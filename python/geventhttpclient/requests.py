@@ -1,25 +1,44 @@
-"""Sessions: requests with all that is to be said of them at once, in the manner of the package of that name."""
+"""Sessions with the interface of the package requests: one call takes all options of a request."""
 
 from __future__ import annotations
 
 import copy
-import json as json_module
+import functools
+import io
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import unquote
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
-from geventhttpclient import _charsets, _core
-from geventhttpclient._checks import check_seconds
-from geventhttpclient._coding import decoded
-from geventhttpclient._fieldreader import BLANKS, FieldReader
-from geventhttpclient.auth import AuthValue, DigestAuth, netrc_auth, resolve_auth
-from geventhttpclient.client import DEFAULT_MAX_CLIENTS, HTTPClient, HTTPClientPool
-from geventhttpclient.compat_request import FilesInput, Payload, _has_content_type
-from geventhttpclient.compat_response import _listed
+from geventhttpclient import _core
+from geventhttpclient._agent.draining import drain
+from geventhttpclient._agent.request import FilesInput, Payload, _has_field
+from geventhttpclient._agent.response import _ASKED_FOR, _listed, field_of, is_over, read_available, reads_by_engine
+from geventhttpclient._agent.retries import Unasked
+from geventhttpclient._internal import charsets
+from geventhttpclient._internal.argument_errors import (
+    OF_CLIENTS,
+    check_body,
+    check_cert,
+    check_flag,
+    check_hooks,
+    check_jar,
+    check_proxies,
+    check_timeout,
+    check_verify,
+    json_text,
+    refused_params,
+    unexpected,
+)
+from geventhttpclient._internal.decoding import ACCEPT_ENCODING, DecodedBody
+from geventhttpclient._internal.field_reader import BLANKS, FieldReader
+from geventhttpclient.auth import AuthValue, DigestAuth, credentials_of, netrc_auth, resolve_auth
+from geventhttpclient.client import DEFAULT_MAX_CLIENTS, HTTPClient, HTTPClientPool, _CommonOptions
 from geventhttpclient.cookies import Cookies, add_cookies, bind, merged, received
 from geventhttpclient.header import Headers, parse_content_type_charset
 from geventhttpclient.useragent import (
+    _AGENT_ARGUMENTS,
+    _CLIENT_ARGUMENTS,
     PERMANENT_REDIRECT_RESPONSE_CODES,
     REDIRECT_RESPONSE_CODES,
     BadStatusCode,
@@ -27,59 +46,64 @@ from geventhttpclient.useragent import (
     CompatResponse,
     UnrewoundBodyError,
     UserAgent,
-    _drain,
 )
 
 if TYPE_CHECKING:
     import os
     from http.cookiejar import CookieJar
 
+    from typing_extensions import Unpack
+
+    from geventhttpclient.client import Options
     from geventhttpclient.cookies import CookiesInput
     from geventhttpclient.header import HeadersDataType, TrailersDataType
     from geventhttpclient.response import HTTPSocketPoolResponse, HTTPSocketResponse
     from geventhttpclient.url import URL, ParamsDataType
 
-__all__ = ["RequestsRequest", "RequestsResponse", "Session"]
+__all__ = ["RequestOptions", "RequestsRequest", "RequestsResponse", "Session", "SessionOptions"]
 
 _ITER_LINES_CHUNK_SIZE = 8192
 
-# Bytes that are asked for at once where a body is streamed: as many as there are by then come.
+# Most bytes of one read while a body is streamed. A read returns the bytes that are available.
 _READ = 64 * 1024
 
-# Clients for a request's own `verify`, `cert` and `proxies` are kept for the next request that wants the same, and the
-# oldest of them given up beyond so many.
+# Most client pools that a session keeps for requests with their own `verify`, `cert` or `proxies`. One more closes the
+# oldest.
 _MOST_POOLS = 64
 
-# Answers to challenges before one request counts as refused: the first, and one more where a nonce has grown old.
+# Most answers to the challenges of one request: the first, and another one if the nonce was stale.
 _MOST_ANSWERS = 2
 
 Auth = AuthValue | DigestAuth | Callable[[CompatRequest], Any]
 Timeout = float | tuple[float | None, float | None] | None
-Verify = "bool | str | os.PathLike[str] | None"
 Hooks = Mapping[str, Callable[..., Any] | Iterable[Callable[..., Any]]] | None
 
-_Timeouts = dict[str, "float | None"]
 
-
-class _Particulars:
-    """What one request is to be sent with, beside what the session has for all of them."""
+class _SendOptions:
+    """Options of one request that differ from those of the session."""
 
     __slots__ = ("client_args", "cookies", "digest", "jar", "proxies", "timeouts")
 
     def __init__(self) -> None:
-        self.timeouts: _Timeouts = {}
+        # Timeouts in seconds: of connecting, and of each wait for the peer.
+        self.timeouts: tuple[float | None, float | None] | None = None
         self.client_args: dict[str, Any] = {}
         self.proxies: Mapping[str, str | None] | None = None
         self.digest: DigestAuth | None = None
-        # Its own cookies, and the session's jar that they are sent with.
+        # The request's own cookies, and the session's jar, whose cookies are sent as well.
         self.cookies: CookieJar | None = None
         self.jar: CookieJar | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # None in a pickle or a deep copy: the options are needed only to send, and contain the session's cookies.
+        return type(None), ()
 
 
 class RequestsRequest(CompatRequest):
     """A request of a session."""
 
-    _particulars: _Particulars | None = None
+    redirect_keeps_method = True
+    _send_options: _SendOptions | None = None
 
     @property
     def body(self) -> Any:
@@ -87,27 +111,31 @@ class RequestsRequest(CompatRequest):
         return self.payload
 
     def redirect(self, code: int, location: str) -> None:
-        """As the other requests; its own cookies go along where they belong."""
+        """Changes this request into the one that follows a redirect, with those of its own cookies that match."""
         super().redirect(code, location)
         self._add_own_cookies()
 
     def _add_own_cookies(self) -> None:
-        own = self._particulars
+        own = self._send_options
         if own is not None and own.cookies is not None:
             add_cookies(merged(own.jar, own.cookies), self)
 
 
 class RequestsResponse(CompatResponse):
-    """A response of a session. It is true where its status code is below 400."""
+    """A response of a session. It is true if its status code is below 400.
+
+    `read`, `readline` and iteration decode the body, as `content` does, if the request has the default Accept-Encoding
+    of a session. They do not decode it if your code has set another Accept-Encoding; `raw` never does.
+    """
 
     @property
     def request(self) -> Any:
-        """The request that it answers: after redirects, the last one."""
+        """The request of this response: the last one after redirects."""
         return self._request
 
     @property
     def ok(self) -> bool:
-        """Whether the status code is below 400."""
+        """True if the status code is below 400."""
         return self.status_code < 400
 
     def __bool__(self) -> bool:
@@ -118,46 +146,41 @@ class RequestsResponse(CompatResponse):
 
     @property
     def reason(self) -> str | None:
-        """What the status line says behind the code."""
-        return self._response.status_message
-
-    @property
-    def url(self) -> str:
-        """The URL that it came from, after redirects."""
-        return self._request.url if self._request is not None else ""
+        """The reason phrase of the status line."""
+        return getattr(self._response, "status_message", None)
 
     @property
     def is_redirect(self) -> bool:
-        """Whether it leads elsewhere."""
-        return self.status_code in REDIRECT_RESPONSE_CODES and "location" in self._response
+        """True if this is a redirect with a Location."""
+        return self.status_code in REDIRECT_RESPONSE_CODES and field_of(self, "location") is not None
 
     @property
     def is_permanent_redirect(self) -> bool:
-        """Whether it leads elsewhere for good."""
-        return self.status_code in PERMANENT_REDIRECT_RESPONSE_CODES and "location" in self._response
+        """True if this is a permanent redirect (301 or 308) with a Location."""
+        return self.status_code in PERMANENT_REDIRECT_RESPONSE_CODES and field_of(self, "location") is not None
 
     @property
     def raw(self) -> HTTPSocketResponse:
-        """The response of the client, whose body comes as it was sent."""
+        """The response of HTTPClient, whose body is not decoded: it is compressed if the server compressed it."""
         return self._response
 
     def close(self) -> None:
-        """As `release`."""
+        """Releases the connection; see `release`."""
         self.release()
 
     @property
     def encoding(self) -> str | None:
-        """The encoding that you assigned, else the charset that Content-Type declares if it is a known one (those of
-        browsers and of Python), else None. A charset that Python knows by another name has the name of its codec.
+        """The assigned encoding, else the charset of Content-Type if it is known, else None.
 
-        Assign any text encoding that Python has; one that it does not have is read as UTF-8.
+        The known charsets are those of browsers and of Python. If Python has another name for a charset, the value is
+        the name of Python's codec. You can assign any text encoding of Python; UTF-8 is used instead of an unknown one.
         """
         assigned = self.__dict__.get("_encoding")
         if assigned is not None:
             return str(assigned)
-        content_type = self._response.get("content-type")
+        content_type = field_of(self, "content-type")
         charset = parse_content_type_charset(_listed(content_type)) if content_type else None
-        return _charsets.declared(charset)
+        return charsets.declared(charset)
 
     @encoding.setter
     def encoding(self, encoding: str | None) -> None:
@@ -165,37 +188,38 @@ class RequestsResponse(CompatResponse):
 
     @property
     def text(self) -> str | bytes:
-        """The content as text: by the `encoding` that was assigned, else as its type says; in bytes where that is of
-        no text."""
+        """The content, decoded with the `encoding` if one was assigned, else with the charset of Content-Type; as bytes
+        if that is not a text type."""
         assigned = self.__dict__.get("_encoding")
         if assigned is None:
             return super().text
-        return self.content.decode(_charsets.usable(assigned), "replace")
+        return self.content.decode(charsets.usable(assigned), "replace")
 
     def json(self, **kw: Any) -> Any:
-        """The content read as JSON, with the arguments of `json.loads`. ValueError where it is none."""
-        return json_module.loads(self.content, **kw)
+        """Returns the content decoded as JSON, with the arguments of `json.loads`: UTF-8, UTF-16 or UTF-32 (RFC 8259),
+        or `encoding` if it is none of these. Raises ValueError if the content is not valid JSON."""
+        return charsets.parse_json(self.content, self.encoding, **kw)
 
     @property
     def links(self) -> dict[str, dict[str, str]]:
-        """What the Link header points to (RFC 8288), by relation, or by URL where that has none."""
-        value = self._response.get("link")
+        """The links of the Link header (RFC 8288), by relation, or by URL if a link has no relation."""
+        value = field_of(self, "link")
         links = _parse_link_header(_listed(value)) if value else []
         return {link.get("rel") or link["url"]: link for link in links}
 
     @property
     def cookies(self) -> Cookies:
-        """The cookies that it sets; those of its redirects are in the session's jar."""
+        """The cookies that this response sets. Those of its redirects are in the session's jar."""
         jar = self.__dict__.get("_cookies")
         if jar is None:
             jar = self.__dict__["_cookies"] = received(self.headers, self._request)
         return cast(Cookies, jar)
 
     def raise_for_status(self) -> None:
-        """BadStatusCode for a status code of 400 to 599, with `code`, `response` and `request`."""
+        """Raises BadStatusCode, with `code`, `response` and `request`, if the status code is 400 to 599."""
         code = self.status_code
         if 400 <= code < 600:
-            error = BadStatusCode(self.url, f"{code} {self.reason} Error for url: {_core.redact(self.url)}")
+            error = BadStatusCode(self.url, f"{code} {self.reason or ''}".rstrip())
             error.code = code
             error.response = self  # type: ignore[attr-defined]
             error.request = self._request  # type: ignore[attr-defined]
@@ -203,19 +227,88 @@ class RequestsResponse(CompatResponse):
 
     # ----------------------------------------------------------------------------------------------------- streaming
 
-    def iter_content(self, chunk_size: int | None = 1, decode_unicode: bool = False) -> Iterator[Any]:
-        """The content in pieces of `chunk_size` bytes, its content coding taken off; each as it comes with None.
+    def read(self, n: int | None = None) -> bytes:
+        """Reads the next `n` bytes of the body, or the rest without `n`.
 
-        Of a body that does not tell its length (a chunked one, say), a shorter piece comes when there is no more yet.
-        With `decode_unicode` the pieces are text by `encoding`, UTF-8 by default. zlib.error for a body that is not
-        coded as it says.
+        Raises zlib.error if the body does not match its content coding.
         """
-        if chunk_size is not None and (not isinstance(chunk_size, int) or chunk_size < 1):
-            kind = ValueError if isinstance(chunk_size, int) else TypeError
-            raise kind(f"chunk_size must be a number of at least 1 or None, not {chunk_size!r}")
-        pieces: Iterator[bytes] = self._decoded()
-        if chunk_size is not None:
-            pieces = _cut(pieces, chunk_size, self._response.content_length is not None)
+        file = self._decoding_file()
+        return super().read(n) if file is None else file.read(None if n is None or n < 0 else n)
+
+    def readline(self) -> bytes:
+        """Reads the next line of the body. Returns b"" at the end."""
+        file = self._decoding_file()
+        return super().readline() if file is None else file.readline()
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._decoding_file() is None:
+            return super().__iter__()
+        size = getattr(self._response, "block_size", _ASKED_FOR)
+        return iter(lambda: self.read(size), b"")
+
+    def release(self) -> None:
+        """Returns the connection to the pool, or closes it if the body was not read to its end."""
+        was_over = is_over(self._response)
+        super().release()
+        # A body that was received to its end can still be read, with a content coding as without one.
+        if "_file" in self.__dict__ and not was_over:
+            self.__dict__["_file"] = io.BufferedReader(io.BytesIO())
+
+    def _decoding_file(self) -> io.BufferedReader | None:
+        """Returns the body as a file that decodes it; None if reads do not decode.
+
+        Reads decode a body with a content coding if the request has the default Accept-Encoding of a session. A program
+        that sets another Accept-Encoding decodes the body itself.
+        """
+        file: io.BufferedReader | None = self.__dict__.get("_file")
+        if file is not None or hasattr(self, "_cached_content"):
+            return file
+        coding = field_of(self, "content-encoding")
+        if not coding or self._request is None or self._request.get_header("accept-encoding") != ACCEPT_ENCODING:
+            return None
+        return self._open(coding)
+
+    def _open(self, coding: str | list[str]) -> io.BufferedReader:
+        """Returns the body as a file that decodes it; always the same file, since it reads ahead."""
+        file: io.BufferedReader | None = self.__dict__.get("_file")
+        if file is None:
+            file = self._begin(coding, b"" if is_over(self._response) else self._held())
+        return file
+
+    def _begin(self, coding: str | list[str], begun: bytes) -> io.BufferedReader:
+        """Creates the file of `_open` for a body whose beginning, `begun`, was already read."""
+        self._hold(b"")
+        body = DecodedBody(self._coded_reader(), _listed(coding), begun)
+        file = self.__dict__["_file"] = cast("io.BufferedReader", io.BufferedReader(body, _READ))
+        return file
+
+    def _coded_reader(self) -> Callable[[int], bytes]:
+        """Returns a function that reads the body without decoding it.
+
+        It must not refer to this response, which refers to it: without a cycle, a response that is dropped releases its
+        connection at once.
+        """
+        return functools.partial(read_available, self._response)
+
+    def _content(self) -> bytes:
+        file: io.BufferedReader | None = self.__dict__.get("_file")
+        if file is not None:
+            return file.read()
+        try:
+            return super()._content()
+        except zlib.error:
+            self._begin(field_of(self, "content-encoding"), self._held())  # later reads raise the error as well
+            raise
+
+    def iter_content(self, chunk_size: int | None = 1, decode_unicode: bool = False) -> Iterator[Any]:
+        """Returns an iterator over the decoded content in pieces of `chunk_size` bytes, or as received if it is None.
+
+        If the length of the body is not known (it is chunked, for example), a piece is shorter when no more bytes are
+        available yet. With `decode_unicode` the pieces are str, decoded with `encoding`, by default UTF-8. A
+        `chunk_size` below 1 counts as 1. Iterating raises zlib.error if the body does not match its content coding.
+        """
+        chunk_size = _piece_size(chunk_size)
+        pieces = self._decoded() if chunk_size is None else self._sized(chunk_size)
         return self._as_text(pieces) if decode_unicode else pieces
 
     def iter_lines(
@@ -224,10 +317,10 @@ class RequestsResponse(CompatResponse):
         decode_unicode: bool = False,
         delimiter: str | bytes | None = None,
     ) -> Iterator[Any]:
-        """The lines of the content without their ends, each as soon as it is there.
+        """Returns an iterator over the lines of the content, without line ends, each as soon as it was received.
 
-        Lines end with LF, CR LF or CR, or with `delimiter` alone. `chunk_size` is taken for the sake of programs that
-        name it; no line waits for so many bytes.
+        Lines end with LF, CR LF or CR, or only with `delimiter` if it is given. `chunk_size` has no effect: it is
+        accepted for programs that pass it, and no line waits for that many bytes.
         """
         if isinstance(delimiter, (str, bytes)) and not delimiter:
             raise ValueError("delimiter must not be empty")
@@ -238,8 +331,29 @@ class RequestsResponse(CompatResponse):
         delimiter = delimiter.encode() if isinstance(delimiter, str) else delimiter
         return _lines(pieces, delimiter, re.compile(b"\r\n|\n|\r"), b"\r")
 
+    def _sized(self, size: int) -> Iterator[bytes]:
+        """Yields the content in pieces of `size` bytes. Reads at most one piece at once, so that a program which takes
+        some pieces can read the rest in another way."""
+        inner = self._response
+        if hasattr(self, "_cached_content"):
+            content = self._cached_content
+            for at in range(0, len(content), size):
+                yield content[at : at + size]
+            return
+        fill = inner.length is not None
+        read: Callable[[int], bytes]
+        if coding := field_of(self, "content-encoding"):
+            file = self._open(coding)
+            read = file.read if fill else file.read1
+        else:
+            while held := b"" if is_over(inner) else self._take(size):
+                yield held
+            read = inner.read if fill or not reads_by_engine(inner) else inner._read_available
+        while piece := read(size):
+            yield piece
+
     def _decoded(self) -> Iterator[bytes]:
-        """The content in pieces, each when it is there."""
+        """Yields the content in pieces, each as soon as it is available."""
         try:
             content = self._cached_content
         except AttributeError:
@@ -249,43 +363,43 @@ class RequestsResponse(CompatResponse):
                 yield content
             return
         inner = self._response
-        coding = inner.get("content-encoding")
-        decoder = None
-        held = self._held() if inner._is_attached() else b""
-        if held:
-            self._drained = b""
-        while data := held or inner._read_available(_READ):
-            held = b""
-            if coding:
-                # Made for the first byte: a body that is empty has no coding, whatever the header says.
-                decoder = decoder or _core.Decoder(_listed(coding))
-                yield from decoded(decoder, data)
-            else:
-                yield data
-        if decoder is not None and (rest := decoder.finish()):
-            yield rest
+        if coding := field_of(self, "content-encoding"):
+            file = self._open(coding)
+            while piece := file.read1(_READ):
+                yield piece
+            return
+        most = _READ if reads_by_engine(inner) else _ASKED_FOR
+        if held := b"" if is_over(inner) else self._take():
+            yield held
+        while data := read_available(inner, most):
+            yield data
 
     def _as_text(self, pieces: Iterable[bytes]) -> Iterator[str]:
         try:
-            decoder = _charsets.decoder(self.encoding or "utf_8")
+            decoder = charsets.decoder(self.encoding or "utf_8")
         except LookupError:
-            decoder = _charsets.decoder("utf_8")
-        return _charsets.texts(pieces, decoder)
+            decoder = charsets.decoder("utf_8")
+        return charsets.texts(pieces, decoder)
 
 
-def _cut(pieces: Iterator[Any], size: int, fill: bool = True) -> Iterator[Any]:
-    """The same bytes or characters in pieces of `size`; without `fill`, shorter ones rather than wait."""
+def _piece_size(chunk_size: Any) -> int | None:
+    """Returns the size of the pieces of a body: at least 1, as in 2.6.1; None for the bytes that are available."""
+    return None if chunk_size is None else max(int(chunk_size), 1)
+
+
+def _cut(pieces: Iterator[Any], size: int) -> Iterator[Any]:
+    """Yields the same bytes or characters in pieces of `size`."""
     waiting: list[Any] = []
     length = 0
     for piece in pieces:
         waiting.append(piece)
         length += len(piece)
-        if fill and length < size:
-            continue  # what waits is put together once, however small the pieces are
+        if length < size:
+            continue  # joins the pieces once, however small they are
         whole = piece[:0].join(waiting)
-        end = length - length % size if fill else length
+        end = length - length % size
         for at in range(0, end, size):
-            yield whole[at : min(at + size, end)]
+            yield whole[at : at + size]
         length -= end
         waiting = [whole[end:]] if length else []
     if waiting:
@@ -295,7 +409,7 @@ def _cut(pieces: Iterator[Any], size: int, fill: bool = True) -> Iterator[Any]:
 def _lines(pieces: Iterator[Any], delimiter: Any, ends: re.Pattern[Any], carriage: Any) -> Iterator[Any]:
     if delimiter is not None:
         ends = re.compile(re.escape(delimiter))
-    # An end may begin in one piece and go on in the next.
+    # A line end may begin in one piece and continue in the next.
     overlap = 1 if delimiter is None else len(delimiter) - 1
     nothing = carriage[:0]
     waiting: list[Any] = []
@@ -305,9 +419,9 @@ def _lines(pieces: Iterator[Any], delimiter: Any, ends: re.Pattern[Any], carriag
         seen = before + piece
         if ends.search(seen) is None:
             before = seen[len(seen) - overlap :] if len(seen) > overlap else seen
-            continue  # a long line is put together once, when its end is there
+            continue  # joins a long line once, when its end was received
         text = nothing.join(waiting)
-        # What may be half of CR LF is left for the next piece.
+        # A CR at the end may be half of CR LF: it is kept for the next piece.
         keep = carriage if delimiter is None and text[-1:] == carriage else nothing
         *lines, rest = ends.split(text[: len(text) - len(keep)])
         rest += keep
@@ -326,7 +440,7 @@ _PARAM_TOKEN = re.compile(r'[^\s;,"]*')
 
 
 def _parse_link_header(value: str) -> list[dict[str, str]]:
-    """The links of a Link header in their order, each with its `url` and parameters."""
+    """Returns the links of a Link header in their order, each with its `url` and parameters."""
     links: list[dict[str, str]] = []
     reader = FieldReader(value)
     while True:
@@ -352,20 +466,73 @@ def _parse_link_header(value: str) -> list[dict[str, str]]:
         links.append(link)
 
 
+class _RequestOptions(TypedDict, total=False):
+    headers: HeadersDataType | None
+    cookies: CookiesInput
+    files: FilesInput | None
+    auth: Auth
+    timeout: Timeout
+    allow_redirects: bool
+    proxies: Mapping[str, str | None] | None
+    hooks: Hooks
+    stream: bool | None
+    verify: bool | str | os.PathLike[str] | None
+    cert: str | tuple[str, ...] | None
+    trailers: TrailersDataType | None
+
+
+class _OptionsOfGet(_RequestOptions, total=False):
+    data: Payload
+    json: Any
+
+
+class _OptionsOfPost(_RequestOptions, total=False):
+    params: ParamsDataType | None
+
+
+class _OptionsOfPut(_OptionsOfPost, total=False):
+    json: Any
+
+
+class RequestOptions(_OptionsOfPut, total=False):
+    """Keyword arguments of `Session.request`."""
+
+    data: Payload
+
+
+class SessionOptions(_CommonOptions, total=False):
+    """Keyword arguments of Session that UserAgent and HTTPClientPool also have."""
+
+    max_redirects: int
+    max_retries: int
+    retry_delay: float
+    cookiejar: CookieJar | None
+    headers: HeadersDataType | None
+    retry_backoff: float
+    retry_max_delay: float
+    retry_jitter: float
+    retry_statuses: Iterable[int]
+    retry_after: bool
+    redirect_keeps_method: bool | None
+    max_clients: int | None
+    max_idle_connections: int | None
+
+
 class Session(UserAgent):
-    """Requests to any host, with cookies kept and redirects followed. No status code is an error here.
+    """A session for any host: it keeps cookies and follows redirects. No status code raises an error.
 
         with Session(auth=("me", password), concurrency=10) as session:
             friends = session.get("https://example.org/friends", params={"limit": 20}, timeout=5).json()
 
-    What these attributes say counts for every request that does not say otherwise: `auth`, `params`, `timeout`,
-    `verify`, `cert`, `proxies`, `hooks`, `stream`, each as `request` takes it. `headers` go out with every request,
-    `cookies` is the jar: a cookie that is set in it by name, without a domain, goes to the host of the first request
-    that it is sent with. With `trust_env` netrc files are asked for credentials.
+    The attributes `auth`, `params`, `timeout`, `verify`, `cert`, `proxies`, `hooks` and `stream` are defaults for the
+    arguments of `request` with these names. `headers` are sent with every request. `cookies` is the cookie jar: a
+    cookie that is set in it by name, without a domain, is bound to the host of the first request that it is sent with.
+    With `trust_env`, credentials are read from netrc files.
     """
 
     request_type = RequestsRequest
     response_type = RequestsResponse
+    redirect_keeps_method = True
 
     params: ParamsDataType | None = None
     timeout: Timeout = None
@@ -375,25 +542,82 @@ class Session(UserAgent):
     hooks: Hooks = None
     stream: bool | None = None
 
-    def __init__(self, *args: Any, auth: Auth = None, **kw: Any) -> None:
-        """The arguments are those of UserAgent, with 30 for `max_redirects` and a jar for `cookiejar`; `auth` as
-        `request` takes it. `verify`, `cert` and `proxy` here are those of the clients."""
+    # The values that the session's clients were created with.
+    _client_verify: Any = None
+    _client_cert: Any = None
+
+    def __init__(
+        self,
+        *args: Any,
+        auth: Auth = None,
+        params: ParamsDataType | None = None,
+        timeout: Timeout = None,
+        cookies: CookiesInput = None,
+        verify: bool | str | os.PathLike[str] | None = None,
+        cert: str | tuple[str, ...] | None = None,
+        proxies: Mapping[str, str | None] | None = None,
+        hooks: Hooks = None,
+        stream: bool | None = None,
+        **kw: Unpack[SessionOptions],
+    ) -> None:
+        """Takes the arguments of UserAgent, with other defaults: 30 for `max_redirects`, True for
+        `redirect_keeps_method`, and a new jar for `cookiejar`.
+
+        `auth`, `params`, `timeout`, `verify`, `cert`, `proxies`, `hooks` and `stream` become the attributes of these
+        names, in the forms that `request` takes. `cookies` is a mapping, whose cookies are copied into a new jar, or a
+        jar, which is used itself. `headers` are sent with every request; User-Agent and an Accept-Encoding with the
+        codings that can be decoded are added if they are missing. None as a value omits a field.
+
+        Raises ValueError or TypeError, which name the argument, if one is invalid.
+        """
+        options: dict[str, Any] = {**kw}
         if not args:
-            kw.setdefault("max_redirects", 30)
-        if len(args) < 4:
-            kw.setdefault("cookiejar", Cookies())
+            options.setdefault("max_redirects", 30)
+        if cookies is not None:
+            if len(args) > 3 or options.get("cookiejar") is not None:
+                raise ValueError("cookies and cookiejar cannot be used together: pass one of them")
+            options["cookiejar"] = merged(cookies) if isinstance(cookies, Mapping) else _jar(cookies)
+        elif len(args) < 4:
+            options.setdefault("cookiejar", Cookies())
         if not callable(auth) and not isinstance(auth, DigestAuth):
-            resolve_auth(auth)  # or an error, here and now
+            resolve_auth(auth)  # raises an error for an invalid value
         self.auth = auth
-        self.trust_env: bool = bool(kw.get("trust_env", False))
-        super().__init__(*args, **kw)
+        self.trust_env: bool = bool(options.get("trust_env", False))
+        if unknown := options.keys() - _CLIENT_ARGUMENTS - set(_AGENT_ARGUMENTS):
+            raise unexpected(unknown, [*_CLIENT_ARGUMENTS, *_AGENT_ARGUMENTS, *_SESSION_ARGUMENTS], OF_CLIENTS)
+        if params is not None:
+            _pairs_of(params)
+            self.params = params
+        if timeout is not None:
+            check_timeout(timeout)
+            self.timeout = timeout
+        if proxies is not None:
+            check_proxies(proxies)
+            self.proxies = proxies
+        if hooks is not None:
+            check_hooks(hooks)
+            self.hooks = hooks
+        if stream is not None:
+            check_flag("stream", stream)
+            self.stream = stream
+        if verify is not None:
+            self.verify = self._client_verify = options["verify"] = verify
+        if cert is not None:
+            self.cert = self._client_cert = options["cert"] = tuple(cert) if isinstance(cert, list) else cert
+        super().__init__(*args, **options)
+        self.default_headers.setdefault("Accept-Encoding", ACCEPT_ENCODING)
+        if len(args) < 2 and "max_retries" not in options:
+            self.max_retries: int = Unasked(self.max_retries)
         self._pools: dict[Any, HTTPClientPool] = {}
-        # For a `clientpool` of the program's own that has none.
+        # Used if the program replaces `clientpool` by an object that has no idle group.
         self._idle_group: _core.IdleGroup = self.clientpool._idle_group  # type: ignore[attr-defined]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_pools": {}}
 
     @property
     def headers(self) -> Headers:
-        """What goes out with every request."""
+        """The header fields that are sent with every request."""
         return self.default_headers
 
     @headers.setter
@@ -402,15 +626,15 @@ class Session(UserAgent):
 
     @property
     def cookies(self) -> Any:
-        """The jar."""
+        """The cookie jar."""
         return self.cookiejar
 
     @cookies.setter
     def cookies(self, cookies: CookiesInput) -> None:
-        self.cookiejar: CookieJar | None = merged(cookies) if isinstance(cookies, Mapping) else cookies
+        self.cookiejar: CookieJar | None = merged(cookies) if isinstance(cookies, Mapping) else _jar(cookies)
 
     def close(self) -> None:
-        """Closes all clients. The next request makes new ones."""
+        """Closes all clients. The next request creates new ones."""
         super().close()
         pools, self._pools = self._pools, {}
         for pool in pools.values():
@@ -418,34 +642,64 @@ class Session(UserAgent):
 
     # ---------------------------------------------------------------------------------------------------------- verbs
 
-    def get(self, url: str | URL, **kw: Any) -> RequestsResponse:
-        """`request` with the method GET."""
-        return self.request("GET", url, **kw)
+    def get(self, url: str | URL, **kw: Unpack[RequestOptions]) -> RequestsResponse:
+        """Sends a GET request; see `request`."""
+        try:
+            return self.request("GET", url, **kw)
+        except TypeError:
+            _refuse_unknown(self, kw)
+            raise
 
-    def options(self, url: str | URL, **kw: Any) -> RequestsResponse:
-        """`request` with the method OPTIONS."""
-        return self.request("OPTIONS", url, **kw)
+    def options(self, url: str | URL, **kw: Unpack[RequestOptions]) -> RequestsResponse:
+        """Sends an OPTIONS request; see `request`."""
+        try:
+            return self.request("OPTIONS", url, **kw)
+        except TypeError:
+            _refuse_unknown(self, kw)
+            raise
 
-    def head(self, url: str | URL, **kw: Any) -> RequestsResponse:
-        """`request` with the method HEAD; redirects are not followed unless `allow_redirects` says so."""
+    def head(self, url: str | URL, **kw: Unpack[RequestOptions]) -> RequestsResponse:
+        """Sends a HEAD request; see `request`. Redirects are not followed unless `allow_redirects` is True."""
         kw.setdefault("allow_redirects", False)
-        return self.request("HEAD", url, **kw)
+        try:
+            return self.request("HEAD", url, **kw)
+        except TypeError:
+            _refuse_unknown(self, kw)
+            raise
 
-    def post(self, url: str | URL, data: Payload = None, json: Any = None, **kw: Any) -> RequestsResponse:
-        """`request` with the method POST."""
-        return self.request("POST", url, data=data, json=json, **kw)
+    def post(
+        self, url: str | URL, data: Payload = None, json: Any = None, **kw: Unpack[_OptionsOfPost]
+    ) -> RequestsResponse:
+        """Sends a POST request; see `request`."""
+        try:
+            return self.request("POST", url, data=data, json=json, **kw)
+        except TypeError:
+            _refuse_unknown(self, kw)
+            raise
 
-    def put(self, url: str | URL, data: Payload = None, **kw: Any) -> RequestsResponse:
-        """`request` with the method PUT."""
-        return self.request("PUT", url, data=data, **kw)
+    def put(self, url: str | URL, data: Payload = None, **kw: Unpack[_OptionsOfPut]) -> RequestsResponse:
+        """Sends a PUT request; see `request`."""
+        try:
+            return self.request("PUT", url, data=data, **kw)
+        except TypeError:
+            _refuse_unknown(self, kw)
+            raise
 
-    def patch(self, url: str | URL, data: Payload = None, **kw: Any) -> RequestsResponse:
-        """`request` with the method PATCH."""
-        return self.request("PATCH", url, data=data, **kw)
+    def patch(self, url: str | URL, data: Payload = None, **kw: Unpack[_OptionsOfPut]) -> RequestsResponse:
+        """Sends a PATCH request; see `request`."""
+        try:
+            return self.request("PATCH", url, data=data, **kw)
+        except TypeError:
+            _refuse_unknown(self, kw)
+            raise
 
-    def delete(self, url: str | URL, **kw: Any) -> RequestsResponse:
-        """`request` with the method DELETE."""
-        return self.request("DELETE", url, **kw)
+    def delete(self, url: str | URL, **kw: Unpack[RequestOptions]) -> RequestsResponse:
+        """Sends a DELETE request; see `request`."""
+        try:
+            return self.request("DELETE", url, **kw)
+        except TypeError:
+            _refuse_unknown(self, kw)
+            raise
 
     def request(
         self,
@@ -467,66 +721,87 @@ class Session(UserAgent):
         json: Any = None,
         trailers: TrailersDataType | None = None,
     ) -> RequestsResponse:
-        """Sends a request, follows redirects, and returns the response, whose body is read when it is asked for.
+        """Sends a request, follows redirects, and returns the response, whose body is read on access.
 
-        - `params`: added to the query: a mapping, pairs, or text. None as a value leaves it out, a list repeats it.
+        - `params`: added to the query: a mapping, pairs, or text. None as a value omits a parameter, a list repeats it.
         - `data`: a mapping or a list of pairs is sent as a form; else text, bytes, an open file, an iterable of pieces.
-        - `json`: sent as JSON, whatever it is but None.
+        - `json`: any value except None, sent as JSON.
         - `files`: sent with the fields of `data` as multipart/form-data, and read while they are sent: see
           geventhttpclient.multipart.FilesInput.
-        - `headers`: go before the session's of the same name; None as a value leaves one out.
-        - `cookies`: sent with the session's, and not kept: a mapping, for the host of `url` and no other, or a
-          CookieJar.
-        - `auth`: a BasicAuth, a tuple of name and password, a DigestAuth, a text for Authorization, or a callable that
-          is given the request and may change it. By default the session's, that of `url`, or one of a netrc file.
-        - `timeout`: seconds for opening a connection and for each wait for the peer, or a tuple of the two, of which
-          None is for ever; by default the session's.
+        - `headers`: override the session's of the same name; None as a value omits a field.
+        - `cookies`: sent with the session's, and not kept: a mapping, only for the host of `url`, or a CookieJar.
+        - `auth`: a BasicAuth, a tuple of name and password, a DigestAuth, the value of Authorization, or a function
+          that is called with the request and may change it. By default the session's, that of `url`, or one of a netrc
+          file.
+        - `timeout`: seconds for opening a connection and for each wait for the peer, or a tuple of the two, in which
+          None disables one; by default the session's. The wait for a free connection has the timeout of opening one.
         - `allow_redirects`: whether redirects are followed.
-        - `proxies`: proxies by scheme, `scheme://host`, `all` or `all://host`; None as a value is no proxy.
-        - `hooks`: `{"response": call}`, or a list of calls; each is given the response, and may return another one.
-        - `stream`: False reads the whole body at once. By default it is read when asked for.
-        - `trailers`: sent behind the body, as HTTPClient.request takes them; a callable is asked each time that the
-          request is sent.
-        - `verify`, `cert`: as HTTPClient takes them. A connection is only shared with requests that want the same. An
-          origin that only a redirect led to is not shown the certificate.
+        - `proxies`: proxies by scheme, `scheme://host`, `all` or `all://host`; None as a value disables the proxy.
+        - `hooks`: `{"response": function}`, or a list of functions, which get the response and may return another.
+        - `stream`: False reads the whole body at once. By default it is read on access.
+        - `trailers`: sent after the body, in the forms that HTTPClient.request takes; a callable is called each time
+          that the request is sent.
+        - `verify`, `cert`: as for HTTPClient. Only requests with the same values share a connection. The certificate
+          is not sent to another origin after a redirect.
 
-        Raises ValueError or TypeError for arguments of no use, RetriesExceeded after too many redirects and too many
-        attempts, and what the network raises.
+        Raises ValueError or TypeError if an argument is invalid, RetriesExceeded after too many redirects or too many
+        attempts, and network errors.
         """
         given_type = None
         if json is not None:
             if data or files:
                 raise ValueError("Can send either data or json, not both at once")
-            data, given_type = json_module.dumps(json).encode(), "application/json"
+            data, given_type = json_text(json), "application/json"
         elif data is not None and not files and (isinstance(data, Mapping) or _are_pairs(data)):
             data = _core.query_encode(data.items() if isinstance(data, Mapping) else data).encode()
             given_type = "application/x-www-form-urlencoded; charset=utf-8"
+        elif data is not None:
+            check_body("data", data)
+        if isinstance(data, (str, bytes)) and not data:
+            data = None
+        if stream is not None:
+            check_flag("stream", stream)
+        if allow_redirects is not True:
+            check_flag("allow_redirects", allow_redirects)
+        calls = _hooks(hooks, self.hooks)
         all_headers = self.default_headers.copy()
         if headers:
-            all_headers.update(headers)
-        if given_type is not None and data and not _has_content_type(all_headers):
+            all_headers.update(headers if isinstance(headers, dict) else Headers(headers))
+        if "range" in all_headers and all_headers.get("accept-encoding") == ACCEPT_ENCODING:
+            # A range of a compressed body cannot be decoded.
+            all_headers.discard("accept-encoding")
+        if given_type is not None and data and "content-type" not in all_headers:
             all_headers["content-type"] = given_type
         if self.params is not None:
             params = [*_pairs_of(self.params), *_pairs_of(params)]
         request = self._make_request(url, method, all_headers, data, params, files)
+        if json is None and given_type is not None and data and not _has_field(request.headers, "transfer-encoding"):
+            request._count(len(data))
         if trailers is not None:
             request._add_trailers(trailers)
 
         auth = self.auth if auth is None else auth
         credentials = _take_credentials(request) if "@" in request.url_split.netloc else None
         timeout = self.timeout if timeout is None else timeout
-        verify = self.verify if verify is None else verify
-        cert = self.cert if cert is None else cert
+        if verify is None and self.verify is not self._client_verify:
+            verify = self.verify
+        if cert is None and self.cert is not self._client_cert:
+            cert = self.cert
         proxies = self.proxies if proxies is None else proxies
         own = None
-        if not (timeout is verify is cert is proxies is cookies is None and not isinstance(auth, DigestAuth)):
-            own = _Particulars()
-            own.timeouts = _timeouts(timeout)
+        is_plain = timeout is None and verify is None and cert is None and proxies is None and cookies is None
+        if not is_plain or isinstance(auth, DigestAuth):
+            own = _SendOptions()
+            own.timeouts = None if timeout is None else check_timeout(timeout)
             if verify is not None:
+                check_verify(verify)
                 own.client_args["verify"] = verify
             if cert is not None:
+                check_cert(cert)
                 own.client_args["cert"] = tuple(cert) if isinstance(cert, list) else cert
-            own.proxies = proxies
+            if proxies is not None:
+                check_proxies(proxies)
+                own.proxies = proxies
             if cookies is not None:
                 own.cookies = merged(cookies, host=request.url_split.host, secure=request.type == "https")
                 own.jar = self.cookiejar
@@ -534,33 +809,36 @@ class Session(UserAgent):
                     bind(own.jar, request)
             if isinstance(auth, DigestAuth):
                 own.digest = auth
-            request._particulars = own  # type: ignore[attr-defined]
+            request._send_options = own  # type: ignore[attr-defined]
             if own.cookies is not None:
                 request._add_own_cookies()  # type: ignore[attr-defined]
         if own is None or own.digest is None:
             self._authenticate(request, auth, credentials)
 
         response: RequestsResponse = self._perform(request, max_redirects=None if allow_redirects else 0)
-        for hook in _hooks(hooks, self.hooks):
+        for hook in calls:
             changed = hook(response)
             response = response if changed is None else changed
         stream = self.stream if stream is None else stream
-        if stream is False:
+        if stream is not None and not stream:
             response.content  # noqa: B018
         return response
 
-    # ----------------------------------------------------------------------------------------------- what is in its way
+    # ------------------------------------------------------------------------------------------- status and credentials
 
     def _verify_status(self, status_code: int, url: str | URL | None = None) -> None:
-        """No status code is an error here: see `raise_for_status` of the response."""
+        """Accepts every status code: see `raise_for_status` of the response."""
 
-    def _authenticate(self, request: CompatRequest, auth: Any, credentials: tuple[str, str] | None) -> None:
-        """Says who is asking: by what was given, else by the URL, else by a netrc file."""
+    def _authenticate(self, request: CompatRequest, auth: Any, credentials: AuthValue) -> None:
+        """Adds credentials: `auth`, else those of the URL, else those of a netrc file."""
         headers = request.headers
         if callable(auth):
-            changed = auth(request)
+            payload = request.payload
+            changed = _call_auth(auth, request)
             if isinstance(changed, CompatRequest) and changed is not request:
                 request.__dict__.update(changed.__dict__)
+            if request.payload is not payload:
+                request._discount()
             if request.url != str(request.url_split):
                 request.set_url(request.url)
         elif auth is not None:
@@ -572,37 +850,43 @@ class Session(UserAgent):
                 headers["Authorization"] = resolve_auth(credentials)
 
     def _urlopen(self, request: CompatRequest) -> CompatResponse:
-        own: _Particulars | None = getattr(request, "_particulars", None)
+        own: _SendOptions | None = getattr(request, "_send_options", None)
         if own is None:
             return super()._urlopen(request)
         digest = own.digest if own.digest is not None and request._is_same_origin() else None
         url = request.url_split
-        target = url.quoted_uri or "/"
+        target = request._target()
         origin = f"{url.scheme}://{url.host}:{url.port}"
-        sent = digest.preemptive(request.method, target, origin) if digest is not None else None
+        sent = None if digest is None else digest.preemptive(request.method, target, origin, request.payload)
         response = self._exchange(request, target, own, sent)
         for _ in range(_MOST_ANSWERS):
             if digest is None or response.status_code != 401:
                 break
             challenges = response.info().getlist("www-authenticate")
-            sent = digest.response(request.method, target, challenges, origin, sent)
+            try:
+                sent = digest.response(request.method, target, challenges, origin, sent, request.payload)
+            except ValueError:
+                response.release()
+                raise
             if sent is None:
                 break
             try:
                 request._rewind_payload()
             except UnrewoundBodyError:
                 break
-            _drain(self.response_type(response, request=request))
+            drain(self.response_type(response, request=request))
             response = self._exchange(request, target, own, sent)
         return self.response_type(response, request=request)
 
     def _exchange(
-        self, request: CompatRequest, target: str, own: _Particulars, authorization: str | None
+        self, request: CompatRequest, target: str, own: _SendOptions, authorization: str | None
     ) -> HTTPSocketPoolResponse:
         if authorization is not None:
             request.headers["Authorization"] = authorization
         client = self._client_for(request, own)
-        options: Any = own.timeouts if request.trailers is None else {**own.timeouts, "trailers": request.trailers}
+        options: Options = {} if own.timeouts is None else _timeout_options(*own.timeouts, client)
+        if request.trailers is not None:
+            options["trailers"] = request.trailers
         return client.request(
             request.method,
             target,
@@ -611,7 +895,7 @@ class Session(UserAgent):
             **options,
         )
 
-    def _client_for(self, request: CompatRequest, own: _Particulars) -> HTTPClient:
+    def _client_for(self, request: CompatRequest, own: _SendOptions) -> HTTPClient:
         url, shared = request.url_split, self._pool_for(request)
         args = dict(own.client_args)
         if "cert" in args and not request._is_same_origin():
@@ -630,43 +914,73 @@ class Session(UserAgent):
             if is_chosen:
                 for name in ("proxy_host", "proxy_port", "proxy_user", "proxy_password", "trust_env"):
                     common.pop(name, None)
-            pool = self._pools[key] = self._more_clients({**common, **args})
+            pool = self._pools[key] = self._new_pool({**common, **args})
             while len(self._pools) > _MOST_POOLS:
                 self._pools.pop(next(iter(self._pools))).close()
         return pool.get_client(url)
 
-    def _more_clients(self, args: dict[str, Any]) -> HTTPClientPool:
-        """Returns a pool with the limits of the session's, in which its idle connections count."""
+    def _new_pool(self, args: dict[str, Any]) -> HTTPClientPool:
+        """Returns a pool with the limits of the session's pool, and with a common limit of idle connections."""
         own = self.clientpool
-        pool = HTTPClientPool(**{"max_clients": getattr(own, "max_clients", DEFAULT_MAX_CLIENTS), **args})
+        options: dict[str, Any] = {"max_clients": getattr(own, "max_clients", DEFAULT_MAX_CLIENTS), **args}
+        pool = HTTPClientPool(**options)
         pool._idle_group = getattr(own, "_idle_group", self._idle_group)
         return pool
 
 
-def _take_credentials(request: CompatRequest) -> tuple[str, str] | None:
-    """Name and password of a request's URL, which is without them from here on: it is shown in errors and logs."""
+# Argument names of requests, and of the constructor in addition to those of UserAgent.
+_REQUEST_ARGUMENTS = Session.request.__annotations__.keys() - {"return"}
+_SESSION_ARGUMENTS = ("auth", "params", "timeout", "cookies", "verify", "cert", "proxies", "hooks", "stream")
+
+_HINTS = {
+    "follow_redirects": "did you mean allow_redirects?",
+    **dict.fromkeys(("content", "body", "payload"), "did you mean data?"),
+    **dict.fromkeys(("connection_timeout", "network_timeout"), "pass timeout=(connect, read)"),
+    "proxy": "pass proxies={'all': 'http://host:port'}",
+    **dict.fromkeys(("to_string", "debug_stream"), "urlopen takes it"),
+}
+
+
+def _refuse_unknown(session: Session, kw: Mapping[str, object]) -> None:
+    """Raises TypeError, which suggests the right argument, if a request does not take one of the arguments."""
+    # A subclass may accept other arguments.
+    if type(session).request is Session.request and (unknown := kw.keys() - _REQUEST_ARGUMENTS):
+        to_session = dict.fromkeys([*_CLIENT_ARGUMENTS, *_AGENT_ARGUMENTS], "pass it to Session")
+        raise unexpected(unknown, _REQUEST_ARGUMENTS, {**to_session, **_HINTS}) from None
+
+
+def _call_auth(auth: Callable[[CompatRequest], Any], request: CompatRequest) -> Any:
+    """Calls `auth` with the request. Raises TypeError if it needs the hooks of the package requests."""
+    try:
+        return auth(request)
+    except AttributeError as error:
+        if error.name != "register_hook":
+            raise
+        name = type(auth).__name__
+    raise TypeError(f"auth: {name} needs hooks of requests: pass geventhttpclient.auth.DigestAuth, or a function")
+
+
+def _take_credentials(request: CompatRequest) -> AuthValue:
+    """Removes name and password from a request's URL, which errors and logs show, and returns them."""
     url = request.url_split
-    found = (unquote(url.username), unquote(url.password))
     bare = copy.copy(url)
     bare.netloc = url.netloc.rpartition("@")[2]
     request.set_url(bare)
-    return found if any(found) else None
+    return credentials_of(url)
 
 
-def _timeouts(timeout: Timeout) -> _Timeouts:
-    if timeout is None:
-        return {}
-    if isinstance(timeout, (tuple, list)):
-        if len(timeout) != 2:
-            raise ValueError(f"timeout must be a number of seconds or a tuple of two, not {timeout!r}")
-        connect, read = timeout
-    else:
-        connect = read = timeout
-    return {"connection_timeout": check_seconds("timeout", connect), "network_timeout": check_seconds("timeout", read)}
+def _timeout_options(connect: float | None, read: float | None, client: HTTPClient) -> Options:
+    """Returns the arguments of HTTPClient.request. The wait for a free connection has the timeout of connecting, unless
+    that of the client is shorter."""
+    options: Options = {"connection_timeout": connect, "network_timeout": read}
+    own = client._connection_pool._timeouts.pool
+    if connect is not None and (own is None or own > connect):
+        options["pool_timeout"] = connect
+    return options
 
 
 def _proxy_for(url: URL, proxies: Mapping[str, str | None]) -> tuple[str | None, bool]:
-    """The proxy for a URL, and whether the mapping has a word on it: the more particular, the better."""
+    """Returns the proxy for a URL, and whether the mapping has an entry for it. The most specific one is used."""
     for name in (f"{url.scheme}://{url.host}", url.scheme, f"all://{url.host}", "all"):
         if name in proxies:
             return proxies[name] or None, True
@@ -677,12 +991,18 @@ def _hooks(*all_hooks: Hooks) -> list[Callable[..., Any]]:
     found: list[Callable[..., Any]] = []
     for hooks in all_hooks:
         if hooks:
-            unknown = hooks.keys() - {"response"}
-            if unknown:
-                raise ValueError(f"hooks: there is 'response', and no {', '.join(map(repr, sorted(unknown)))}")
+            check_hooks(hooks)
             calls = hooks.get("response") or ()
             found += [calls] if callable(calls) else list(calls)
     return found
+
+
+def _jar(cookies: Any) -> Any:
+    """Returns a jar, or None. Raises TypeError for any other object."""
+    if not isinstance(cookies, (str, bytes, list, tuple, int)):
+        check_jar("cookies", cookies)
+        return cookies
+    return merged(cast("CookiesInput", cookies))  # raises TypeError, which lists the accepted types
 
 
 def _are_pairs(data: Any) -> bool:
@@ -697,4 +1017,13 @@ def _pairs_of(params: Any) -> list[Any]:
 
         text = params.decode() if isinstance(params, bytes) else params
         return parse_qsl(text, keep_blank_values=True)
-    return list(params.items() if isinstance(params, Mapping) else params)
+    if isinstance(params, Mapping):
+        return list(params.items())
+    try:
+        pairs = list(params)
+        if all(len(pair) == 2 for pair in pairs):
+            return pairs
+        raise ValueError("cannot encode objects that are not 2-tuples")
+    except (TypeError, ValueError) as error:
+        reason = error
+    raise refused_params(params, reason)

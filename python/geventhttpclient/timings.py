@@ -1,4 +1,4 @@
-"""How long a request took, step by step: `response.timings`."""
+"""The time that each step of a request took: `response.timings`."""
 
 from __future__ import annotations
 
@@ -6,56 +6,56 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from geventhttpclient._core import Message
+    from geventhttpclient._core import ResponseBase
 
 __all__ = ["Timings"]
 
 
 @dataclass(frozen=True)
 class Timings:
-    """The course of one request, as it is known when it is asked for. All times are in seconds.
+    """The times of one request, as far as they are known when they are read. All times are in seconds.
 
-    `pool`, the steps of the dial, `send`, `first_byte` and `download` follow one another and add up to `total`, but for
-    what lies between them: some microseconds, or the waits of a resolver's greenlet. A step that did not take place is
-    None: those of the dial where the connection was reused, `resolve` for a Unix domain socket, `proxy` without one.
+    `pool`, the steps of the dial, `send`, `first_byte` and `download` are consecutive and add up to `total`, except for
+    the gaps between them: some microseconds, or the waits of a resolver's greenlet. A step that did not occur is None:
+    the steps of the dial if the connection was reused, `resolve` for a Unix domain socket, `proxy` without a proxy.
 
-    A request that was sent again, since a kept-alive connection had broken, counts all before that as `pool`; one that
-    was redirected is several requests, each with timings of its own (`response.history`).
+    If a request was sent again because a kept-alive connection had broken, all the time before that counts as `pool`. A
+    redirected request is several requests, each with its own timings (`response.history`).
     """
 
     pool: float = 0.0
-    """Waiting for a free place in the pool, or for a connection that another request opens."""
+    """Wait for a pool slot, or for a connection that another request opens."""
     resolve: float | None = None
-    """Turning the host's name into addresses."""
+    """Time to resolve the host's name."""
     connect: float | None = None
-    """Connecting to one of them."""
+    """Time to connect to one of the addresses."""
     proxy: float | None = None
-    """All that a proxy did for the connection: TLS with it, and the tunnel."""
+    """Time for everything that a proxy did for the connection: TLS with the proxy, and the tunnel."""
     tls: float | None = None
-    """The TLS handshake with the origin."""
+    """Time of the TLS handshake with the origin."""
     send: float = 0.0
-    """Writing the request, with what its body waited for."""
+    """Time to write the request, including waits for its body."""
     first_byte: float = 0.0
-    """From then until the head of the response had come."""
+    """Time from then until the head of the response had been received."""
     download: float | None = None
-    """From then until the last byte of the body had come; None until then, and where that never came."""
+    """Time from then until the last byte of the body; None until that has been received."""
     total: float | None = None
-    """From the call to the last byte of the body; None until then, and where that never came."""
+    """Time from the call to the last byte of the body; None until that has been received."""
     reused: bool = False
-    """Whether the connection was there already."""
+    """Whether the connection was open already."""
     bytes_sent: int = 0
-    """Bytes of head and body with their framing, as they went out, without TLS's own. By HTTP/2 the fields count as
-    they are written in HTTP/1.1, and frames without their headers."""
+    """Bytes of head and body that were sent, including their framing and excluding the overhead of TLS. Over HTTP/2,
+    fields count with their size in HTTP/1.1, and frames without their headers."""
     bytes_received: int = 0
-    """The same of the response, as far as it has come: below content codings."""
+    """Bytes of the response received so far, counted in the same way, before the content coding is decoded."""
     protocol: str = ""
     """`HTTP/1.1`, `HTTP/1.0` or `HTTP/2`."""
     peer: tuple[str, int] | str | None = None
-    """Whom the connection leads to, a proxy where there is one: (address, port), or a Unix domain socket's path."""
+    """The peer, which is the proxy if there is one: (address, port), or the path of a Unix domain socket."""
 
 
-def timings_of(message: Message) -> Timings:
-    """Those of a response; nothing but zeros where it has no head."""
+def timings_of(message: ResponseBase) -> Timings:
+    """Returns the timings of a response; the defaults if it has no head."""
     known = message._timings()
     if known is None:
         return Timings()

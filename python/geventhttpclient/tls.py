@@ -1,4 +1,4 @@
-"""What TLS is to do: from the arguments that programs pass to the engine's own TLS, or to an SSLContext."""
+"""TLS settings: converts the arguments of clients to settings of the engine's own TLS, or to an SSLContext."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ import ssl
 import stat
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import gevent.ssl
 
 from geventhttpclient import _core
+from geventhttpclient._internal.argument_errors import check_cert, check_ssl_options, check_verify
+from geventhttpclient._internal.validation import given, without_zone
 
 __all__ = ["ContextFactory", "TLSInfo", "default_ca_file", "init_ssl_context"]
 
 ContextFactory = Callable[..., ssl.SSLContext]
-"""Returns the context of a client. Called with `cafile=`, with `cadata=` for what is in directories, and without
-arguments where it takes none."""
+"""Function that returns the context of a client. It is called with `cafile=`, with `cadata=` for certificates in
+directories, and without arguments if it does not accept these."""
 
-# What only OpenSSL can do, in its own terms.
+# Options that only OpenSSL supports.
 _OPENSSL_OPTIONS = ("ciphers", "options", "verify_flags", "password")
 
-# The factories whose contexts are known without calling them, which takes them some 10 ms each. Whoever puts another
-# function in their place in the ssl module gets that one called.
+# Factories whose contexts are known without a call, which would take about 10 ms. If a program replaces one of them in
+# the ssl module, its replacement is called.
 _VERIFYING = (ssl.create_default_context, getattr(gevent.ssl, "create_default_context", None))
 _UNVERIFYING = (ssl._create_unverified_context, getattr(gevent.ssl, "_create_unverified_context", None))
 
@@ -30,24 +33,24 @@ _VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_
 
 
 class TLSInfo(NamedTuple):
-    """What the TLS handshake of a response's connection has come to."""
+    """The result of the TLS handshake of a response's connection."""
 
     version: str
     """`TLSv1.3` or `TLSv1.2`."""
     cipher: str
-    """The cipher suite, by its name at IANA; from an SSLContext, by OpenSSL's name."""
+    """The cipher suite, with its IANA name; with OpenSSL's name if an SSLContext is used."""
     alpn: str | None
-    """The protocol that the peer has chosen (RFC 7301), if any."""
+    """The protocol that the peer selected (RFC 7301), if any."""
     peer_certificate: bytes | None
     """The peer's certificate (X.509, DER)."""
     verified: bool | str
-    """True for the chain and the name, "chain" for the chain alone, False for nothing."""
+    """True if the chain and the name were verified, "chain" if only the chain was, False if neither was."""
     resumed: bool
-    """Whether an earlier session of this client was taken up again."""
+    """Whether an earlier session of this client was resumed."""
 
 
-class _Wishes(NamedTuple):
-    """What a program asks for, whoever carries it out."""
+class _TLSSettings(NamedTuple):
+    """The settings that a program requests, for the engine's own TLS and for OpenSSL."""
 
     host: str
     ca_certs: str | None
@@ -66,46 +69,100 @@ def choose_tls(
     verify: bool | str | os.PathLike[str] = True,
     cert: str | tuple[str, ...] | None = None,
     factory: ContextFactory | None = None,
+    alpn: tuple[str, ...] = (),
 ) -> _core._Tls:
-    """The engine's own TLS where it can do what is asked for, else a context with the name it is to be used for."""
+    """Returns settings of the engine's own TLS if it supports all options, else a context with the server name to use.
+
+    `alpn` lists the protocols that a context offers; the pool sets those of the engine's own TLS.
+    """
     options = dict(ssl_options)
-    _take_in(options, verify, cert)
-    wishes = _wishes(host, options, insecure or verify is False, verify is False)
+    _merge_arguments(options, verify, cert)
+    settings = _settings_of(host, options, insecure or verify is False, verify is False)
     needs_openssl = any(options.get(name) is not None for name in _OPENSSL_OPTIONS)
     verifies, does_not = (any(factory is known for known in stock) for stock in (_VERIFYING, _UNVERIFYING))
     if not needs_openssl and (factory is None or verifies or does_not):
-        if does_not and wishes.verify == "chain":
-            # Such a context verifies no name, and no chain either unless it is told to.
-            wishes = wishes._replace(verify="no")
-        return wishes.native()
-    context = init_ssl_context(
-        factory or ssl.create_default_context, wishes.ca_certs, wishes.verify == "full", {**options, **_files(wishes)}
-    )
-    if wishes.verify == "no":
-        context.verify_mode = ssl.CERT_NONE
-    if wishes.version is not None:
-        context.minimum_version = context.maximum_version = _VERSIONS[wishes.version]
-    # OpenSSL would look for a name with the dot of the root in the certificate.
-    return context, wishes.host.removesuffix(".")
+        if does_not and settings.verify == "chain":
+            # Such a context verifies no name, and the chain only if `verify_mode` is set.
+            settings = settings._replace(verify="no")
+        return _tls_of(settings, alpn or ("http/1.1",))
+    context = _context_of(settings, factory or ssl.create_default_context, options, alpn)
+    # OpenSSL would search the certificate for a name with the trailing dot.
+    return context, settings.host.removesuffix(".")
 
 
 def native_tls(host: str, ssl_options: Mapping[str, Any]) -> _core._Tls:
-    """The engine's own TLS, with what of `ssl_options` it knows."""
+    """Returns settings of the engine's own TLS from `ssl_options`. Raises ValueError for options that it does not
+    support."""
+    check_ssl_options("proxy_ssl_options", ssl_options)
     unknown = [name for name in _OPENSSL_OPTIONS if ssl_options.get(name) is not None]
     if unknown:
-        raise ValueError(f"not supported here: {', '.join(unknown)}")
-    return _wishes(host, ssl_options, False, False).native()
+        raise ValueError(f"proxy_ssl_options does not support {', '.join(unknown)}")
+    return _tls_of(_settings_of(host, ssl_options, False, False), ("http/1.1",))
 
 
-def _take_in(
+# Contexts for names that rustls does not accept, by their settings. Each has up to a megabyte of certificates, and a
+# server may redirect to any number of such names: clients share a context as long as one of them exists.
+_contexts: WeakValueDictionary[tuple[Any, ...], ssl.SSLContext] = WeakValueDictionary()
+
+# Most characters of a name (RFC 1035 section 2.3.4).
+_MAX_NAME = 253
+
+
+def _tls_of(settings: _TLSSettings, alpn: tuple[str, ...]) -> _core._Tls:
+    """Returns settings of the engine's own TLS, or an equivalent context for a name that rustls does not accept but
+    resolvers do, such as one with a hyphen at the end of a label."""
+    name = settings.host.removesuffix(".")
+    if _core._is_server_name(settings.host) or not _is_known_to_openssl(name):
+        return settings.native()
+    trusted = authorities(settings.ca_certs)
+    files = (trusted.get("cafile"), *(settings.cert or ()))
+    key = (settings.verify, settings.version, alpn, trusted.get("cadata"), *map(_state_of, files))
+    context = _contexts.get(key)
+    if context is None:
+        context = _contexts[key] = _context_of(settings, ssl.create_default_context, {}, alpn)
+    return context, name
+
+
+def _is_known_to_openssl(name: str) -> bool:
+    """Returns True if an SSLContext accepts the name."""
+    if not 0 < len(name) <= _MAX_NAME or name.startswith("."):
+        return False
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return True
+
+
+def _state_of(path: str | None) -> tuple[Any, ...] | None:
+    """Returns the identity of a file's contents, which differs after the file has changed."""
+    if path is None:
+        return None
+    status = os.stat(path)
+    return path, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _context_of(
+    settings: _TLSSettings, factory: ContextFactory, options: Mapping[str, Any], alpn: tuple[str, ...]
+) -> ssl.SSLContext:
+    """Returns a context of that factory with the requested settings."""
+    context = init_ssl_context(factory, settings.ca_certs, settings.verify == "full", {**options, **_files(settings)})
+    if settings.verify == "no":
+        context.verify_mode = ssl.CERT_NONE
+    if settings.version is not None:
+        context.minimum_version = context.maximum_version = _VERSIONS[settings.version]
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    return context
+
+
+def _merge_arguments(
     options: dict[str, Any], verify: bool | str | os.PathLike[str], cert: str | tuple[str, ...] | None
 ) -> None:
-    """Adds what `verify` and `cert` say to the options that say the same in another way."""
+    """Adds `verify` and `cert` to the options as `ca_certs`, `certfile`, `keyfile` and `password`."""
+    check_verify(verify)
+    check_cert(cert)
     if not isinstance(verify, bool):
-        if not isinstance(verify, (str, os.PathLike)):
-            raise TypeError(f"verify must be True, False, or a file or directory of CA certificates, not {verify!r}")
-        if not os.fspath(verify):
-            raise ValueError("verify must not be empty: it names a file or a directory of CA certificates")
         if options.get("ca_certs") is not None:
             raise ValueError("verify and ssl_options both name the CA certificates")
         options["ca_certs"] = os.fspath(verify)
@@ -115,12 +172,10 @@ def _take_in(
         raise ValueError("cert and ssl_options both name the client's certificate")
     names = ("certfile", "keyfile", "password")
     parts = cert if isinstance(cert, (tuple, list)) else (cert,)
-    if not 1 <= len(parts) <= len(names) or not isinstance(parts[0], (str, os.PathLike)):
-        raise ValueError("cert must be a file, or a tuple of the certificate's file, the key's, and the key's password")
     options.update(zip(names, parts, strict=False))
 
 
-def _wishes(host: str, options: Mapping[str, Any], nameless: bool, unverified: bool) -> _Wishes:
+def _settings_of(host: str, options: Mapping[str, Any], nameless: bool, unverified: bool) -> _TLSSettings:
     ca_certs, certfile, keyfile = (_path(name, options.get(name)) for name in ("ca_certs", "certfile", "keyfile"))
     if keyfile is not None and certfile is None:
         raise ValueError("keyfile needs a certfile")
@@ -133,10 +188,10 @@ def _wishes(host: str, options: Mapping[str, Any], nameless: bool, unverified: b
     name = options.get("server_hostname") or host
     if not isinstance(name, str):
         raise TypeError(f"server_hostname must be a str, not {name!r}")
-    if name.startswith("["):
-        # An address as URLs and Host headers write it; certificates do not.
-        name = name.strip("[]")
-    return _Wishes(name, ca_certs, verify, cert, _version_of(options.get("ssl_version")))
+    if ":" in name:
+        # Addresses in certificates have neither the brackets of URLs nor a zone.
+        name = without_zone(name.strip("[]"))
+    return _TLSSettings(name, ca_certs, verify, cert, _version_of(options.get("ssl_version")))
 
 
 def _path(name: str, path: Any) -> str | None:
@@ -148,14 +203,14 @@ def _path(name: str, path: Any) -> str | None:
         raise TypeError(f"{name} must be a path, not {path!r}") from None
 
 
-def _files(wishes: _Wishes) -> dict[str, Any]:
-    if wishes.cert is None:
+def _files(settings: _TLSSettings) -> dict[str, Any]:
+    if settings.cert is None:
         return {}
-    return {"certfile": wishes.cert[0], "keyfile": wishes.cert[1]}
+    return {"certfile": settings.cert[0], "keyfile": settings.cert[1]}
 
 
 def _version_of(wanted: Any) -> str | None:
-    """The one version that is allowed, None for all."""
+    """Returns the only version that is allowed; None if all are."""
     if wanted in (None, ssl.PROTOCOL_TLS, ssl.PROTOCOL_TLS_CLIENT):
         return None
     if wanted == ssl.PROTOCOL_TLSv1_2:
@@ -172,13 +227,14 @@ def init_ssl_context(
     check_hostname: bool = True,
     ssl_options: Mapping[str, Any] | None = None,
 ) -> ssl.SSLContext:
-    """A context from `factory`, made to do what `ssl_options` say.
+    """Returns a context from `factory`, configured by `ssl_options`.
 
-    `factory` is called with `cafile=`, or `cadata=` for what is in directories, or both; where it does not take them,
-    without, and the certificates are loaded afterwards unless the context verifies nothing. `ca_certs` is a file or a
-    directory, None for what is trusted by default.
-    With `check_hostname` the context verifies, whatever it did before; without, it verifies what it did before but for
-    the name. `options` and `verify_flags` replace those of the context.
+    `factory` is called with `cafile=`, with `cadata=` for certificates in directories, or with both. If it does not
+    accept these, it is called without arguments, and the certificates are loaded afterwards unless the context verifies
+    nothing. `ca_certs` is a file or a directory; None means the certificates that are trusted by default.
+
+    With `check_hostname`, the context verifies the chain and the name. Without it, it does not verify the name, and its
+    `verify_mode` is unchanged. `options` and `verify_flags` replace those of the context.
     """
     trusted = authorities(ca_certs)
     to_be_loaded = False
@@ -187,12 +243,12 @@ def init_ssl_context(
     except TypeError:
         context = factory()
         to_be_loaded = True
-    if context is None:
-        raise TypeError("ssl_context_factory must return an ssl.SSLContext, not None")
+    if not hasattr(context, "wrap_bio"):
+        raise TypeError(f"ssl_context_factory must return an ssl.SSLContext, not {given(context)}")
     context.check_hostname = check_hostname
     if check_hostname:
         context.verify_mode = ssl.CERT_REQUIRED
-    # It takes OpenSSL some 15 ms and half a megabyte for each context: not for one that verifies nothing.
+    # This costs about 15 ms and half a megabyte per context in OpenSSL: skipped if the context verifies nothing.
     if to_be_loaded and context.verify_mode != ssl.CERT_NONE:
         context.load_verify_locations(**trusted)
     options = ssl_options or {}
@@ -208,10 +264,10 @@ def init_ssl_context(
 
 
 def authorities(ca_certs: str | None = None) -> dict[str, Any]:
-    """What an SSLContext is told to trust, as arguments of `load_verify_locations`: `cafile`, `cadata` or both.
+    """Returns the trusted certificates as arguments of `load_verify_locations`: `cafile`, `cadata` or both.
 
-    The certificates of a file or a directory, else those that are trusted by default. The engine reads them all first:
-    OpenSSL passes over what it cannot read in a directory, and waits for the writer of a FIFO. Raises OSError or
+    They are those of a file or a directory, or those that are trusted by default. The engine reads all of them first,
+    since OpenSSL ignores unreadable files in a directory, and waits for the writer of a FIFO. Raises OSError or
     ssl.SSLError as the engine does.
     """
     file, others = _core._authorities(ca_certs)
@@ -224,27 +280,39 @@ def authorities(ca_certs: str | None = None) -> dict[str, Any]:
 
 
 def load_cert_chain(context: ssl.SSLContext, certfile: Any, keyfile: Any = None, password: Any = None) -> None:
-    """Does what the context's method of that name does, for regular files alone."""
+    """Calls the context's method of the same name, for regular files only. Passes the arguments by keyword, since tests
+    of programs expect that."""
+    if certfile is None:
+        raise ValueError("keyfile needs a certfile")
     refuse_special(certfile, keyfile)
-    context.load_cert_chain(certfile, keyfile, password)
+    named = {"certfile": certfile, "keyfile": keyfile, "password": password}
+    try:
+        context.load_cert_chain(**{name: value for name, value in named.items() if value is not None})
+    except FileNotFoundError:
+        for path in filter(None, (certfile, keyfile)):
+            os.stat(path)  # raises an error that names the missing file
+        raise
 
 
 def refuse_special(*paths: str | bytes | os.PathLike[str] | None) -> None:
-    """Raises ssl.SSLError for a FIFO, a device or a socket, and OSError for what is missing: OpenSSL, and with it the
-    whole process, would wait for the writer of a FIFO."""
+    """Raises ssl.SSLError for a FIFO, a device or a socket: OpenSSL would block the whole process until a FIFO has a
+    writer."""
     for path in paths:
         if not path:
             continue
-        mode = os.stat(path).st_mode
+        try:
+            mode = os.stat(path).st_mode
+        except OSError:
+            continue  # OpenSSL reports the reason when it opens the file
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise ssl.SSLError(f"{os.fsdecode(path)} is not a regular file, and is not read")
 
 
 def default_ca_file() -> str | None:
-    """Returns the file of certificates that an SSLContext is told to trust: that of SSL_CERT_FILE, the system's, else
-    that of certifi (Mozilla's). None if they are in directories alone.
+    """Returns the file with the certificates that are trusted by default: that of SSL_CERT_FILE or of the system, else
+    that of certifi (Mozilla's). Returns None if they are only in directories.
 
-    Raises OSError or ssl.SSLError if what is trusted by default cannot be read in full.
+    Raises OSError or ssl.SSLError if a part of the default certificates cannot be read.
     """
     file: str | None = authorities().get("cafile")
     return file

@@ -5,7 +5,7 @@
     >>> url.query_string
     '/search?q=gevent&q=greenlets+%26+co'
 
-Texts are taken apart, put together and resolved in Rust, by the rules of RFC 3986 as `urllib.parse` reads them.
+URLs are split, joined and resolved in Rust, by the rules of RFC 3986 as `urllib.parse` applies them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 from urllib.parse import ParseResult
 
 from geventhttpclient import _core
+from geventhttpclient._internal.slots import reduce_with_slots
+from geventhttpclient.exceptions import InvalidURL
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -31,10 +33,10 @@ __all__ = [
 ]
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-"""The port of a scheme: what `URL.port` says where the URL names none. Looked up each time, so it may be added to."""
+"""Default ports by scheme: `URL.port` if the URL has no port. You may add schemes, since it is read on each access."""
 
 ParamsDataType = Mapping[str, Any] | Iterable[tuple[str, Any]] | str | bytes
-"""Parameters of a query: pairs (a list of values repeats its key, None is left out), or a query ready to be sent."""
+"""Query parameters: pairs (a list of values repeats its key, None is omitted), or an encoded query."""
 
 UNRESERVED_SET = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 """The characters that never need an escape (RFC 3986 section 2.3)."""
@@ -51,21 +53,18 @@ _Authority = tuple[str | None, str, str, str, int | None]
 _NOT_READ: _Authority = (None, "", "", "", None)
 
 
-class InvalidURL(Exception):
-    """A percent sign followed by two letters or digits that are not hexadecimal."""
-
-
 class URL:
-    """A URL: mutable, and so not hashable; equal to another one, or to a text, with the same six fields.
+    """A URL: mutable, and therefore not hashable; equal to a URL or a str with the same six fields.
 
-    Its fields are attributes and may be assigned: `scheme`, `netloc`, `path`, `params` (of the last path segment, after
-    ";"), `query` and `fragment`, each a str as it stands in the URL (escaped, without its delimiter), "" where missing.
-    The parts of `netloc` may be assigned too: `username` (= `user`), `password`, `hostname` (= `host`), `port`.
+    The six fields are attributes and may be assigned: `scheme`, `netloc`, `path`, `params` (of the last path segment,
+    after ";"), `query` and `fragment`. Each is a str as in the URL (percent-encoded, without its delimiter), "" if
+    missing. The parts of `netloc` may be assigned too: `username` (= `user`), `password`, `hostname` (= `host`),
+    `port`.
 
-    `query_string` (= `request_uri`) is what a request asks for: path and query.
+    `query_string` (= `request_uri`) is the target of a request: path and query.
 
-    `url[key]`, `url.get(key)`, `url[key] = value`, `del url[key]` and `key in url` are about the query, decoded.
-    Iterating yields the six fields.
+    `url[key]`, `url.get(key)`, `url[key] = value`, `del url[key]` and `key in url` access the decoded query. Iteration
+    yields the six fields.
     """
 
     __slots__ = ("_authority", "fragment", "netloc", "params", "path", "query", "scheme")
@@ -76,15 +75,15 @@ class URL:
     params: str
     query: str
     fragment: str
-    # What was last read from a netloc, and from which: valid as long as `netloc` is that very object.
+    # The netloc that was last parsed and its parts: valid as long as `netloc` is the same object.
     _authority: _Authority
 
     def __init__(self, url: str | URL | ParseResult | Iterable[str] = "", params: ParamsDataType | None = None) -> None:
-        """`url`: a text, another URL, or six fields. `params` are added to its query.
+        """Takes a str, another URL or six fields as `url`, and adds `params` to its query.
 
-        ValueError for an authority that cannot be read (brackets that hold no IPv6 address, a backslash, characters
-        that are normalised to delimiters); a bad port is reported by `port`. No error shows user and password, nor does
-        the repr.
+        Raises ValueError for an invalid authority (brackets without an IPv6 address, a backslash, characters that are
+        normalised to delimiters); an invalid port is reported by `port`. Neither errors nor the repr show the user and
+        the password.
         """
         self.scheme, self.netloc, self.path, self.params, self.query, self.fragment = (
             _split(url) if isinstance(url, str) else _six_fields(url)
@@ -94,13 +93,13 @@ class URL:
             added = _encode_params(params)
             self.query = f"{self.query}&{added}" if self.query and added else self.query or added
 
-    # The whole of it
+    # The whole URL
 
     def __str__(self) -> str:
         return _unsplit(self.scheme, self.netloc, self.path, self.params, self.query, self.fragment)
 
     def geturl(self) -> str:
-        """The URL as a text (RFC 3986 section 5.3), like `str(url)`."""
+        """Returns the URL as a str (RFC 3986 section 5.3), like `str(url)`."""
         return _unsplit(self.scheme, self.netloc, self.path, self.params, self.query, self.fragment)
 
     def __repr__(self) -> str:
@@ -126,6 +125,9 @@ class URL:
 
     __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return reduce_with_slots(self, protocol)
+
     def __copy__(self) -> Self:
         clone = object.__new__(type(self))
         if type(self) is URL:
@@ -137,7 +139,7 @@ class URL:
             clone.fragment = self.fragment
             clone._authority = self._authority
             return clone
-        # A subclass may have more, in its slots and in its __dict__.
+        # A subclass may have more attributes, in its slots and in its __dict__.
         state: Any = object.__reduce_ex__(self, 2)[2]
         for attributes in state:
             for name, value in (attributes or {}).items():
@@ -148,8 +150,8 @@ class URL:
 
     @property
     def request_uri(self) -> str:
-        """What a request asks for (RFC 9112 section 3.2.1): `path;params?query`, as it stands in the URL; "" where all
-        are missing."""
+        """The request target in origin form (RFC 9112 section 3.2.1): `path;params?query`, as in the URL; "" if all are
+        missing."""
         path = f"{self.path};{self.params}" if self.params else self.path
         return f"{path}?{self.query}" if self.query else path
 
@@ -157,19 +159,19 @@ class URL:
 
     @property
     def quoted(self) -> str:
-        """The URL as a text with exactly the escapes it needs: see `requote_uri`."""
+        """The URL as a str with exactly the escapes that it needs: see `requote_uri`."""
         return _core.requote_uri(self.geturl())
 
     @property
     def quoted_uri(self) -> str:
-        """`request_uri` with exactly the escapes it needs: see `requote_uri`."""
+        """`request_uri` with exactly the escapes that it needs: see `requote_uri`."""
         return _core.requote_uri(self.request_uri)
 
     # The parts of the authority (RFC 3986 section 3.2)
 
     @property
     def username(self) -> str:
-        """The user's name, escapes and all; "" where missing. Assigned, what cannot stand there is escaped."""
+        """The user name, percent-encoded; "" if missing. Assignment escapes characters that are not allowed there."""
         seen = self._authority
         return seen[1] if seen[0] is self.netloc else self._read_authority()[1]
 
@@ -179,7 +181,7 @@ class URL:
 
     @property
     def password(self) -> str:
-        """The password, escapes and all; "" where missing. Assigned, what cannot stand there is escaped."""
+        """The password, percent-encoded; "" if missing. Assignment escapes characters that are not allowed there."""
         seen = self._authority
         return seen[2] if seen[0] is self.netloc else self._read_authority()[2]
 
@@ -189,8 +191,8 @@ class URL:
 
     @property
     def hostname(self) -> str:
-        """The host in lower case, an IPv6 address without its brackets; "" where missing. Assigned, an IPv6 address
-        gets its brackets; ValueError for what cannot be a host."""
+        """The host in lower case, an IPv6 address without its brackets; "" if missing. Assignment adds the brackets to
+        an IPv6 address, and raises ValueError if the value cannot be a host."""
         seen = self._authority
         return seen[3] if seen[0] is self.netloc else self._read_authority()[3]
 
@@ -200,13 +202,13 @@ class URL:
 
     @property
     def port(self) -> int | None:
-        """The port: that of the scheme (`DEFAULT_PORTS`) where the URL names none; None where neither is known.
-        ValueError that names a port which is no number from 0 to 65535. Assigned, None removes it."""
+        """The port; the default port of the scheme (`DEFAULT_PORTS`) if the URL has none, and None if that is not known
+        either. Raises ValueError if the URL's port is not a number from 0 to 65535. Assigning None removes the port."""
         seen = self._authority
         port = seen[4] if seen[0] is self.netloc else self._read_authority()[4]
         if port is None:
             return DEFAULT_PORTS.get(self.scheme)
-        # It is -1 where it is bad: then this raises the error that names it.
+        # -1 means that the port is invalid: this raises the error that names it.
         if port >= 0:
             return port
         return _core.authority_port(self.netloc, f"{self.path}{self.params}{self.query}{self.fragment}")
@@ -226,19 +228,20 @@ class URL:
     # The query as a form (application/x-www-form-urlencoded)
 
     def __getitem__(self, key: str) -> str | list[str]:
-        """The decoded value of `key`; where it is repeated, the list of them. KeyError where it is missing."""
+        """Returns the decoded value of `key`, or the list of its values if the key is repeated. Raises KeyError if the
+        key is missing."""
         value = _query_get(self.query, key)
         if value is None:
             raise KeyError(key)
         return value
 
     def __setitem__(self, key: str, value: Any) -> None:
-        """Gives `key` this value and no other, percent-encoded, a blank as "+". A list repeats the key, None removes
-        it."""
+        """Replaces all values of `key` by this value, percent-encoded, with "+" for a space. A list repeats the key,
+        None removes it."""
         self.query = _core.query_replace(self.query, key, value)
 
     def __delitem__(self, key: str) -> None:
-        """Removes every value of `key`. KeyError where it is missing."""
+        """Removes every value of `key`. Raises KeyError if the key is missing."""
         if _query_get(self.query, key) is None:
             raise KeyError(key)
         self.query = _core.query_replace(self.query, key, None)
@@ -253,32 +256,35 @@ class URL:
     def get(self, key: str, default: _T) -> str | list[str] | _T: ...
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The decoded value of `key`; where it is repeated, the list of them; where it is missing, `default`."""
+        """Returns the decoded value of `key`, the list of its values if the key is repeated, and `default` if it is
+        missing."""
         value = _query_get(self.query, key)
         return default if value is None else value
 
-    # The path, and other URLs from this one
+    # The path, and the resolution of references
 
     def append_to_path(self, value: object) -> str:
         """Adds `str(value)` to the path, with exactly one slash between them, and returns the new path.
 
-        What cannot stand in a path is escaped ("?" and "#" too); slashes and escapes in the value stay.
+        Characters that are not allowed in a path are escaped ("?" and "#" too); slashes and escapes in the value stay.
         """
-        # RFC 3986 section 3.3: parameters belong to the segment they follow, which is the last one no more.
+        # RFC 3986 section 3.3: parameters belong to the segment that they follow, which is no longer the last one.
         path = f"{self.path};{self.params}" if self.params else self.path
         self.path = _core.path_append(path, str(value))
         self.params = ""
         return self.path
 
     def redirect(self, other: str | URL | ParseResult | Iterable[str]) -> Self:
-        """What the reference `other` means here (RFC 3986 section 5.2), as a new URL. Dot segments are removed."""
+        """Resolves the reference `other` against this URL (RFC 3986 section 5.2), and returns a new URL. Removes dot
+        segments."""
         reference = other if isinstance(other, str) else _six_fields(other)
         base = (self.scheme, self.netloc, self.path, self.params, self.query, self.fragment)
         return type(self)(_core.url_resolve(base, reference))
 
 
 def to_key_val_list(value: ParamsDataType | None) -> list[tuple[Any, Any]] | None:
-    """The pairs of a mapping or of an iterable of pairs, as a list; None for None. ValueError for a single value."""
+    """Returns the pairs of a mapping or of an iterable of pairs as a list; None for None. Raises ValueError for a
+    single value."""
     if value is None:
         return None
     if isinstance(value, (str, bytes, int)):
@@ -287,9 +293,9 @@ def to_key_val_list(value: ParamsDataType | None) -> list[tuple[Any, Any]] | Non
 
 
 def unquote_unreserved(uri: str) -> str:
-    """The URI without the escapes that mean an unreserved character (RFC 3986 section 6.2.2.2); all others stay.
+    """Returns the URI with escapes of unreserved characters decoded (RFC 3986 section 6.2.2.2); all others stay.
 
-    InvalidURL for a percent sign followed by two letters or digits that are not hexadecimal.
+    Raises InvalidURL for a percent sign followed by two letters or digits that are not hexadecimal.
     """
     try:
         return _core.unquote_unreserved(uri)
@@ -298,9 +304,10 @@ def unquote_unreserved(uri: str) -> str:
 
 
 def requote_uri(uri: str) -> str:
-    """The URI with exactly the escapes it needs: unreserved characters have none, what may not stand in a URI has one.
+    """Returns the URI with exactly the escapes that it needs: unreserved characters are decoded, and characters that
+    are not allowed in a URI are escaped.
 
-    Percent signs count as escapes, unless one of them cannot be (`%zz`): then they are all escaped themselves.
+    Percent signs are taken for escapes, unless one of them cannot be an escape (`%zz`): then all of them are escaped.
     """
     return _core.requote_uri(uri)
 
@@ -308,6 +315,10 @@ def requote_uri(uri: str) -> str:
 def _six_fields(url: Any) -> _Fields:
     if isinstance(url, URL):
         return (url.scheme, url.netloc, url.path, url.params, url.query, url.fragment)
+    if isinstance(url, (bytes, bytearray)) or not hasattr(url, "__iter__"):
+        from geventhttpclient._internal.argument_errors import refused_url
+
+        raise refused_url(url)
     # Python 3.15 can tell an empty field from a missing one, which is None.
     scheme, netloc, path, params, query, fragment = fields = tuple(field if field is not None else "" for field in url)
     for field in fields:
@@ -321,4 +332,9 @@ def _encode_params(params: ParamsDataType) -> str:
         return params
     if isinstance(params, bytes):
         return params.decode()
-    return _core.query_encode(params.items() if isinstance(params, Mapping) else params)
+    try:
+        return _core.query_encode(params.items() if isinstance(params, Mapping) else params)
+    except (TypeError, ValueError) as error:
+        from geventhttpclient._internal.argument_errors import refused_params
+
+        raise refused_params(params, error) from None

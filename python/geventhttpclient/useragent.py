@@ -1,14 +1,13 @@
-"""One agent for all hosts: redirects, retries, cookies; with requests and responses that look like urllib's.
+"""An agent for all hosts, with redirects, retries and cookies, and requests and responses that resemble urllib's.
 
-What programs override or assign to is looked up at each call, on the agent itself: `request_type`, `response_type`,
-`valid_response_codes`, `redirect_response_codes`, `_urlopen`, `_verify_status`, `_handle_error`, `_may_retry` ...
+Attributes and methods that programs assign or override are looked up on the agent at each call: `request_type`,
+`response_type`, `valid_response_codes`, `redirect_response_codes`, `_urlopen`, `_verify_status`, `_handle_error`,
+`_may_retry` ...
 """
 
 from __future__ import annotations
 
 import copy
-import datetime
-import email.utils
 import os
 import random
 import time
@@ -20,10 +19,18 @@ from urllib.parse import urlencode
 import gevent
 
 from geventhttpclient import _core
-from geventhttpclient._checks import check_factor, check_number
+from geventhttpclient._agent.draining import drain
+from geventhttpclient._agent.request import CompatRequest, FilesInput, Payload, _make_request
+from geventhttpclient._agent.response import CompatResponse, field_of
+from geventhttpclient._agent.retries import Unasked, retry_after_seconds
+from geventhttpclient._internal.argument_errors import OF_CLIENTS, check_jar, check_statuses, unexpected
+from geventhttpclient._internal.decoding import ACCEPT_ENCODING
+from geventhttpclient._internal.pickling import kept_jar
+from geventhttpclient._internal.validation import check_count, check_factor, check_number, given
 from geventhttpclient._parser import HTTPParseError
-from geventhttpclient.client import IDEMPOTENT_METHODS, HTTPClient, HTTPClientPool
-from geventhttpclient.compat_errors import (
+from geventhttpclient.client import IDEMPOTENT_METHODS, ClientOptions, HTTPClient, HTTPClientPool
+from geventhttpclient.cookies import add_cookies, bind, extract
+from geventhttpclient.exceptions import (
     BadStatusCode,
     ConnectionError,
     EmptyResponse,
@@ -32,20 +39,18 @@ from geventhttpclient.compat_errors import (
     UnrewoundBodyError,
     UnsupportedRedirectSchemeError,
 )
-from geventhttpclient.compat_request import CompatRequest, FilesInput, Payload, _make_request
-from geventhttpclient.compat_response import CompatResponse
-from geventhttpclient.cookies import add_cookies, bind, extract
 from geventhttpclient.header import Headers
 from geventhttpclient.http2 import HTTP2Error
-from geventhttpclient.multipart import _encode_multipart_formdata as _encode_multipart_formdata  # by its old name
-from geventhttpclient.response import HTTPConnectionClosed
+from geventhttpclient.multipart import _encode_multipart_formdata as _encode_multipart_formdata  # its old name
+from geventhttpclient.response import HTTPConnectionClosed, HTTPResponse
 from geventhttpclient.url import URL
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
+    from geventhttpclient.client import AgentOptions
     from geventhttpclient.header import HeadersDataType, TrailersDataType
     from geventhttpclient.url import ParamsDataType
 
@@ -68,28 +73,18 @@ __all__ = [
 ]
 
 REDIRECT_RESPONSE_CODES = frozenset({301, 302, 303, 307, 308})
-"""The status codes that lead elsewhere."""
+"""The status codes of redirects."""
 
 PERMANENT_REDIRECT_RESPONSE_CODES = frozenset({301, 308})
-"""Those that do so for good."""
+"""The status codes of permanent redirects."""
 
-# Bytes of the body of a response that is not asked for (a redirect's, one before a retry) which are read so that the
-# connection can be used again. A larger one costs more than a new connection.
-DRAINED_BYTES = 64 * 1024
+# Names of the arguments of HTTPClientPool, and of those and the arguments of its clients.
+_POOL_ARGUMENTS = HTTPClientPool.__init__.__annotations__.keys() - {"kw", "return"}
+_CLIENT_ARGUMENTS = ClientOptions.__annotations__.keys() | _POOL_ARGUMENTS
 
-# Seconds that it may take: a peer that is slower than that is not waited for, however steadily its body drips.
-DRAINED_SECONDS = 1.0
-
-# Characters of a Retry-After that is looked at. A date has 29, or 33 in the oldest of its forms.
-MOST_RETRY_AFTER = 64
-
-# The arguments of HTTPClientPool, and of the clients that it makes, by their names.
-_OF_POOLS = HTTPClientPool.__init__.__annotations__.keys() - {"kw", "return"}
-_OF_CLIENTS = HTTPClient.__init__.__annotations__.keys() - {"host", "port", "return"} | _OF_POOLS
-
-# Bytes of a body that are read for `http_log` and `debug_stream`, and seconds that it may take. An error's page is
-# mostly within them: it is read to its end then, and its connection can be used again while the exception is kept. A
-# single wait is bounded by the network timeout.
+# Most bytes of a body that are read for `http_log` and `debug_stream`, and most seconds that reading takes. An error
+# page is usually smaller: it is read to its end, so that its connection can be reused while the exception is kept. The
+# network timeout limits a single wait.
 MOST_LOGGED_BYTES = 1024 * 1024
 MOST_LOGGED_SECONDS = 5.0
 
@@ -104,18 +99,20 @@ class _ClientPool(Protocol):
 
 
 class UserAgent:
-    """Requests to any host: a client for each origin, redirects, retries, cookies.
+    """An agent for any host, with a client for each origin, redirects, retries and cookies.
 
-    A status code other than 200, 206 and those of redirects raises BadStatusCode: change `valid_response_codes`, or
-    override `_verify_status`, where that is not wanted.
+    A status code other than 200, 206 and those of redirects raises BadStatusCode. Change `valid_response_codes` or
+    override `_verify_status` to accept others.
     """
 
     response_type = CompatResponse
     request_type = CompatRequest
     valid_response_codes: Any = frozenset({200, 206, 301, 302, 303, 307, 308})
     redirect_response_codes: Any = REDIRECT_RESPONSE_CODES
-    # The name has been written like this for years; where programs set it, it counts.
+    # The misspelled name of earlier versions, which is used if programs set it.
     redirect_resonse_codes: Any = None
+    redirect_keeps_method: bool = False
+    """Whether PUT, PATCH and DELETE keep their method and payload after 301 and 302."""
 
     def __init__(
         self,
@@ -125,41 +122,50 @@ class UserAgent:
         cookiejar: CookieJarLike | None = None,
         headers: HeadersDataType | None = None,
         *,
-        insecure: bool = False,
         retry_backoff: float = 1.0,
         retry_max_delay: float = 60.0,
         retry_jitter: float = 0.0,
         retry_statuses: Iterable[int] = (),
         retry_after: bool = True,
-        **kw: Any,
+        redirect_keeps_method: bool | None = None,
+        **kw: Unpack[AgentOptions],
     ) -> None:
-        """`headers` go out with every request; further arguments are those of HTTPClientPool.
+        """Takes the arguments of HTTPClientPool in addition to these. `headers` are sent with every request.
 
-        An idempotent request (RFC 9110 section 9.2.2) is repeated up to `max_retries` times when the network fails it
-        or when its status is one of `retry_statuses` (none by default). Between two attempts pass `retry_delay`
-        seconds, each time `retry_backoff` times more, at most `retry_max_delay`, and up to `retry_jitter` times that
-        in addition, at random. With `retry_after` a response's Retry-After counts instead, where it is longer.
+        After a redirect with 301, 302 or 303 the next request is a GET without the payload. With
+        `redirect_keeps_method`, 301 and 302 change only a POST into a GET, as in RFC 9110: PUT, PATCH and DELETE keep
+        method and payload. None means the value of the class.
 
-        Raises TypeError for arguments that HTTPClientPool does not have, ValueError or TypeError for invalid numbers.
+        An idempotent request (RFC 9110 section 9.2.2) is retried up to `max_retries` times after a network error, or
+        if its status is one of `retry_statuses` (none by default). The delay before the first retry is `retry_delay`
+        seconds. It is multiplied by `retry_backoff` for each further one, up to `retry_max_delay`, and a random part of
+        up to `retry_jitter` times the delay is added. With `retry_after`, the Retry-After of a response is used if it
+        is longer, but at most `retry_max_delay`.
+
+        Raises TypeError for unknown arguments, and ValueError or TypeError for invalid numbers.
         """
-        if unknown := kw.keys() - _OF_CLIENTS:
-            raise TypeError(f"unexpected arguments: {', '.join(sorted(unknown))}")
+        options: dict[str, Any] = {"insecure": False, **kw}
+        if unknown := options.keys() - _CLIENT_ARGUMENTS:
+            raise unexpected(unknown, [*_CLIENT_ARGUMENTS, *_AGENT_ARGUMENTS], OF_CLIENTS)
         self.max_redirects: int = check_number("max_redirects", max_redirects)
         self.max_retries: int = check_number("max_retries", max_retries)
         self.retry_delay: float = check_factor("retry_delay", retry_delay)
         self.retry_backoff: float = check_factor("retry_backoff", retry_backoff)
         self.retry_max_delay: float = check_factor("retry_max_delay", retry_max_delay)
         self.retry_jitter: float = check_factor("retry_jitter", retry_jitter)
-        self.retry_statuses: frozenset[int] = frozenset(retry_statuses)
+        self.retry_statuses: frozenset[int] = check_statuses("retry_statuses", retry_statuses)
         self.retry_after = retry_after
+        if redirect_keeps_method is not None:
+            self.redirect_keeps_method = redirect_keeps_method
+        check_jar("cookiejar", cookiejar)
         self.default_headers: Headers = HTTPClient.DEFAULT_HEADERS.copy()
         if headers:
-            self.default_headers.update(headers)
+            self.default_headers.update(headers if isinstance(headers, dict) else Headers(headers))
         self.cookiejar: CookieJarLike | None = cookiejar
-        self.clientpool: _ClientPool = HTTPClientPool(insecure=insecure, **kw)
+        self.clientpool: _ClientPool = HTTPClientPool(**options)
 
     def close(self) -> None:
-        """Closes all clients. The next request makes new ones."""
+        """Closes all clients. The next request creates new ones."""
         self.clientpool.close()
 
     def __enter__(self) -> Self:
@@ -172,6 +178,16 @@ class UserAgent:
         exc_tb: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __copy__(self) -> Self:
+        # A shallow copy shares clients and cookies.
+        clone: Self = object.__new__(type(self))
+        clone.__dict__.update(self.__dict__)
+        return clone
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns the settings and the cookies, for pickles and deep copies. These open new connections."""
+        return {**self.__dict__, "cookiejar": kept_jar(self.cookiejar)}
 
     # ---------------------------------------------------------------------------------------------- may be overridden
 
@@ -189,7 +205,7 @@ class UserAgent:
         return _make_request(url, method, headers, payload, params, files, self.request_type)
 
     def _urlopen(self, request: CompatRequest) -> CompatResponse:
-        """One request and its response, whatever that is."""
+        """Sends one request and returns its response, whatever its status code."""
         url = request.url_split
         client = self._pool_for(request).get_client(url)
         target = url.quoted_uri or "/"
@@ -202,7 +218,7 @@ class UserAgent:
         return self.response_type(response, request=request)
 
     def _pool_for(self, request: CompatRequest) -> _ClientPool:
-        """Returns the clients for a request. An origin that only a redirect led to is shown no client certificate."""
+        """Returns the client pool for a request. After a redirect, another origin gets no client certificate."""
         pool = self.clientpool
         if isinstance(pool, HTTPClientPool) and pool._has_certificate and not request._is_same_origin():
             return pool._without_certificate()
@@ -214,19 +230,21 @@ class UserAgent:
             raise BadStatusCode(url, code=status_code)
 
     def _may_retry(self, request: CompatRequest) -> bool:
-        """Whether the request may be sent once more when nobody knows whether it arrived."""
+        """Returns True if the request may be sent again when it is not known whether it arrived."""
         return request.method in IDEMPOTENT_METHODS
 
     def _handle_error(self, e: BaseException, url: str | URL | None = None) -> BaseException:
-        """Returns an error after which another attempt may do better; raises any other."""
+        """Returns the error if another attempt may succeed; raises it otherwise."""
+        if isinstance(e, TimeoutError) and getattr(e, "phase", None) == "pool":
+            raise e  # nothing was sent: another attempt would repeat the same wait
         if isinstance(e, (TimeoutError, EmptyResponse, HTTPConnectionClosed, HTTP2Error)):
             return e
-        if isinstance(e, OSError) and isinstance(e, (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)):
+        if isinstance(e, (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)):
             return e
         raise e
 
     def _handle_retries_exceeded(self, url: str | URL, last_error: BaseException | None = None) -> NoReturn:
-        """Raises what broke the connection as it is; else RetriesExceeded, with the last error as `original`."""
+        """Raises the last error itself if the connection failed, else RetriesExceeded with that error as `original`."""
         if isinstance(last_error, (HTTPConnectionClosed, OSError)) and not isinstance(last_error, TimeoutError):
             raise last_error
         raise RetriesExceeded(url, self.max_retries, original=last_error) from last_error
@@ -285,19 +303,27 @@ class UserAgent:
         trailers: TrailersDataType | None = None,
         **kw: Any,
     ) -> Any:
-        """The response to a request, after redirects; its body as bytes with `to_string`.
+        """Sends a request, follows redirects, and returns the response; with `to_string`, its body as bytes.
 
-        Further keyword arguments are form fields of a POST, a PUT or a PATCH without a payload, else parts of the
-        query. To `debug_stream` each exchange is written as text, with the first MiB of its body. `trailers` are as
-        HTTPClient.request takes them: a callable is asked each time that the request is sent, and none are sent where a
-        redirect drops the payload.
+        Further keyword arguments are form fields of a POST, a PUT or a PATCH without a payload, else parameters of the
+        query. Each exchange is written to `debug_stream` as text, with the first MiB of its body. `trailers` have the
+        forms that HTTPClient.request takes: a callable is called each time that the request is sent, and no trailers
+        are sent after a redirect that drops the payload.
 
-        Raises BadStatusCode, RetriesExceeded and their like; what the network raises goes through as it is, with the
-        attribute `request`. A gevent.Timeout is nobody's but the caller's: it is never taken for a reason to retry.
+        Raises BadStatusCode, RetriesExceeded and other errors of this package, and network errors, which get the
+        attribute `request`. A gevent.Timeout belongs to the caller: it never causes a retry.
         """
+        if max_retries is not None:
+            check_number("max_retries", max_retries)
+        if max_redirects is not None:
+            check_number("max_redirects", max_redirects)
+        if debug_stream is not None and not hasattr(debug_stream, "write"):
+            raise TypeError(f"debug_stream must be a file that text is written to, not {given(debug_stream)}")
         all_headers = self.default_headers.copy()
         if headers:
-            all_headers.update(headers)
+            all_headers.update(headers if isinstance(headers, dict) else Headers(headers))
+        if "range" in all_headers and all_headers.get("accept-encoding") == ACCEPT_ENCODING:
+            all_headers.discard("accept-encoding")  # a range of a compressed body cannot be decoded
         if kw:
             if payload is None and method.upper() in ("POST", "PUT", "PATCH"):
                 payload = kw
@@ -316,7 +342,7 @@ class UserAgent:
         debug_stream: IO[str] | None = None,
         to_string: bool = False,
     ) -> Any:
-        """The response to a request that is ready to be sent, after retries and redirects."""
+        """Sends a complete request, with retries and redirects, and returns the response."""
         retries = self.max_retries if max_retries is None else max_retries
         redirects = self.max_redirects if max_redirects is None else max_redirects
         url = request.url
@@ -350,13 +376,18 @@ class UserAgent:
                 if not hasattr(e, "request"):
                     e.request = request  # type: ignore[attr-defined]
                 last_error = self._handle_error(e, url=request.url)
-                is_last = attempt >= retries or not self._may_send_again(request)
+                is_out_of_time = isinstance(e, TimeoutError) and isinstance(retries, Unasked)
+                is_last = is_out_of_time or attempt >= retries or not self._may_send_again(request)
             if is_last:
-                self._handle_retries_exceeded(request.url, last_error=last_error)
+                try:
+                    self._handle_retries_exceeded(request.url, last_error=last_error)
+                except RetriesExceeded as e:
+                    e.attempts = attempt + 1
+                    raise
             attempt += 1
             self._rest(attempt, response)
             if self.cookiejar is not None and not brings_cookies:
-                request._drop_cookies()  # the jar may have others by now
+                request._drop_cookies()  # the jar may have changed since
 
     def _may_send_again(self, request: CompatRequest) -> bool:
         if not self._may_retry(request):
@@ -368,19 +399,23 @@ class UserAgent:
         return True
 
     def _follow(self, request: CompatRequest, max_redirects: int, debug_stream: IO[str] | None) -> CompatResponse:
-        """One attempt: the response at the end of all redirects."""
+        """Makes one attempt, and returns the response after all redirects."""
         history: list[CompatResponse] = []
         first_url = request.url
         while True:
             if self.cookiejar is not None:
                 add_cookies(self.cookiejar, request)
+            if request.payload is not request._noted:
+                request._note_payload_start()  # it was replaced since
             try:
                 response = self._urlopen(request)
             except Exception as e:
                 if not hasattr(e, "request"):
                     e.request = request  # type: ignore[attr-defined]
                 raise
-            if self.cookiejar is not None and response._response.get("set-cookie") is not None:
+            inner: Any = getattr(response, "_response", None)
+            sets_no_cookies = issubclass(type(inner), HTTPResponse) and inner.get("set-cookie") is None
+            if self.cookiejar is not None and not sets_no_cookies:
                 extract(self.cookiejar, response.headers, request)
             if debug_stream is not None:
                 debug_stream.write(self._conversation_str(request.url, response, payload=request.payload) + "\n\n")
@@ -392,12 +427,13 @@ class UserAgent:
                 response.release()
                 raise RetriesExceeded(first_url, f"Redirection limit reached ({max_redirects})")
             history.append(response)
-            _drain(response)
+            drain(response)
             redirected, request = request, copy.copy(request)
             request.headers = copy.copy(request.headers)
+            request.redirect_keeps_method = self.redirect_keeps_method
             try:
                 request.redirect(status, location)
-            except (InvalidRedirectError, UnsupportedRedirectSchemeError) as e:
+            except (InvalidRedirectError, UnrewoundBodyError, UnsupportedRedirectSchemeError) as e:
                 response._history = history[:-1]
                 e.request, e.response = redirected, response  # type: ignore[union-attr]
                 raise
@@ -415,18 +451,18 @@ class UserAgent:
         return response
 
     def _location(self, response: CompatResponse, status: int) -> str | None:
-        """Where a response redirects to, if it does."""
+        """Returns the target of a redirect; None if the response is not a redirect."""
         codes = self.redirect_response_codes
-        # None at all are none in either spelling: that is how programs turn redirects off for one request.
+        # An empty set overrides the misspelled name: programs disable redirects for one request with it.
         if codes and self.redirect_resonse_codes is not None:
             codes = self.redirect_resonse_codes
         if status not in codes:
             return None
-        location = response._response.get("location")
+        location = field_of(response, "location")
         return (location[0] if isinstance(location, list) else location) or None
 
     def _rest(self, attempt: int, response: CompatResponse | None) -> None:
-        """Between two attempts."""
+        """Waits before the next attempt, and drains the previous response if there is one."""
         delay = 0.0
         if self.retry_delay:
             delay = min(self.retry_delay * self.retry_backoff ** (attempt - 1), self.retry_max_delay)
@@ -434,15 +470,18 @@ class UserAgent:
             delay += delay * self.retry_jitter * random.random()
         if response is not None:
             if self.retry_after:
-                delay = max(delay, min(_seconds(response._response.get("retry-after")), self.retry_max_delay))
-            _drain(response)
+                delay = max(delay, min(retry_after_seconds(field_of(response, "retry-after")), self.retry_max_delay))
+            drain(response)
         if delay > 0:
             gevent.sleep(delay)
 
     @classmethod
     def _conversation_str(cls, url: str, resp: CompatResponse, payload: Payload = None, encoding: str = "utf-8") -> str:
-        """An exchange as text, with as much of the response's body as is there within MOST_LOGGED_BYTES and
-        MOST_LOGGED_SECONDS; the rest stays to be read. Bytes that are none are shown as what stands for them."""
+        """Returns an exchange as text, with the beginning of the response's body.
+
+        Reads at most MOST_LOGGED_BYTES, and starts no read after MOST_LOGGED_SECONDS; the rest can still be read. A
+        payload that is neither bytes nor a str is shown as its repr. Invalid bytes are replaced.
+        """
         if isinstance(payload, (bytes, bytearray, memoryview)):
             payload = bytes(payload).decode(encoding, errors="replace")
         elif payload is not None and not isinstance(payload, str):
@@ -453,11 +492,11 @@ class UserAgent:
             body = content.decode(encoding, errors="replace") if isinstance(content, bytes) else str(content)
             if not is_whole:
                 body += "\n\n(the rest of the body has not been read)"
-        except Exception as e:  # what is wrong with the body must not hide what this is a log of
+        except Exception as e:  # an error in the body must not hide the logged error
             body = f"({type(e).__name__}: {e})"
         sent = f"{payload}\n\n" if payload else ""
         head = f"REQUEST: {_core.redact(str(url))}\n{resp._sent_request}{sent}"
-        version = resp._response.get_http_version()
+        version = resp._response.version
         return f"{head}RESPONSE: {version} {resp.status_code}\n{resp.headers}\n\n{body}"
 
     def download(
@@ -468,13 +507,20 @@ class UserAgent:
         resume: bool = False,
         **kw: Any,
     ) -> CompatResponse:
-        """Writes a body to a file, piece by piece, and returns its response.
+        """Writes a body to a file, in pieces of `chunk_size` bytes (at least 1), and returns its response.
 
-        With `resume` a file that is there already is continued, if the server gives parts (RFC 9110 section 14).
+        With `resume` an existing file is continued if the server supports ranges (RFC 9110 section 14). The body is
+        written without decoding. The agent's default Accept-Encoding is not sent, since a range of a compressed body
+        cannot be decoded.
         """
         kw.pop("to_string", None)
+        check_count("chunk_size", chunk_size)
+        if not isinstance(fpath, (str, bytes, os.PathLike, int)):
+            raise TypeError(f"fpath must be a path, not {given(fpath)}")
         present = os.path.getsize(fpath) if resume and os.path.exists(fpath) else 0
         headers = Headers(kw.pop("headers", None))
+        if self.default_headers.get("accept-encoding") == ACCEPT_ENCODING:
+            headers.setdefault("Accept-Encoding", None)
         if present:
             headers["Range"] = f"bytes={present}-"
         try:
@@ -487,18 +533,22 @@ class UserAgent:
             if not _is_whole(response, present):
                 raise BadStatusCode(url, code=416, response=response, request=response._request)
             return response
-        continues = response.status_code == 206 and _starts_at(response._response.get("content-range"), present)
+        continues = response.status_code == 206 and _starts_at(field_of(response, "content-range"), present)
         if present and response.status_code == 206 and not continues:
             response.release()
-            raise HTTPParseError(f"Not the range that was asked for: {response._response.get('content-range')!r}", 0)
+            raise HTTPParseError(f"Not the requested range: {field_of(response, 'content-range')!r}", 0)
         with response, open(fpath, "ab" if present and continues else "wb") as file:
-            while piece := response.read(chunk_size):
+            while piece := response.read(max(int(chunk_size), 1)):
                 file.write(piece)
         return response
 
 
+# Names of the arguments of UserAgent in addition to those of its clients.
+_AGENT_ARGUMENTS = tuple(sorted(UserAgent.__init__.__annotations__.keys() - {"kw", "return"}))
+
+
 def _with(params: Any, more: dict[str, Any]) -> Any:
-    """Parts of a query, whatever they were given as, and more of them."""
+    """Returns the parameters of a query, in any of their forms, with more of them."""
     if not params:
         return more
     if isinstance(params, (str, bytes)):
@@ -508,41 +558,12 @@ def _with(params: Any, more: dict[str, Any]) -> Any:
     return [*pairs, *more.items()]
 
 
-def _drain(response: CompatResponse) -> None:
-    """Gets the connection ready for the next request, if that is cheap; what was read stays to be asked for."""
-    inner = response._response
-    try:
-        if (inner.content_length or 0) <= DRAINED_BYTES:
-            with gevent.Timeout(DRAINED_SECONDS, False):  # type: ignore[arg-type]
-                body = inner.read(DRAINED_BYTES)
-                response._drained = b"" if inner._is_attached() else response._held() + body
-    except (OSError, HTTPParseError):
-        pass  # what was not asked for may be as broken as it likes
-    finally:
-        inner.release()
-
-
-def _seconds(retry_after: Any) -> float:
-    """What Retry-After asks for: seconds, or a date (RFC 9110 section 10.2.3); 0 for what is neither."""
-    text = retry_after[0] if isinstance(retry_after, list) else retry_after
-    if not isinstance(text, str) or len(text) > MOST_RETRY_AFTER:
-        return 0.0
-    if text.isascii() and text.strip().isdigit():
-        return float(text)
-    try:
-        at = email.utils.parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return 0.0
-    now = datetime.datetime.now(datetime.timezone.utc)
-    return max(0.0, (at - now if at.tzinfo else at.replace(tzinfo=datetime.timezone.utc) - now).total_seconds())
-
-
 def _starts_at(content_range: Any, offset: int) -> bool:
     return isinstance(content_range, str) and content_range.replace(" ", "").lower().startswith(f"bytes{offset}-")
 
 
 def _is_whole(response: CompatResponse, present: int) -> bool:
-    """Whether a 416 means that nothing is left: it may tell of another length (RFC 9110 section 14.4)."""
-    content_range = response._response.get("content-range")
+    """Returns True if a 416 means that the file is complete: it may give another length (RFC 9110 section 14.4)."""
+    content_range = field_of(response, "content-range")
     _, slash, length = content_range.partition("/") if isinstance(content_range, str) else ("", "", "")
     return not slash or length.strip() == str(present)

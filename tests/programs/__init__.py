@@ -1,1 +1,1 @@
-"""Programs that tests run in an interpreter of their own: `python -m tests.programs module.function argument ...`"""
+"""Programs that tests run in a separate interpreter: `python -m tests.programs module.function argument ...`"""

@@ -1,4 +1,4 @@
-"""Bodies that grow while they are decoded, and what the process comes to meanwhile."""
+"""Bodies that grow when they are decoded, and the memory of the process."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import zlib
 
 import pytest
 
-from geventhttpclient._coding import decoded
 from geventhttpclient._core import Decoder, decode
+from geventhttpclient._internal.decoding import decoded
 
 MIB = 1 << 20
 
 
 def peak() -> int:
-    """MiB that the process has had in memory at most."""
+    """Returns the peak memory of the process in MiB."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // MIB
 
@@ -32,7 +32,7 @@ def flat() -> None:
     assert total == 256 * MIB
     assert peak() - before < 16, f"a stream of 256 MiB took {peak() - before} MiB"
 
-    # 10 MB that would come to 10 GB.
+    # 10 MB that would expand to 10 GB.
     bomb = member * 10_000
     for explode in (lambda: decode("gzip", bomb), lambda: Decoder("gzip").feed(bomb)):
         with pytest.raises(zlib.error, match="67108864"):
@@ -41,7 +41,7 @@ def flat() -> None:
 
 
 def parts() -> None:
-    """One small piece of input that comes to 96 MiB."""
+    """Decodes one small piece of input that expands to 96 MiB."""
     coder = zlib.compressobj(9)
     body = b"".join(coder.compress(bytes(MIB)) for _ in range(96)) + coder.flush()
     before, total = peak(), 0

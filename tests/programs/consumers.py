@@ -1,10 +1,11 @@
-"""What libraries that ride on http.client make of the same servers: each case comes to an outcome, printed as JSON.
+"""Libraries that use http.client, with the same servers: the outcome of each case is printed as JSON.
 
     python -m tests.programs consumers.run LIBRARY MODE PLACES
 
-MODE is `unpatched` (http.client's own, blocking), `monkey` (gevent.monkey, then ours in http.client's place) or `ours`
-(without gevent.monkey). PLACES is a JSON object of URLs: see `Places` in tests/test_httplib_consumers.py. A library is
-imported when the classes are in place, so nothing else here may import http.client.
+MODE is `unpatched` (http.client's own classes, blocking), `monkey` (gevent.monkey, and this package's classes instead
+of http.client's) or `ours` (the same without gevent.monkey). PLACES is a JSON object of URLs: see `Places` in
+tests/httplib/test_consumers.py. A library is imported after the classes are replaced, so no other code here may import
+http.client.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-# For waits that are to end in vain.
-SHORT_SECONDS = 0.1
+# Timeout of waits that are expected to time out.
+SHORT_SECONDS = 0.5
 
 LARGE = 20_000_000
 
@@ -28,7 +29,7 @@ Outcome = dict[str, Any]
 
 
 class Answer:
-    """A response, whatever the library."""
+    """A response of any library."""
 
     def __init__(self, status: int, reason: str, fields: Any, body: bytes, url: str = "") -> None:
         self.status = status
@@ -46,7 +47,7 @@ class Answer:
 
 
 class Library:
-    """A client. `timeout` in seconds, `ca` a file, `proxy` a URL, `auth` user and password."""
+    """A client. `timeout` is in seconds, `ca` a file, `proxy` a URL, `auth` user and password."""
 
     def __init__(
         self,
@@ -74,7 +75,7 @@ class Urllib(Library):
             handlers.append(urllib.HTTPBasicAuthHandler(self))
         self.opener = urllib.build_opener(*handlers)
 
-    # What HTTPBasicAuthHandler asks of a password manager.
+    # The interface of a password manager for HTTPBasicAuthHandler.
 
     def add_password(self, *_: object) -> None:
         pass
@@ -155,7 +156,7 @@ class Httplib2(Library):
 
 
 class Botocore(Library):
-    """The HTTP of botocore by itself, which neither follows redirects nor keeps cookies."""
+    """The HTTP client of botocore, which neither follows redirects nor keeps cookies."""
 
     def __init__(self, **options: Any) -> None:
         import botocore.httpsession
@@ -192,7 +193,7 @@ def head(make: Make, places: dict[str, str]) -> Outcome:
 
 
 def sent_get(make: Make, places: dict[str, str]) -> Outcome:
-    """What the server has been sent, byte for byte."""
+    """Returns the request as the server received it, byte for byte."""
     return {"head": make().send("GET", places["peer"] + "/mirror?a=1&b=%20", headers={"X-A": "b"}).body.decode()}
 
 
@@ -227,18 +228,18 @@ def expect_continue(make: Make, places: dict[str, str]) -> Outcome:
     return make().send("PUT", places["peer"] + "/echo", b"after all", {"Expect": "100-continue"}).outcome()
 
 
-def unasked_continue(make: Make, places: dict[str, str]) -> Outcome:
-    return make().send("GET", places["peer"] + "/unasked-continue").outcome()
+def unsolicited_continue(make: Make, places: dict[str, str]) -> Outcome:
+    return make().send("GET", places["peer"] + "/unsolicited-continue").outcome()
 
 
 def fields(make: Make, places: dict[str, str]) -> Outcome:
-    """Repeated names, odd values."""
+    """Repeated names and unusual values."""
     answer = make().send("GET", places["peer"] + "/fields")
     return {**answer.outcome(), "fields": answer.fields}
 
 
 def blanks(make: Make, places: dict[str, str]) -> Outcome:
-    """Blanks before and after a value, and in the middle of one a line that is folded."""
+    """Blanks before and after a value, and a folded line in the middle of one."""
     return {"fields": make().send("GET", places["peer"] + "/blanks").fields}
 
 
@@ -269,7 +270,7 @@ def server_error(make: Make, places: dict[str, str]) -> Outcome:
 
 
 def too_large(make: Make, places: dict[str, str]) -> Outcome:
-    """An answer that comes before the body has been read."""
+    """A response that is sent before the body was read."""
     return make().send("POST", places["nginx"] + "/small", b"x" * 5_000).outcome()
 
 
@@ -319,10 +320,10 @@ def not_kept_alive(make: Make, places: dict[str, str]) -> Outcome:
 
 
 def closed_meanwhile(make: Make, places: dict[str, str]) -> Outcome:
-    """The server closes after its answer, without having said so."""
+    """The server closes the connection after its response without announcing it."""
     library = make()
     first = library.send("GET", places["peer"] + "/last")
-    make().send("GET", places["peer"] + "/count")  # which is answered after it has closed
+    make().send("GET", places["peer"] + "/count")  # is answered after the server has closed the connection
     return {"first": first.outcome(), "second": library.send("GET", places["peer"] + "/count").outcome()}
 
 
@@ -347,7 +348,7 @@ def silent_to_connections(make: Make, places: dict[str, str]) -> Outcome:
 
 
 def refused(make: Make, places: dict[str, str]) -> Outcome:
-    return make().send("GET", places["nobody"]).outcome()
+    return make().send("GET", places["closed_port"]).outcome()
 
 
 def unknown_name(make: Make, places: dict[str, str]) -> Outcome:
@@ -430,7 +431,7 @@ CASES: dict[str, Case] = {
         chunked_up,
         file_up,
         expect_continue,
-        unasked_continue,
+        unsolicited_continue,
         fields,
         blanks,
         compressed,
@@ -495,17 +496,17 @@ def _s3(places: dict[str, str]) -> Any:
 
 
 def s3_put(_: Make, places: dict[str, str]) -> Outcome:
-    """The body is held back until the server says 100 Continue; botocore reads that from the socket itself."""
+    """The body is held back until the server sends 100 Continue, which botocore reads from the socket itself."""
     return {"etag": _s3(places).put_object(Bucket="bucket", Key="continue", Body=b"x" * 100_000)["ETag"]}
 
 
 def s3_put_without_continue(_: Make, places: dict[str, str]) -> Outcome:
-    """The server says nothing until it has the body: botocore waits for a second."""
+    """The server sends nothing until it has the body: botocore waits for a second."""
     return {"etag": _s3(places).put_object(Bucket="bucket", Key="no-continue", Body=b"x" * 100_000)["ETag"]}
 
 
 def s3_put_refused(_: Make, places: dict[str, str]) -> Outcome:
-    """A final answer in place of 100 Continue; then the next request."""
+    """A final response instead of 100 Continue; then the next request."""
     client = _s3(places)
     try:
         client.put_object(Bucket="bucket", Key="refused", Body=b"x" * 100_000)
@@ -565,7 +566,7 @@ def rpc_tls_unknown_authority(_: Make, places: dict[str, str]) -> Outcome:
 
 
 def rpc_closed_meanwhile(_: Make, places: dict[str, str]) -> Outcome:
-    """A transport keeps its connection, and tries once more when that is gone."""
+    """A transport keeps its connection, and retries once if that was closed."""
     import xmlrpc.client
 
     with xmlrpc.client.ServerProxy(places["peer"] + "/rpc-once") as server:
@@ -575,7 +576,7 @@ def rpc_closed_meanwhile(_: Make, places: dict[str, str]) -> Outcome:
 def rpc_refused(_: Make, places: dict[str, str]) -> Outcome:
     import xmlrpc.client
 
-    with xmlrpc.client.ServerProxy(places["nobody"]) as server:
+    with xmlrpc.client.ServerProxy(places["closed_port"]) as server:
         return {"never": server.ping()}
 
 
@@ -609,11 +610,14 @@ LIBRARIES: dict[str, tuple[type[Library], dict[str, Case]]] = {
 
 
 def failure(e: BaseException) -> Outcome:
-    """What an except clause can see: the classes, from the outermost to the innermost, and what they carry."""
+    """Returns the visible parts of an exception: its classes, from the outermost to the innermost, and attributes."""
     kinds, found = [], {}
     one: Any = e
     while isinstance(one, BaseException) and len(kinds) < 6:
-        kinds.append(f"{type(one).__module__}.{type(one).__qualname__}")
+        # The package's classes derive from those that http.client raises, and have their names.
+        kind = next(base for base in type(one).__mro__ if base.__module__ != "geventhttpclient.exceptions")
+        assert kind.__name__ == type(one).__name__
+        kinds.append(f"{kind.__module__}.{kind.__qualname__}")
         for name in ("errno", "verify_code", "status", "code", "line", "expected", "faultCode", "errcode"):
             value = getattr(one, name, None)
             if isinstance(value, (int, str)):
@@ -633,7 +637,7 @@ def outcome_of(case: Case, make: Make, places: dict[str, str]) -> Outcome:
 
 
 def turns_of_others(make: Make, places: dict[str, str]) -> int:
-    """How often another greenlet has its turn, every 5 ms, while a request waits for 100 ms in vain."""
+    """Returns how often another greenlet, which sleeps for 5 ms, runs while a request times out after 100 ms."""
     import gevent
 
     turns = 0
@@ -669,7 +673,7 @@ def run(name: str, mode: str, given: str) -> None:
 
 
 def shared_after_patch(url: str) -> None:
-    """geventhttpclient.httplib2 where httplib2's own classes are made of ours, too."""
+    """geventhttpclient.httplib2 after `patch`, when httplib2's own classes inherit from this package's, too."""
     from geventhttpclient import httplib
 
     httplib.patch()
@@ -682,7 +686,7 @@ def shared_after_patch(url: str) -> None:
 
 
 def by_socks(url: str, port: str) -> None:
-    """geventhttpclient.httplib2 by way of a SOCKS 5 proxy, which is PySocks' to speak to."""
+    """geventhttpclient.httplib2 via a SOCKS 5 proxy, with PySocks."""
     from gevent import monkey
 
     monkey.patch_all()

@@ -1,4 +1,4 @@
-"""Programs that end, in one way or another, while requests are about. Each is given the port of a peer."""
+"""Programs that end, in various ways, while requests are in flight. The argument is the port of a peer."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import gevent
 from gevent.event import Event
 
 from geventhttpclient.client import HTTPClient
-from tests.hubtools import attempt, get
+from tests.support.hub import attempt, get
 
 kept: list[object] = []
 
-# HTTP/1.1, or what the test says.
+# HTTP/1.1, unless the test sets a variable.
 VERSION: dict[str, str] = {"http2": "prior-knowledge"} if "SPEAK_HTTP2" in os.environ else {}
 
 
@@ -27,7 +27,7 @@ def client_of(port: str, **options: Any) -> HTTPClient:
 
 
 def park(port: str) -> list[gevent.Greenlet]:
-    """Six greenlets that wait: for heads, for a body, in the queue of a pool; and an idle connection."""
+    """Starts six greenlets that wait for heads, for a body and in the queue of a pool; opens an idle connection."""
     idle = client_of(port)
     assert get(idle, "/idle") == b"/idle"
     client = client_of(port, concurrency=4)
@@ -35,7 +35,7 @@ def park(port: str) -> list[gevent.Greenlet]:
     calls.append(gevent.spawn(attempt, lambda: client.get("/held-body").read()))
     calls += [gevent.spawn(attempt, lambda: client.get("/queued").read()) for _ in range(2)]
     kept.extend([idle, client, calls])
-    # When the peer holds the four, it answers this one.
+    # The peer answers this request when it holds the four others.
     assert get(client_of(port), "/are-held", 30) == b"/are-held"
     assert not any(call.dead for call in calls)
     return calls
@@ -81,7 +81,7 @@ def atexit_request(port: str) -> None:
 
 
 class Closer:
-    """As programs have it: an object that closes its client when it goes."""
+    """An object that closes its client in __del__, as in many programs."""
 
     def __init__(self, port: str) -> None:
         self.client = client_of(port)
@@ -92,7 +92,7 @@ class Closer:
 
 
 def closed_by_del(port: str) -> None:
-    """A client closed by somebody's __del__ when modules are torn down."""
+    """A client is closed by the __del__ of an object while modules are torn down."""
     closer = Closer(port)
     assert get(closer.client, "/before") == b"/before"
     kept.append(closer)
@@ -100,7 +100,7 @@ def closed_by_del(port: str) -> None:
 
 
 class LateRequest(Closer):
-    """Asks for something when it is much too late for that."""
+    """An object that sends a request in __del__."""
 
     def __del__(self) -> None:
         outcome = attempt(lambda: self.client.get("/late").read())
@@ -108,7 +108,7 @@ class LateRequest(Closer):
 
 
 def request_by_del(port: str) -> None:
-    """A request in a __del__ at the interpreter's end: an ordinary exception, or an answer."""
+    """A request in __del__ at the end of the interpreter raises an ordinary exception, or returns a response."""
     late = LateRequest(port)
     assert get(late.client, "/before") == b"/before"
     kept.append(late)
@@ -151,7 +151,7 @@ def daemon_thread_parked(port: str) -> None:
 
 
 def thread_ends_with_parked_greenlets(port: str) -> None:
-    """A thread goes, and leaves greenlets behind that wait: nobody will ever run them again."""
+    """A thread ends and leaves waiting greenlets behind, which no hub will ever run again."""
 
     def work() -> None:
         park(port)
@@ -164,14 +164,14 @@ def thread_ends_with_parked_greenlets(port: str) -> None:
     gc.collect()
     print("threads ended", flush=True)
     sys.stdin.readline()
-    # The main thread does not mind.
+    # The main thread is not affected.
     client = client_of(port)
     assert get(client, "/after") == b"/after"
     print("ok", flush=True)
 
 
 def hub_destroyed(port: str) -> None:
-    """The hub goes first, with the loop, and everything that it has open later."""
+    """The hub and its loop are destroyed first, and all its open connections later."""
     park(port)
     gevent.get_hub().destroy(destroy_loop=True)
     kept.clear()
@@ -179,7 +179,7 @@ def hub_destroyed(port: str) -> None:
 
 
 def closed_without_a_hub(port: str) -> None:
-    """Clients and responses of a hub that is gone, closed one by one."""
+    """Clients and responses of a destroyed hub are closed one by one."""
     park(port)
     client = client_of(port)
     response = client.get("/held-body")
@@ -195,7 +195,7 @@ def closed_without_a_hub(port: str) -> None:
 
 
 def reinitialised(port: str) -> None:
-    """gevent.reinit() where there was no fork: what waits goes on, and what is idle is used."""
+    """gevent.reinit() without a fork: waiting requests continue, and the idle connection is reused."""
     client = client_of(port)
     assert get(client, "/before") == b"/before"
     park(port)
@@ -208,14 +208,14 @@ def reinitialised(port: str) -> None:
 
 
 def terminated(port: str) -> None:
-    """SIGTERM as the system has it."""
+    """SIGTERM with the default action of the system."""
     park(port)
     print("parked", flush=True)
     Event().wait(60)
 
 
 def terminated_in_order(port: str) -> None:
-    """SIGTERM handled as most programs do: the handler runs in whatever greenlet runs, or in the hub."""
+    """SIGTERM with a handler that exits, as in most programs: it runs in the current greenlet, or in the hub."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(8))
     park(port)
     atexit.register(lambda: print("at exit", flush=True))
@@ -224,7 +224,7 @@ def terminated_in_order(port: str) -> None:
 
 
 def terminated_while_busy(port: str) -> None:
-    """The same in the middle of requests."""
+    """The same while requests are in flight."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(8))
     client = client_of(port, concurrency=4)
 
@@ -239,7 +239,7 @@ def terminated_while_busy(port: str) -> None:
 
 
 def thread_with_a_response(port: str) -> None:
-    """A daemon thread with a response in hand, and the collector on what it leaves behind."""
+    """A daemon thread has an unread response in a cycle, and the main thread runs the garbage collector."""
     held = threading.Event()
 
     def work() -> None:
@@ -257,7 +257,7 @@ def thread_with_a_response(port: str) -> None:
 
 
 def plain_daemon_thread(port: str) -> None:
-    """A daemon thread that has used the client, and does something else as the interpreter ends."""
+    """A daemon thread that has used the client runs other code while the interpreter ends."""
     used = threading.Event()
 
     def work() -> None:

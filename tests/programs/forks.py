@@ -1,4 +1,4 @@
-"""Programs that fork while connections are open. Each is given the port of a peer and the way to fork."""
+"""Programs that fork while connections are open. Each gets the port of a peer and the method to fork."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import gevent.os
 
 from geventhttpclient.client import HTTPClient
 from geventhttpclient.response import HTTPResponse
-from tests.hubtools import attempt, descriptors, get
+from tests.support.hub import attempt, descriptors, get
 
 
 def fork(way: str, child: Callable[[], None]) -> Callable[[], int]:
-    """Runs the function in a child. Returns what waits for its end and gives its exit code."""
+    """Runs the function in a child. Returns a function that waits for its end and returns its exit code."""
     if way == "multiprocessing":
         process = multiprocessing.get_context("fork").Process(target=child)
         process.start()
@@ -44,7 +44,7 @@ def fork(way: str, child: Callable[[], None]) -> Callable[[], int]:
 
 
 def idle(port: str, way: str) -> None:
-    """An idle connection: the child opens one of its own, the parent goes on with what it had."""
+    """An idle connection: the child opens its own, the parent continues with the existing one."""
     client = HTTPClient("127.0.0.1", int(port))
     assert get(client, "/parent-before") == b"/parent-before"
 
@@ -60,7 +60,7 @@ def idle(port: str, way: str) -> None:
 
 
 def unused(port: str, way: str) -> None:
-    """The child makes no request at all, and ends in the ordinary way."""
+    """The child sends no request, and ends normally."""
     client = HTTPClient("127.0.0.1", int(port))
     assert get(client, "/parent-before") == b"/parent-before"
 
@@ -73,14 +73,14 @@ def unused(port: str, way: str) -> None:
 
 
 def in_flight(port: str, way: str) -> None:
-    """Requests on the wire and in the queue: they are the parent's alone."""
+    """Requests in flight and in the queue belong to the parent."""
     client = HTTPClient("127.0.0.1", int(port), concurrency=2)
     calls = [gevent.spawn(attempt, lambda n=n: get(client, f"/held{n}", 30)) for n in range(4)]
     assert get(HTTPClient("127.0.0.1", int(port)), "/are-held", 30) == b"/are-held"
 
     def child() -> None:
         fresh = HTTPClient("127.0.0.1", int(port))
-        # With nothing but the request itself to keep the loop running.
+        # Only the request itself keeps the loop running.
         assert fresh.get("/child-fresh").read() == b"/child-fresh"
 
     assert fork(way, child)() == 0
@@ -91,7 +91,7 @@ def in_flight(port: str, way: str) -> None:
 
 
 def half_read(port: str, way: str) -> None:
-    """A body half read: the child cannot read on, the parent can."""
+    """A partly read body: the parent can continue to read it, the child cannot."""
     client = HTTPClient("127.0.0.1", int(port), network_timeout=60)
     response: HTTPResponse = client.get("/held-body")
     assert response.read(5) == b"/held"
@@ -99,7 +99,7 @@ def half_read(port: str, way: str) -> None:
     def child() -> None:
         with gevent.Timeout(5):
             outcome = attempt(lambda: response.read(5))
-        assert isinstance(outcome, Exception), outcome  # not a byte, and not for ever
+        assert isinstance(outcome, Exception), outcome  # returns no byte, and does not block
         assert get(HTTPClient("127.0.0.1", int(port)), "/child") == b"/child"
 
     assert fork(way, child)() == 0
@@ -111,7 +111,7 @@ def half_read(port: str, way: str) -> None:
 
 
 def ends_in_order(port: str, way: str) -> None:
-    """A child with its parent's waiting greenlets and connections, that ends as programs do."""
+    """A child that inherits waiting greenlets and connections ends normally."""
     client = HTTPClient("127.0.0.1", int(port))
     assert get(client, "/parent-before") == b"/parent-before"
     others = HTTPClient("127.0.0.1", int(port), concurrency=2)
@@ -136,8 +136,8 @@ def ends_in_order(port: str, way: str) -> None:
     print("ok", flush=True)
 
 
-def lets_go(port: str, way: str) -> None:
-    """A connection that the parent closes is closed, though a child lives on that was there when it was open."""
+def closes_in_parent(port: str, way: str) -> None:
+    """A connection that the parent closes is closed, although a child that was forked before still runs."""
     client = HTTPClient("127.0.0.1", int(port))
     assert get(client, "/parent") == b"/parent"
     reader, writer = os.pipe()
@@ -156,7 +156,7 @@ def lets_go(port: str, way: str) -> None:
 
 
 def with_threads(port: str, way: str) -> None:
-    """Another thread has connections of its own at that moment."""
+    """Another thread has its own connections when the process forks."""
     ready, go_on = threading.Event(), threading.Event()
     errors: list[object] = []
 
@@ -187,7 +187,7 @@ def with_threads(port: str, way: str) -> None:
 
 
 def in_flight_with_threads(port: str, way: str) -> None:
-    """A request of this thread waits, and another thread has a hub: the child has no such thread any more."""
+    """A request of this thread waits, and another thread has a hub: the child does not have that thread."""
     ready, go_on = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -213,7 +213,7 @@ def in_flight_with_threads(port: str, way: str) -> None:
 
 
 def again_and_again(port: str, way: str) -> None:
-    """Children of children, each with a connection; they do not pile up."""
+    """Children of children open connections, and the number of sockets does not grow."""
     client = HTTPClient("127.0.0.1", int(port))
     assert get(client, "/0") == b"/0"
 
@@ -234,7 +234,7 @@ def again_and_again(port: str, way: str) -> None:
 
 
 def without_hooks(port: str, way: str) -> None:
-    """A fork by C code, of which Python tells nobody."""
+    """A fork by C code, for which Python calls no hooks."""
     client = HTTPClient("127.0.0.1", int(port))
     assert get(client, "/parent-before") == b"/parent-before"
     held = HTTPClient("127.0.0.1", int(port), network_timeout=60)
@@ -261,11 +261,11 @@ def without_hooks(port: str, way: str) -> None:
 
 
 def nothing_to_wait_for(port: str, way: str) -> None:
-    """A child waits for nothing of what its parent waits for: its loop comes to an end."""
+    """A child does not wait for the events of its parent: its loop ends."""
     calls = [gevent.spawn(get, HTTPClient("127.0.0.1", int(port)), "/held", 30)]
     assert get(HTTPClient("127.0.0.1", int(port)), "/are-held", 30) == b"/are-held"
 
-    gevent.sleep(0.01)  # out of the callback that woke us, at whose end it is settled what counts for the loop
+    gevent.sleep(0.01)  # leaves the callback that woke this greenlet, at whose end the loop's references are updated
 
     def child() -> None:
         assert gevent.get_hub().join(timeout=5)
@@ -277,7 +277,7 @@ def nothing_to_wait_for(port: str, way: str) -> None:
 
 
 def within_the_loop(port: str, way: str) -> None:
-    """A greenlet forks while the loop is in the middle of a turn, and its first request has to be seen by that."""
+    """A greenlet forks in the middle of a turn of the loop, which has to notice its first request."""
     client = HTTPClient("127.0.0.1", int(port))
     assert get(client, "/parent-before") == b"/parent-before"
 

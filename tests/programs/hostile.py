@@ -1,4 +1,4 @@
-"""Programs that meet peers which mean harm, and look at what their own memory comes to."""
+"""Programs that meet hostile peers and measure their own memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BOUND = 32
 
 @contextmanager
 def bounded(what: str, mebibytes: int = BOUND) -> Iterator[None]:
-    """Complains when the process has grown by more than that meanwhile."""
+    """Fails if the process grows by more than that."""
     before = peak()
     yield
     assert peak() - before < mebibytes, f"{what} took {peak() - before} MiB"
@@ -35,7 +35,7 @@ def raises(kinds: type[Exception] | tuple[type[Exception], ...], call: Callable[
 
 
 def floods(port: str, *names: str) -> None:
-    """One after the other, by a client and by an agent."""
+    """Requests each flood, with a client and with an agent."""
     with closing(HTTPClient("127.0.0.1", int(port))) as client, UserAgent(cookiejar=CookieJar()) as agent:
         for name in names:
             with bounded(name):
@@ -45,13 +45,13 @@ def floods(port: str, *names: str) -> None:
 
 
 def cookies(port: str) -> None:
-    """250 with each step of a loop of redirects."""
+    """Follows a loop of redirects, each of which sets 250 cookies."""
     with Session() as session, bounded("a flood of cookies"):
         raises(RetriesExceeded, session.get, f"http://127.0.0.1:{port}/cookies/0")
 
 
 def announced(port: str, *names: str) -> None:
-    """Five bytes come of 10**18 that were promised, and every way to read them."""
+    """Reads, in every way, a body of which five of the announced 10**18 bytes arrive."""
     room = bytearray(MIB := 1 << 20)
     reads: list[Callable[[Any], object]] = [
         lambda response: response.read(),
@@ -81,7 +81,7 @@ def announced(port: str, *names: str) -> None:
             with closing(httplib.HTTPConnection("127.0.0.1", int(port))) as connection:
                 connection.request("GET", target)
                 response = connection.getresponse()
-                # As http.client has it: what came of a counted body, and IncompleteRead for a chunk.
+                # As with http.client: the received part of a counted body, and IncompleteRead for a chunk.
                 if name.startswith("counted"):
                     assert response.read(10**18) == b"hello"
                 else:
@@ -89,10 +89,10 @@ def announced(port: str, *names: str) -> None:
 
 
 def streamed_bombs(port: str, count: str) -> None:
-    """In pieces, of which none is kept."""
+    """Reads decompression bombs in pieces, of which none is kept."""
     import requests
 
-    from geventhttpclient.requests_adapter import Adapter
+    from geventhttpclient.adapters.requests import Adapter
 
     def by_session(url: str) -> None:
         with Session() as session, session.get(url, stream=True) as response:
@@ -118,7 +118,7 @@ def streamed_bombs(port: str, count: str) -> None:
 
 
 def whole_bombs(port: str, count: str) -> None:
-    """Up to the 64 MiB that any body may come to, and its copy as bytes."""
+    """Reads bombs up to the limit of 64 MiB of decoded data, and their copy as bytes."""
     calls: list[Callable[[str], object]] = [
         lambda url: UserAgent().urlopen(url).content,
         lambda url: Session().get(url).content,

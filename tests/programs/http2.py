@@ -1,4 +1,4 @@
-"""Programs with connections of HTTP/2: that fork, that do nothing, whose hub goes. Each is given the port of a peer."""
+"""Programs with HTTP/2 connections that fork, idle or lose their hub. The argument is the port of a peer."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from gevent.exceptions import LoopExit
 
 from geventhttpclient._core import _runtime_statistics
 from geventhttpclient.client import HTTPClient
-from tests.hubtools import attempt, descriptors, get, until
 from tests.programs.forks import fork
-from tests.programs.hub import deadlock_is_seen, loop_ends
+from tests.programs.hub import deadlock_is_seen, hold, loop_ends
+from tests.support.hub import attempt, descriptors, get, until
 
 
 def client_of(port: str) -> HTTPClient:
@@ -22,7 +22,7 @@ def client_of(port: str) -> HTTPClient:
 
 
 def idle(port: str, way: str) -> None:
-    """Nobody asks anything: the child opens a connection of its own, the parent goes on with what it had."""
+    """No request is in flight: the child opens its own connection, the parent continues with the existing one."""
     client = client_of(port)
     assert get(client, "/parent-before") == b"/parent-before"
 
@@ -36,7 +36,7 @@ def idle(port: str, way: str) -> None:
 
 
 def in_flight(port: str, way: str) -> None:
-    """Streams are open: they are the parent's alone."""
+    """Streams are open: only the parent can use them."""
     client = client_of(port)
     assert get(client, "/parent-before") == b"/parent-before"
     calls = [gevent.spawn(attempt, lambda n=n: get(client, f"/held{n}", 30)) for n in range(4)]
@@ -54,7 +54,7 @@ def in_flight(port: str, way: str) -> None:
 
 
 def quiet(port: str) -> None:
-    """The loop runs on while a request waits, and no longer."""
+    """The loop runs while a request waits, and ends otherwise."""
     client = HTTPClient(
         "127.0.0.1",
         int(port),
@@ -68,20 +68,22 @@ def quiet(port: str) -> None:
     assert deadlock_is_seen()
     print("an idle connection: ok")
 
-    response = client.get("/held-body")
+    holder = gevent.spawn(hold, client, "/held-body")
     assert loop_ends()
     assert deadlock_is_seen()
-    print("a response in hand, its body to come: ok")
+    print("an unread response: ok")
 
-    assert isinstance(attempt(lambda: client.get("/queued")), LoopExit)
+    error = attempt(lambda: client.get("/queued"))
+    assert isinstance(error, LoopExit)
+    assert "all 1 HTTP/2 streams" in str(error), error
     queued = gevent.spawn(attempt, lambda: client.get("/queued"))
     assert loop_ends()
     assert client.statistics()["waiting"] == 1
     queued.kill()
     assert client.statistics()["waiting"] == 0
-    response.release()
+    holder.kill()
     assert client.get("/after").read() == b"/after"
-    print("a queue that only this greenlet could serve: ok")
+    print("a queue that only a blocked greenlet could serve: ok")
 
     held = gevent.spawn(attempt, lambda: client.get("/held"))
     gevent.wait(timeout=0.1)
@@ -94,7 +96,7 @@ def quiet(port: str) -> None:
 
 
 def idling(port: str) -> None:
-    """Nothing happens, and nothing is done: on an idle connection, beside an unread response and a blocked upload."""
+    """The loop is idle with an idle connection, an unread response and a blocked upload."""
 
     def rest() -> None:
         gevent.sleep(0.1)
@@ -105,7 +107,7 @@ def idling(port: str) -> None:
     client = HTTPClient("127.0.0.1", int(port), http2="prior-knowledge", http2_ping_interval=0.1, network_timeout=30)
     assert client.get("/first").read() == b"/first"
     rest()
-    # Its pings were answered, and that was heard although nobody waited.
+    # Its pings were answered, and the answers were received although no greenlet waited.
     assert client.statistics()["closed"] == {}
     print("an idle connection: ok")
     response = client.get("/large")
@@ -121,7 +123,7 @@ def idling(port: str) -> None:
 
 
 def destroyed(port: str) -> None:
-    """The hub goes while streams are open, and another takes its place."""
+    """The hub is destroyed while streams are open, and a new one replaces it."""
     client = client_of(port)
     assert get(client, "/before") == b"/before"
     open_before = len(descriptors())
@@ -145,7 +147,7 @@ def destroyed(port: str) -> None:
 
 
 def dropped(port: str, authority: str) -> None:
-    """A client goes while an exception is on its way: the goodbye of its connection is said by Python all the same."""
+    """A client is dropped while an exception propagates: Python code still sends the close_notify of its connection."""
 
     def used() -> HTTPClient:
         client = HTTPClient(
@@ -168,7 +170,7 @@ def dropped(port: str, authority: str) -> None:
 
 
 def threads_that_end(port: str) -> None:
-    """Greenlets of threads wait on streams for ever, and their threads go."""
+    """Greenlets of threads wait on streams for ever, and their threads end."""
     client = client_of(port)
     assert get(client, "/before") == b"/before"
     before = len(descriptors())
@@ -186,7 +188,7 @@ def threads_that_end(port: str) -> None:
         thread.start()
         thread.join(30)
         gc.collect()
-        # A thread closes its sockets; the next one clears up behind it.
+        # A thread closes its sockets; the next one frees the rest of its resources.
         assert len(descriptors()) <= before + 1
     assert get(client, "/after") == b"/after"
     print("ok")

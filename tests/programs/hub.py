@@ -1,4 +1,4 @@
-"""Programs about the hub. Each is given the port of a peer, prints what it saw, and ends well."""
+"""Programs that test the hub. Each gets the port of a peer, prints its results, and exits with 0."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from gevent.event import Event
 from gevent.exceptions import LoopExit
 
 from geventhttpclient.client import HTTPClient
-from tests.hubtools import attempt, descriptors, get
+from tests.support.hub import attempt, descriptors, get
 
 
 def deadlock_is_seen() -> bool:
-    """Whether a wait for what can never happen is told so."""
+    """Returns True if a wait for an event that can never occur raises LoopExit."""
     try:
         with gevent.Timeout(3, ref=False):
             Event().wait()
@@ -29,16 +29,22 @@ def deadlock_is_seen() -> bool:
         return True
     except gevent.Timeout:
         return False
-    raise AssertionError("an event nobody sets was set")
+    raise AssertionError("an event was set that no greenlet sets")
 
 
 def loop_ends() -> bool:
-    """Whether the loop finds that it has nothing left to do."""
+    """Returns True if the loop ends because nothing keeps it running."""
     return bool(gevent.wait(timeout=5)) and bool(gevent.get_hub().join(timeout=5))
 
 
+def hold(client: HTTPClient, target: str) -> None:
+    """Receives a response and keeps it until killed."""
+    with client.get(target):
+        Event().wait()
+
+
 def quiet(port: str) -> None:
-    """The loop runs on while a request waits, and no longer."""
+    """The loop runs while a request waits, and ends otherwise."""
     client = HTTPClient("127.0.0.1", int(port), concurrency=3, network_timeout=600, connection_timeout=600)
 
     assert client.get("/alone").read() == b"/alone"
@@ -57,20 +63,23 @@ def quiet(port: str) -> None:
     response = client.get("/held-body")
     assert loop_ends()
     assert deadlock_is_seen()
-    print("a response in hand, its body to come: ok")
+    print("an unread response: ok")
     del response
     gc.collect()
 
     single = HTTPClient("127.0.0.1", int(port), network_timeout=600, connection_timeout=600)
-    response = single.get("/held-body")
-    assert isinstance(attempt(lambda: single.get("/queued")), LoopExit)
+    holder = gevent.spawn(hold, single, "/held-body")
+    assert loop_ends()
+    error = attempt(lambda: single.get("/queued"))
+    assert isinstance(error, LoopExit)
+    words = f"all 1 connections to 127.0.0.1:{port} are held by responses that have not been read to their end"
+    assert words in str(error), error
     queued = gevent.spawn(attempt, lambda: single.get("/queued"))
     assert loop_ends()
     queued.kill()
-    del response
-    gc.collect()
+    holder.kill()
     assert single.get("/queued").read() == b"/queued"
-    print("a queue that only this greenlet could serve: ok")
+    print("a queue that only a blocked greenlet could serve: ok")
 
     held = gevent.spawn(attempt, lambda: client.get("/held"))
     gevent.wait(timeout=0.2)
@@ -97,22 +106,22 @@ def quiet(port: str) -> None:
     print("closed: ok")
 
 
-def quiet_but_for_one(port: str) -> None:
-    """Who leaves a pool's queue takes nothing away from who waits for the peer."""
+def quiet_except_for_one(port: str) -> None:
+    """A request that leaves a pool's queue does not affect one that waits for the peer."""
     client = HTTPClient("127.0.0.1", int(port), network_timeout=600)
     owner = gevent.spawn(attempt, lambda: client.get("/held").read())
     queued = gevent.spawn(attempt, lambda: client.get("/queued"))
     gevent.sleep(0.01)
     queued.kill()
     assert not owner.dead
-    # The one answer comes from outside of this hub, for which the loop has to look at the socket.
+    # The only response is sent from outside of this hub, so the loop has to poll the socket.
     print("killed", flush=True)
     owner.join()
     print(owner.value)
 
 
 def closed_by_peer(port: str) -> None:
-    """An idle connection that the peer closes wakes nobody, and is not used again."""
+    """An idle connection that the peer closes wakes no greenlet, and is not reused."""
     client = HTTPClient("127.0.0.1", int(port))
     assert client.get("/last").read() == b"/last"
     assert loop_ends()
@@ -125,7 +134,7 @@ def closed_by_peer(port: str) -> None:
 
 def interrupted_main(port: str) -> None:
     """SIGINT while the main greenlet waits for a response."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which background jobs are started without
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore SIGINT in background jobs
     client = HTTPClient("127.0.0.1", int(port))
     try:
         client.get("/held")
@@ -137,7 +146,7 @@ def interrupted_main(port: str) -> None:
 
 
 def interrupted_spawned(port: str) -> None:
-    """SIGINT while a spawned greenlet waits for a response and the main one for it."""
+    """SIGINT while a spawned greenlet waits for a response, and the main greenlet waits for it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     client = HTTPClient("127.0.0.1", int(port), concurrency=2)
     call = gevent.spawn(attempt, lambda: client.get("/held").read())
@@ -152,7 +161,7 @@ def interrupted_spawned(port: str) -> None:
 
 
 def signal_handler(port: str) -> None:
-    """A handler of gevent's makes a request while another one waits."""
+    """A signal handler of gevent sends a request while another one waits."""
     client = HTTPClient("127.0.0.1", int(port), concurrency=2)
     handler = gevent.signal_handler(signal.SIGUSR1, lambda: print(get(client, "/handler").decode(), flush=True))
     print(get(client, "/held").decode(), flush=True)
@@ -161,7 +170,7 @@ def signal_handler(port: str) -> None:
 
 
 def raising_handler(port: str) -> None:
-    """A Python signal handler raises in whatever greenlet runs, the hub included: nothing breaks."""
+    """A Python signal handler sends a request in the current greenlet, possibly the hub: nothing breaks."""
     client = HTTPClient("127.0.0.1", int(port), concurrency=2)
 
     def handler(number: int, frame: object) -> None:
@@ -175,7 +184,7 @@ def raising_handler(port: str) -> None:
 
 
 def hub_destroyed(port: str) -> None:
-    """The same client on one hub after another of the main thread."""
+    """The same client works on successive hubs of the main thread."""
     client = HTTPClient("127.0.0.1", int(port), concurrency=2)
     assert get(client, "/0") == b"/0"
     gevent.get_hub().destroy()
@@ -192,8 +201,8 @@ def hub_destroyed(port: str) -> None:
     print("ok")
 
 
-def hub_destroyed_with_a_response_in_hand(port: str) -> None:
-    """A response of a hub that is gone: reading it on fails or works, and never hangs or crashes."""
+def hub_destroyed_with_an_unread_response(port: str) -> None:
+    """A response of a destroyed hub: reading it fails or works, and never hangs or crashes."""
     client = HTTPClient("127.0.0.1", int(port))
     response = client.get("/held-body")
     gevent.get_hub().destroy()
@@ -227,13 +236,13 @@ def hub_destroyed_within(port: str) -> None:
 
 
 def in_thread_without_hub(call: Callable[[], str]) -> str:
-    """In a native thread, the main thread's own hub not running."""
+    """Calls the function in a native thread while the main thread's hub does not run."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(call).result(30)
 
 
 def dies_of_system_exit(port: str) -> None:
-    """SystemExit from a raw greenlet that we woke reaches the main greenlet, and ends the program."""
+    """SystemExit from a raw greenlet that the engine woke reaches the main greenlet, and ends the program."""
     client = HTTPClient("127.0.0.1", int(port), concurrency=2)
 
     def end() -> None:
@@ -251,12 +260,12 @@ def dies_of_system_exit(port: str) -> None:
 
 
 def cycles(count: str) -> None:
-    """Interrupts thousands of requests, in every phase, and prints how much of anything has grown meanwhile."""
+    """Interrupts thousands of requests, in every phase, and prints the growth of descriptors, memory and objects."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(64)
     address = listener.getsockname()
-    # A resolver that answers at once: the thread pool's would be most of the time that this takes.
+    # A resolver that returns at once: that of the thread pool would take most of the time.
     socket.getaddrinfo = lambda *arguments, **keywords: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address)]
     client = HTTPClient("127.0.0.1", address[1], network_timeout=600, connection_timeout=600)
 
@@ -276,7 +285,7 @@ def cycles(count: str) -> None:
         error = gevent.GreenletExit() if n % 2 else gevent.Timeout()
         call.kill(error)
         assert call.value is error
-        with suppress(ConnectionResetError):  # where it was closed with something unread
+        with suppress(ConnectionResetError):  # if it was closed with unread data
             assert sock.recv(4096) == b""
         sock.close()
 
@@ -301,7 +310,7 @@ def cycles(count: str) -> None:
 
 
 def fairness(port: str) -> None:
-    """Prints how many responses there were, how many at most between two ticks of a short timer, and the ticks."""
+    """Prints the number of responses, the maximum between two ticks of a short timer, and the number of ticks."""
     width, rounds = 32, 50
     client = HTTPClient("127.0.0.1", int(port), concurrency=width)
     responses = 0
@@ -313,7 +322,7 @@ def fairness(port: str) -> None:
         for _ in range(rounds):
             get(client, "/")
             responses += 1
-            sum(range(4000))  # while this goes on, the answers to the earlier ones come in
+            sum(range(4000))  # meanwhile the responses to earlier requests arrive
 
     def tick() -> None:
         seen = 0
@@ -331,7 +340,7 @@ def fairness(port: str) -> None:
 
 
 def download_fairness(port: str) -> None:
-    """Prints the length of a download, and how many bytes of it came at most between two turns of the loop."""
+    """Prints the length of a download, and the maximum number of bytes received between two turns of the loop."""
     seen = most = length = 0
 
     def turned() -> None:
@@ -349,7 +358,7 @@ def download_fairness(port: str) -> None:
 
 
 def timer_fairness(port: str) -> None:
-    """The same for a greenlet that sleeps a millisecond at a time, with 10 spinning ones about."""
+    """Requests complete while 10 greenlets spin."""
     client = HTTPClient("127.0.0.1", int(port), concurrency=8)
     done = Event()
 

@@ -1,4 +1,4 @@
-"""Programs that end with a client of tritonclient's still open. Each is given the port of a server on this host."""
+"""Programs that end while a client of tritonclient is open. Each gets the port of a server on this host."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def raises(port: str) -> None:
 
 
 def leaves_threads(port: str) -> None:
-    """Clients of threads that have ended, closed by another that never made a request.
+    """Clients of threads that have ended are closed by a thread that never made a request.
 
-    That is before the interpreter ends: afterwards `close` fails in gevent's pool, whichever HTTP client it is.
+    They are closed before the interpreter ends: later `close` fails in gevent's pool, with any HTTP client.
     """
     threads = [threading.Thread(target=infer, args=(port,)) for _ in range(3)]
     for thread in threads:

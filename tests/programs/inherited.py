@@ -1,8 +1,9 @@
-"""A process with everything open that there is, which forks: parent and child go on, each with what is its own.
+"""A process with connections of every kind open, which forks: parent and child continue, each with its own ones.
 
-Given the address of a peer (`http://` or `https://`, with a `Gate` behind it), "native" or "context" for the way to do
-TLS, and the way to fork. It prints "ready" when nothing is on the wire any more, and is told when to fork; it prints
-"ended" when the child has, and is told when to go on with what was open before.
+Its arguments are the URL of a peer (`http://` or `https://`, with a `Gate`), "native" or "context" for the TLS
+implementation, and the method to fork. It prints "ready" when no data is in transit any more, and waits for a line
+before it forks. It prints "ended" when the child has ended, and waits for a line before it continues with the
+connections.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ import gevent.os
 import requests
 from gevent.event import Event
 
-from geventhttpclient import HTTPClient, UserAgent, httplib, urllib3_adapter
+from geventhttpclient import HTTPClient, UserAgent, httplib
+from geventhttpclient.adapters import urllib3 as urllib3_adapter
+from geventhttpclient.adapters.requests import Adapter
 from geventhttpclient.requests import Session
-from geventhttpclient.requests_adapter import Adapter
-from tests.hubtools import attempt, get
+from tests.support.hub import attempt, get
 
-# Runs to its `yield` before the fork, then on in both processes: it is sent who it is.
+# Runs to its `yield` before the fork, and then in both processes: the sent value is "parent" or "child".
 Use = Generator[None, str, None]
 Make = Callable[[], HTTPClient]
 
@@ -47,7 +49,7 @@ def idle(make: Make) -> Use:
 
 
 def closed_unused(make: Make) -> Use:
-    """An idle connection, of a client that the child does nothing with but close it."""
+    """An idle connection of a client that the child only closes."""
     client = make()
     assert get(client, "/unused") == b"/unused"
     who = yield
@@ -57,7 +59,7 @@ def closed_unused(make: Make) -> Use:
 
 
 def half_read(make: Make, dropped: bool) -> Use:
-    """A response in hand, with a body to come; in the child it is read from, or only dropped."""
+    """A response whose body is still to be read; the child tries to read it, or only drops it."""
     client = make()
     response = client.get("/held-body")
     assert response.read(5) == b"/held"
@@ -74,7 +76,7 @@ def half_read(make: Make, dropped: bool) -> Use:
 
 
 def waiting(make: Make) -> Use:
-    """Greenlets that wait, one for a head and one in the queue behind it: they are the parent's."""
+    """Greenlets that wait, one for a head and one in the queue: they belong to the parent."""
     client = make()
     calls = [gevent.spawn(attempt, lambda: client.post("/held", b"only-once").read())]
     calls.append(gevent.spawn(attempt, lambda: client.post("/queued", b"only-once").read()))
@@ -90,7 +92,7 @@ def waiting(make: Make) -> Use:
 
 
 def queued_behind_a_response(make: Make) -> Use:
-    """The child drops the response; whoever is next in the queue waits in the parent alone."""
+    """The child drops the response; the next greenlet in the queue is woken only in the parent."""
     client = make()
     response = client.get("/held-body")
     call = gevent.spawn(attempt, lambda: client.post("/queued", b"only-once").read())
@@ -118,7 +120,7 @@ def agents(make: Make, url: str, options: dict[str, Any]) -> Use:
 
 
 def adapters(url: str) -> Use:
-    """requests and urllib3 on the engine, with idle connections and with a stream that is half read."""
+    """requests and urllib3 on the engine, with idle connections and with a partly read stream."""
     verify = os.environ["SSL_CERT_FILE"]
     session = requests.Session()
     session.mount(url, Adapter())
@@ -140,7 +142,7 @@ def adapters(url: str) -> Use:
 
 
 def conversations(connect: Callable[[], httplib.HTTPConnection]) -> Use:
-    """Connections of http.client's shape: idle, with a response to be read, closed in the middle of a request."""
+    """Connections with http.client's interface: idle, with a response to be read, closed in the middle of a request."""
     idle, reading, closing = connect(), connect(), connect()
     for connection in (idle, closing):
         connection.request("GET", "/httplib")
@@ -159,7 +161,7 @@ def conversations(connect: Callable[[], httplib.HTTPConnection]) -> Use:
         with contextlib.suppress(OSError):
             closing.sock.shutdown(2)
         closing.close()
-        # Sent anew on a connection of the child's, or not at all.
+        # Sent again on a new connection of the child, or not at all.
         outcome = attempt(lambda: idle.request("GET", "/httplib-child"))
         assert outcome is None or isinstance(outcome, OSError), outcome
         if outcome is None:
@@ -169,7 +171,7 @@ def conversations(connect: Callable[[], httplib.HTTPConnection]) -> Use:
 
 
 def thread_local(make: Make) -> Use:
-    """What a `threading.local` of another thread holds goes in the child before anybody is told of the fork."""
+    """The objects in a `threading.local` of another thread are dropped in the child before any fork hook runs."""
     local = threading.local()
     ready, go_on = threading.Event(), threading.Event()
     outcomes: list[object] = []
@@ -200,12 +202,13 @@ def thread_local(make: Make) -> Use:
         assert outcomes == [b"/thread-again", b"/held-body", b"/held-body", b"/queued"], outcomes
 
 
-# How many of the answers that they wait for the peer holds back.
+# Number of responses that the peer holds back.
 HELD = 8
 
 
 def fork(way: str, child: Callable[[], None], *, in_order: bool) -> Callable[[], int]:
-    """Runs the function in a child, which ends as programs do, or at once. Returns what waits for its exit code."""
+    """Runs the function in a child, which ends normally or with `os._exit`. Returns a function that waits for its exit
+    code."""
     if way == "multiprocessing":
         process = multiprocessing.get_context("fork").Process(target=child)
         process.start()
@@ -267,7 +270,7 @@ def everything(url: str, tls: str, way: str, where: str) -> None:
     done = Event()
 
     def work() -> None:
-        # Woken by our callback, or spawned by others, or the main greenlet.
+        # A greenlet that the engine's callback woke, a spawned greenlet, or the main greenlet.
         if where == "callback":
             assert get(make(), "/woken") == b"/woken"
         wait = fork(way, child, in_order=where == "main")

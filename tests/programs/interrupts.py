@@ -1,4 +1,4 @@
-"""Programs about waits that are ended, on the loop that the environment names; patched if an argument says so."""
+"""Programs that interrupt waits, on the event loop that the environment names; patched if an argument says so."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ import greenlet
 
 from geventhttpclient._core import _runtime_statistics
 from geventhttpclient.client import HTTPClient
-from tests.certificates import Certificates
-from tests.hubtools import attempt, descriptors, get, until
-from tests.interrupts import CELLS, play
-from tests.phases import PHASES, Phase, PoolWait, SendFile, Stage, staged
+from tests.support.certificates import Certificates
+from tests.support.hub import attempt, descriptors, get, until
+from tests.support.interrupts import CELLS, play
+from tests.support.wait_points import PHASES, Phase, PoolWait, SendFile, Stage, staged
 
 
 def cells(directory: str, *names: str) -> None:
-    """Plays the cells of these names, and prints for each what was wrong, or null."""
+    """Runs the cells of these names, and prints for each one its traceback, or null."""
     certificates = Certificates(Path(directory))
     wanted = set(names)
     for cell in CELLS:
@@ -46,7 +46,7 @@ def report(name: str, call: Callable[[], object]) -> None:
 
 
 def destroyed(directory: str, *names: str) -> None:
-    """Destroys the main thread's hub while a call waits in it, for each phase over each way."""
+    """Destroys the main thread's hub while a call waits in it, for each phase and each kind of connection."""
     certificates = Certificates(Path(directory))
     for kind in PHASES:
         for way in kind.ways:
@@ -56,7 +56,7 @@ def destroyed(directory: str, *names: str) -> None:
 
 
 class Aside:
-    """A stage whose peer lives in another thread, with a hub of its own: that of this thread is to go."""
+    """A stage whose peer is in another thread with its own hub, since the hub of this thread is destroyed."""
 
     def __init__(self, kind: type[Phase], way: str, certificates: Certificates) -> None:
         self.kind, self.way, self.certificates = kind, way, certificates
@@ -65,12 +65,12 @@ class Aside:
         self.healed = threading.Event()
 
     def serve(self) -> None:
-        """The peer's thread."""
+        """Runs the peer's thread."""
         with staged(self.kind, self.way, self.certificates, concurrency=2, prepare=False) as stage:
             self.stage = stage
             until(self.over.is_set, 60)
             if isinstance(stage.phase, PoolWait):
-                stage.phase.action.set("over")  # its holders are gone as well
+                stage.phase.action.set("over")  # its holders have ended as well
             else:
                 stage.act("over")
                 stage.heal()
@@ -101,18 +101,18 @@ class Aside:
         assert not call.dead, ended
         gevent.get_hub().destroy()
         assert not ended
-        # Whoever next asks for the hub's connections finds that it is another hub.
+        # The next access to the hub's connections finds that the hub has changed.
         assert _runtime_statistics() == (0, 0)
         self.over.set()
         until(self.healed.is_set)
-        # The greenlet is stranded, as those are that wait by gevent's own means: its own stack holds what it had, a
-        # second descriptor of the file among it.
+        # The greenlet is stranded, like those that wait with gevent's own functions: its stack holds its objects,
+        # including a second descriptor of the file.
         held = int(isinstance(stage.phase, SendFile))
         until(lambda: len(descriptors()) <= len(before) + held)
         for n in range(2):
             assert get(stage.client, f"/after/{n}") == f"/after/{n}".encode()
         assert not ended
-        # Whoever has it may end it, and then all of that is gone.
+        # A program that has a reference to it can end it, which frees all of them.
         connected = len(descriptors())
         call.parent = gevent.get_hub()
         call.parent.loop.run_callback(call.throw, gevent.GreenletExit)
@@ -125,7 +125,7 @@ class Aside:
 
 
 def unwound(port: str) -> None:
-    """A raw greenlet that waits in a hub that is destroyed, and that nobody refers to."""
+    """A raw greenlet without any reference waits in a hub that is destroyed."""
     client = HTTPClient("127.0.0.1", int(port))
 
     def wait() -> None:

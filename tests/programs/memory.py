@@ -1,4 +1,4 @@
-"""A program that has little memory left, and a peer that sends more than that."""
+"""Programs with little memory left, and a peer that sends more data than fits into it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from geventhttpclient._core import Decoder, HTTPResponseParser, decode
 
 MIB = 1 << 20
 
-# What is left once everything has been loaded: more than any buffer of fixed size, less than what is sent.
+# Memory that is left after everything is loaded: more than any buffer of fixed size, less than the data that is sent.
 LEFT = 96 * MIB
 
 
@@ -34,7 +34,7 @@ def fails(what: str, call: Callable[..., object], *arguments: Any) -> None:
 
 
 class OwnBytes(bytes):
-    """Bytes that are copied, since they may run code as they go."""
+    """Bytes that are copied, since freeing them may run code."""
 
 
 READS: dict[str, Callable[[Any], object]] = {
@@ -46,7 +46,7 @@ READS: dict[str, Callable[[Any], object]] = {
 
 
 def outgrown(port: str, http2: str, *targets: str) -> None:
-    """Every way to read a body of any size, one after the other, by clients that go on to be used."""
+    """Reads too large bodies in every way, with clients that are used again afterwards."""
     url = f"http://127.0.0.1:{port}"
     options: dict[str, Any] = {"http2": "prior-knowledge"} if http2 == "http2" else {}
     with (
@@ -68,7 +68,7 @@ def outgrown(port: str, http2: str, *targets: str) -> None:
         }
         if not options:
             faces["httplib"] = by_httplib
-        # Loads what is needed, and shows that all of it works.
+        # Loads everything that is needed, and checks that it works.
         assert client.get("/small").read() == b"small"
         for face in faces.values():
             face("/small")
@@ -88,7 +88,7 @@ def outgrown(port: str, http2: str, *targets: str) -> None:
 
 
 def pieces(port: str, target: str, length: str) -> None:
-    """What has come, and has no room as a whole, is still there to be read in pieces."""
+    """A received body that does not fit into memory as a whole can still be read in pieces."""
     with closing(HTTPClient("127.0.0.1", int(port))) as client:
         client.get("/small").read()
         limit()
@@ -105,7 +105,7 @@ def pieces(port: str, target: str, length: str) -> None:
 
 
 def decoded(*codings: str) -> None:
-    """Bodies whose decoded form has no room, whole and in pieces; the parser that is fed; a bytearray to be sent."""
+    """Decodes bodies that do not fit into memory, feeds the parser too much data, and sends too large bodies."""
     bombs = {coding: _encoded(coding, bytes(60 * MIB)) for coding in codings}
     for coding, bomb in bombs.items():
         assert decode(coding, bomb) == bytes(60 * MIB)

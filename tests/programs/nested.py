@@ -1,4 +1,4 @@
-"""Programs that make a request while the first request of a thread is being set up."""
+"""Programs that send a request while the first request of a thread is being set up."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import gevent
 from gevent.event import Event
 
 from geventhttpclient import HTTPClient
-from tests.hubtools import until
-from tests.peer import Conn, Peer, Script, serve_ok
+from tests.support.hub import until
+from tests.support.peer import Conn, Peer, Script, serve_ok
 
 
 class Loop:
-    """Stands in front of a loop; the first use of one attribute calls something before."""
+    """Proxy of an event loop; the first access to one attribute calls a function before."""
 
     def __init__(self, loop: Any, point: str, call: Callable[[], object]) -> None:
         self._loop = loop
@@ -30,7 +30,7 @@ class Loop:
 
 
 def halves() -> Script:
-    """A script whose answer to /inner ends only once /outer has been asked for, on another connection."""
+    """Returns a script whose response to /inner ends only after /outer was requested on another connection."""
     outer_is_there = Event()
 
     def script(conn: Conn) -> None:
@@ -47,14 +47,14 @@ def halves() -> Script:
 
 
 def first_request(point: str) -> None:
-    """In the main thread, whose hub has not been used by us."""
+    """In the main thread, whose hub the engine has not used yet."""
     with Peer(halves()) as peer:
         _nested(point, peer)
         assert len(peer.conns) == 2
 
 
 def after_destroy(point: str) -> None:
-    """In another thread, whose hub is destroyed and made again."""
+    """In another thread, whose hub is destroyed and created again."""
     with Peer(serve_ok, halves()) as peer:
 
         def work() -> None:
@@ -84,7 +84,7 @@ def _nested(point: str, peer: Peer) -> None:
     outer = HTTPClient("127.0.0.1", peer.port)
 
     def meanwhile() -> None:
-        # It holds its connection, and with that the runtime that it was made on.
+        # It holds its connection, and thus the runtime on which the connection was created.
         held.append(inner.get("/inner"))
 
     hub = gevent.get_hub()
@@ -94,7 +94,7 @@ def _nested(point: str, peer: Peer) -> None:
         assert response.read() == b"/outer"
         (first,) = held
         assert first.read() == b"/inner"
-        # Its connection is the inner client's, and goes on to be used.
+        # Its connection belongs to the inner client, and remains usable.
         assert inner.get("/again").read() == b"/again"
         assert inner.statistics()["opened"] == 1
         assert outer.statistics()["opened"] == 1

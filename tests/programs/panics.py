@@ -1,4 +1,4 @@
-"""Programs in which our own code panics, or code of theirs runs in the middle of ours."""
+"""Programs in which our code panics, or their code runs within ours."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from contextlib import closing
 import gevent
 
 from geventhttpclient import HTTPClient, _core
-from tests.peer import Conn, Peer, serve_ok
+from tests.support.peer import Conn, Peer, serve_ok
 
 
 def in_callback() -> None:
-    """A panic in the loop's callback, then a request: from a greenlet, on whose stack the hook runs."""
+    """A panic in the loop's callback, then a request from a greenlet, on whose stack the panic hook runs."""
     done = 0
     with Peer(serve_ok) as peer, closing(HTTPClient(peer.host, peer.port)) as client:
         for _ in range(3):
@@ -21,7 +21,7 @@ def in_callback() -> None:
             def work() -> bool:
                 return client.get("/").read() == b"/"
 
-            # Deep enough that the stack of the greenlet that waits is moved away.
+            # Deep enough that the stack of the waiting greenlet is moved away.
             assert gevent.spawn(nested, 50, work).get(timeout=10)
             done += 1
     print(f"{done} requests after {done} panics")
@@ -32,8 +32,8 @@ def nested(depth: int, call: object) -> object:
 
 
 def second_reader(waits: str) -> None:
-    """A second greenlet reads from a response while the first waits in it; its exception's class has to be imported,
-    and the import looks at the response."""
+    """A second greenlet reads from a response while the first one waits in it. The class of the exception has to be
+    imported, and the import accesses the response."""
 
     def script(conn: Conn) -> None:
         conn.read_request()
@@ -55,7 +55,7 @@ def second_reader(waits: str) -> None:
 
 
 class Looking:
-    """A finder that touches a response whenever a module is imported."""
+    """A finder that accesses a response whenever a module is imported."""
 
     def __init__(self, response: object) -> None:
         self.response = response

@@ -1,7 +1,7 @@
-"""What users of locust do with its FastHttpUser, one function for each: each returns what a test then looks at.
+"""Uses of locust's FastHttpUser, one function for each; a test checks what it returns.
 
-`tell` runs them all and prints the results as one JSON object, an exception as the traceback under "raised". Beside
-what the function returns there are the request events that locust fired meanwhile.
+`tell` runs all of them and prints the results as one JSON object, with an exception as the traceback under "raised".
+Each result also has the request events that locust fired.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ environment = Environment(user_classes=[])
 
 @dataclass
 class Targets:
-    """Where things are: base URLs, without a trailing slash, and the port of an HTTP proxy."""
+    """Base URLs of the servers, without a trailing slash, and the port of an HTTP proxy."""
 
     app: str
     silent: str
     broken: str
-    nobody: str
+    closed_port: str
     secure: str
     ca: str
     proxy: int
 
     def user(self, host: str = "", **attributes: Any) -> FastHttpUser:
-        """A user of a class with those attributes."""
+        """Returns a user of a class with those attributes."""
         made = type("Someone", (FastHttpUser,), {"host": host or self.app, **attributes})
         return made(environment)
 
@@ -52,7 +52,7 @@ def feature(function: Callable[[Targets], Any]) -> Callable[[Targets], Any]:
 
 
 def seen(response: Any) -> list[Any]:
-    """What most are asked: the status, the text, and whether it is a good one."""
+    """Returns the most common properties: the status, the text, and `ok`."""
     return [response.status_code, response.text, bool(response.ok)]
 
 
@@ -75,7 +75,7 @@ def fails_by_status(t: Targets) -> Any:
 
 
 @feature
-def says_itself_what_is_good(t: Targets) -> Any:
+def catches_responses(t: Targets) -> Any:
     client = t.user().client
     with client.get("/status/404", catch_response=True) as response:
         response.success()
@@ -123,6 +123,13 @@ def sends(t: Targets) -> Any:
 
 
 @feature
+def has_a_slash_after_its_host(t: Targets) -> Any:
+    client = t.user(host=f"{t.app}/").client
+    by_proxy = t.user(host=f"{t.app}/", proxy_host="127.0.0.1", proxy_port=t.proxy).client
+    return [[seen(one.get(path)) for path in ("/target", "/redirect")] for one in (client, by_proxy)]
+
+
+@feature
 def sends_files(t: Targets) -> Any:
     response = t.user().client.post("/echo", data={"name": "me"}, files={"file": ("a.txt", io.BytesIO(b"its content"))})
     return [response.text, response.headers["x-content-type"]]
@@ -146,7 +153,7 @@ def keeps_cookies(t: Targets) -> Any:
 
 
 @feature
-def says_who_it_is(t: Targets) -> Any:
+def sends_credentials(t: Targets) -> Any:
     user = t.user(t.app.replace("//", "//us%65r:p%40ss@"), default_headers={"User-Agent": "locusts"})
     return [user.client.get("/authorization").text, user.client.get("/user-agent").text]
 
@@ -163,7 +170,7 @@ def streams(t: Targets) -> Any:
 
 
 @feature
-def watches_the_conversation(t: Targets) -> Any:
+def debug_stream(t: Targets) -> Any:
     stream = io.StringIO()
     t.user().client.post("/echo", data="said", debug_stream=stream)
     return stream.getvalue()
@@ -185,7 +192,7 @@ def shares_a_pool(t: Targets) -> Any:
 
 
 @feature
-def has_many_at_a_time(t: Targets) -> Any:
+def concurrent_requests(t: Targets) -> Any:
     user = t.user(concurrency=4)
     pool = gevent.pool.Pool(20)
     return len(set(pool.map(lambda _: user.client.get("/number").text, range(40))))
@@ -193,7 +200,7 @@ def has_many_at_a_time(t: Targets) -> Any:
 
 @feature
 def closes_its_pool(t: Targets) -> Any:
-    """Who wants a new connection for each request does this."""
+    """Users close the pool to get a new connection for each request."""
     client = t.user().client
     numbers = []
     for _ in range(3):
@@ -203,14 +210,14 @@ def closes_its_pool(t: Targets) -> Any:
 
 
 @feature
-def goes_by_a_proxy(t: Targets) -> Any:
+def uses_a_proxy(t: Targets) -> Any:
     user = t.user(proxy_host="127.0.0.1", proxy_port=t.proxy)
     return [user.client.get("/page").status_code, user.client.get("/via").text]
 
 
 @feature
-def meets_nobody(t: Targets) -> Any:
-    user = t.user(t.nobody)
+def connection_refused(t: Targets) -> Any:
+    user = t.user(t.closed_port)
     response = user.client.get("/page")
     with user.client.get("/page", catch_response=True) as caught:
         pass
@@ -220,14 +227,14 @@ def meets_nobody(t: Targets) -> Any:
 
 
 @feature
-def meets_silence(t: Targets) -> Any:
+def network_timeout(t: Targets) -> Any:
     response = t.user(t.silent, network_timeout=0.05).client.get("/page")
     error = response.error
     return [response.status_code, type(error).__name__, isinstance(error.original, TimeoutError)]
 
 
 @feature
-def gives_itself_a_time(t: Targets) -> Any:
+def gevent_timeout(t: Targets) -> Any:
     user = t.user(t.silent)
     with gevent.Timeout(0.05):
         response = user.client.get("/page")
@@ -235,7 +242,7 @@ def gives_itself_a_time(t: Targets) -> Any:
 
 
 @feature
-def meets_what_is_broken(t: Targets) -> Any:
+def broken_responses(t: Targets) -> Any:
     client = t.user(t.broken).client
     found = []
     for target in ("/cut", "/cut-in-head", "/not-http", "/not-gzip", "/reset"):

@@ -1,4 +1,4 @@
-"""Programs of many threads, each with a hub of its own. Each is given the address of a peer that names its targets."""
+"""Programs with many threads, each with its own hub. Each gets the URL of a peer that responds with the target."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import gevent
 import requests
 
 from geventhttpclient import HTTPClient, UserAgent, httplib
+from geventhttpclient.adapters.requests import Adapter
 from geventhttpclient.requests import Session
-from geventhttpclient.requests_adapter import Adapter
-from tests.hubtools import attempt, descriptors, get
+from tests.support.hub import attempt, descriptors, get
 
 THREADS = 32
 SECONDS = 60
@@ -26,7 +26,7 @@ errors: list[BaseException] = []
 
 
 def in_threads(count: int, work: Callable[[int], object]) -> None:
-    """Runs it in that many threads at a time; raises what any of them raises."""
+    """Runs `work` in that many concurrent threads; raises the first exception of any of them."""
 
     def run(me: int) -> None:
         try:
@@ -45,7 +45,7 @@ def in_threads(count: int, work: Callable[[int], object]) -> None:
 
 
 def storm(url: str, tls: str, rounds: str) -> None:
-    """Threads that share clients of every kind, with streams, kills, and clients that others close under them."""
+    """Threads share clients of every kind, with streams, kills, and clients that other threads close."""
     options: dict[str, Any] = {"network_timeout": 30, "connection_timeout": 30}
     if url.startswith("https"):
         options["ssl_options"] = {"ca_certs": os.environ["SSL_CERT_FILE"]}
@@ -87,7 +87,7 @@ def storm(url: str, tls: str, rounds: str) -> None:
     def closing(target: str) -> None:
         mine = doomed[0]
         outcome = attempt(lambda: mine.get(target).read())
-        # RuntimeError: closed by another thread meanwhile.
+        # RuntimeError: another thread has closed the client.
         assert outcome == target.encode() or isinstance(outcome, RuntimeError), outcome
         if target.endswith("8"):
             doomed[0] = HTTPClient.from_url(url, **options)
@@ -105,7 +105,7 @@ def storm(url: str, tls: str, rounds: str) -> None:
         assert all(strand.successful() for strand in strands)
 
     in_threads(THREADS, work)
-    # Everything is as if nothing had been.
+    # Afterwards everything works, and no slot is in use.
     plainly("/after")
     statistics = client._connection_pool.statistics()
     assert (statistics["in_use"], statistics["waiting"]) == (0, 0)
@@ -113,8 +113,8 @@ def storm(url: str, tls: str, rounds: str) -> None:
 
 
 def handed_on(url: str, tls: str) -> None:
-    """A connection of http.client's shape goes from thread to thread: each opens it anew for itself, unless a
-    response is owed. One that is closed or dropped in another thread does no harm there."""
+    """Threads pass on a connection with http.client's interface: each reconnects it, unless a response is pending.
+    Closing or dropping it in another thread is harmless."""
     parts = urlsplit(url)
     connect: Callable[[], Any] = partial(httplib.HTTPConnection, parts.hostname, parts.port, timeout=30)
     if parts.scheme == "https":
@@ -129,7 +129,7 @@ def handed_on(url: str, tls: str) -> None:
     for n in range(20):
         use(connection, f"/{n}")
         in_threads(1, lambda me, n=n: use(connection, f"/elsewhere/{n}"))  # type: ignore[misc]
-        # With a response to be read it belongs where that was asked for.
+        # With a pending response it belongs to the thread of the request.
         connection.request("GET", "/owed")
         outcomes: list[object] = []
         in_threads(1, lambda me, outcomes=outcomes: outcomes.append(attempt(connection.getresponse)))  # type: ignore[misc]
@@ -144,7 +144,8 @@ def handed_on(url: str, tls: str) -> None:
 
 
 def short_lived(url: str, count: str) -> None:
-    """Prints how many descriptors a thread costs that ends without a word to its hub, and how many with a client."""
+    """Prints how many descriptors remain after threads that end without destroying their hubs: those that only sleep,
+    those with a request, and those with an unread response."""
     client = HTTPClient.from_url(url)
     left = HTTPClient.from_url(url)
 

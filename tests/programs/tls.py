@@ -1,4 +1,4 @@
-"""Programs that do TLS. Each is given the port of a server on this host."""
+"""Programs that use TLS. Each gets the port of a server on this host."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import resource
 import ssl
 
 from geventhttpclient.client import HTTPClient
-from tests.hubtools import get
 from tests.programs.forks import fork
-from tests.tls import by
+from tests.support.hub import get
+from tests.support.tls import by
 
 
 def trusts(port: str) -> None:
-    """Says whether the server is trusted by default, or why not."""
+    """Prints whether the server is trusted by default, or the reason why not."""
     try:
         response = HTTPClient("127.0.0.1", int(port), ssl=True).get("/page")
         print(response.tls.verified)
@@ -22,7 +22,7 @@ def trusts(port: str) -> None:
 
 
 def forks(port: str, authority: str, way: str, kind: str) -> None:
-    """Says how many connections the parent has opened after children have come and gone."""
+    """Prints how many connections the parent has opened after its children have ended."""
     client = HTTPClient("127.0.0.1", int(port), ssl=True, ssl_options={"ca_certs": authority}, **by(way))
     page = get(client, "/page")
 
@@ -38,7 +38,7 @@ def forks(port: str, authority: str, way: str, kind: str) -> None:
 
 
 def starves() -> None:
-    """Says what becomes of a client that is made without a file descriptor left, and of the next one."""
+    """Prints the result of creating a client when no file descriptor is left, and of creating the next one."""
     free = os.dup(0)
     os.close(free)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

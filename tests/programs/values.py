@@ -1,8 +1,8 @@
-"""Programs whose arguments would end the process if they were taken apart natively."""
+"""Programs whose arguments would overflow the stack if native code recursed into them."""
 
 from __future__ import annotations
 
-from tests.peer import Peer, serve_ok
+from tests.support.peer import Peer, serve_ok
 
 
 def nested() -> None:
@@ -18,7 +18,7 @@ def nested() -> None:
                     pass
                 else:
                     raise AssertionError(f"{face.__name__} took {name}")
-                # Python itself takes a deep list apart link by link.
+                # Takes a deep list apart link by link, so that freeing it does not recurse.
                 while isinstance(value, list) and value and isinstance(value[0], list) and value[0] is not value:
                     value = value[0]
         print(f"{len(FACES)} faces, {len(NESTED)} values")

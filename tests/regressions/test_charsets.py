@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import codecs
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from geventhttpclient import Session, UserAgent, _charsets, httpx
+from geventhttpclient import Session, UserAgent, httpx
+from geventhttpclient._internal import charsets
 from geventhttpclient.mock import MockResponse, MockTransport
 
 # Codecs that are not encodings of text, raise whatever comes, take quadratic time, or do not exist.
@@ -16,7 +18,7 @@ WORDS = """
 punycode idna undefined unicode_escape raw_unicode_escape utf-7 mbcs oem base64_codec base64 hex rot13 rot_13 zlib bz2
 uu quopri nonsense aliases encodings os.path .. x-user-defined replacement é utf\u00e98 '' ;
 """
-REFUSED = [*WORDS.split(), "u" * 100_000, "utf-8" + "-" * _charsets.MOST_LABEL, "\u212aoi8-r"]
+REFUSED = [*WORDS.split(), "u" * 100_000, "utf-8" + "-" * charsets.MOST_LABEL, "\u212aoi8-r"]
 
 BODY = "grün \\x41 +AGE- xn--bcher-kva".encode() + b"\xff"
 TEXT = BODY.decode("utf-8", "replace")
@@ -55,7 +57,7 @@ WAYS: dict[str, Callable[..., str]] = {
 
 @pytest.fixture
 def looked_up() -> Iterator[list[str]]:
-    """The names that the interpreter looks for a codec of, unless they are in its cache."""
+    """Yields the list of names for which the interpreter looks for a codec, unless its cache has them."""
     names: list[str] = []
 
     def search(name: str) -> None:
@@ -106,32 +108,32 @@ def test_decoding_in_pieces_never_raises(way: str, piece: int) -> None:
 
 
 def test_known_charsets_are_encodings_of_text_of_python() -> None:
-    for codec in _charsets._CODECS:
+    for codec in charsets._CODECS:
         found = codecs.lookup(codec)
         assert found._is_text_encoding
         assert found.incrementaldecoder is not None
-        assert _charsets.known(codec) in _charsets._CODECS
-    for label, codec in _charsets._LABELS.items():
-        assert _charsets.known(label) == codec
-        assert len(label) <= _charsets.MOST_LABEL
+        assert charsets.known(codec) in charsets._CODECS
+    for label, codec in charsets._LABELS.items():
+        assert charsets.known(label) == codec
+        assert len(label) <= charsets.MOST_LABEL
 
 
-@pytest.mark.parametrize("codec", sorted(_charsets._CODECS))
+@pytest.mark.parametrize("codec", sorted(charsets._CODECS))
 def test_known_codecs_decode_anything_in_pieces(codec: str) -> None:
     octets = bytes(range(256)) * 4 + b"\x1b$\x1b(~{\x0e" * 64
     for size in (1, 3, 64):
-        decoder = _charsets.decoder(codec)
+        decoder = charsets.decoder(codec)
         pieces = (octets[at : at + size] for at in range(0, len(octets), size))
-        assert "".join(_charsets.texts(pieces, decoder))
+        assert "".join(charsets.texts(pieces, decoder))
     assert octets.decode(codec, "replace")
 
 
 @pytest.mark.parametrize("size", [1, 16])
 def test_decoders_hold_only_a_few_bytes_back(size: int) -> None:
-    # What a decoder holds is decoded again with the next piece: of UTF-7 that was all since the last "+".
-    for codec in sorted(_charsets._CODECS):
+    # A decoder decodes the bytes that it holds again with the next piece: UTF-7 held all since the last "+".
+    for codec in sorted(charsets._CODECS):
         for unit in (b"A", b"+AAA", b"\x80", b"\x81", b"\xd8\x00", b"\x1b$", b"~{", b"\\N{", b"\xf0", b"\x8f\xa2"):
-            decoder: Any = _charsets.decoder(codec)
+            decoder: Any = charsets.decoder(codec)
             octets = (unit * 400)[:400]
             for at in range(0, len(octets), size):
                 decoder.decode(octets[at : at + size])
@@ -181,11 +183,11 @@ def test_encoding_that_is_assigned_and_is_not_one_of_text(encoding: str) -> None
 
 
 def test_encoding_of_a_response_is_a_name_that_python_knows() -> None:
-    labels = [*_charsets._LABELS, *_charsets._CODECS, "windows-31j", "x-sjis", "logical", "unicode-1-1-utf-8"]
+    labels = [*charsets._LABELS, *charsets._CODECS, "windows-31j", "x-sjis", "logical", "unicode-1-1-utf-8"]
     for label in [*labels, *(label.replace("_", "-") for label in labels)]:
         for response in (session_response(label, b"a"), httpx_response(label, b"a")):
             found = codecs.lookup(response.encoding)
-            assert found.name == codecs.lookup(_charsets.known(label) or "").name, label
+            assert found.name == codecs.lookup(charsets.known(label) or "").name, label
 
 
 @pytest.mark.parametrize("label", ["utf-8", "iso-8859-1", "latin1", "windows-1252", "shift_jis", "gb2312", "us-ascii"])
@@ -195,8 +197,64 @@ def test_encoding_of_a_response_that_python_knows_stays_as_it_is_declared(label:
 
 
 def test_encoding_is_declared_without_looking_for_a_codec(looked_up: list[str]) -> None:
-    assert _charsets.declared("x-sjis") == "cp932"
-    assert _charsets.declared("ISO-8859-1") == "ISO-8859-1"
-    assert _charsets.declared("utf~8") == "utf~8"
-    assert _charsets.declared("nonsense") is _charsets.declared(None) is None
+    assert charsets.declared("x-sjis") == "cp932"
+    assert charsets.declared("ISO-8859-1") == "ISO-8859-1"
+    assert charsets.declared("utf~8") == "utf~8"
+    assert charsets.declared("nonsense") is charsets.declared(None) is None
     assert looked_up == []
+
+
+# ----------------------------------------------------------------------------------------------------------------- JSON
+
+VALUE = {"name": "Zoë", "price": "5 €"}
+JSON = json.dumps(VALUE, ensure_ascii=False)
+
+
+def json_transport(charset: str | None, body: bytes) -> MockTransport:
+    kind = "application/json" if charset is None else f"application/json; charset={charset}"
+    return MockTransport(lambda request: MockResponse(200, {"Content-Type": kind}, body))
+
+
+def httpx_json(transport: MockTransport) -> Any:
+    with httpx.Client(transport=transport) as client:
+        return client.get("http://peer.test/").json()
+
+
+JSON_WAYS: dict[str, Callable[[MockTransport], Any]] = {
+    "agent": lambda transport: UserAgent(transport=transport).urlopen("http://peer.test/").json(),
+    "session": lambda transport: Session(transport=transport).get("http://peer.test/").json(),
+    "httpx": httpx_json,
+}
+
+
+@pytest.mark.parametrize("way", JSON_WAYS)
+@pytest.mark.parametrize("charset", [None, "iso-8859-1", "utf-8", "utf-16", "nonsense", "punycode"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
+)
+def test_json_is_decoded_by_its_own_rules_whatever_the_charset(way: str, charset: str | None, encoding: str) -> None:
+    assert JSON_WAYS[way](json_transport(charset, JSON.encode(encoding))) == VALUE
+
+
+@pytest.mark.parametrize("way", JSON_WAYS)
+@pytest.mark.parametrize("charset", ["windows-1252", "iso-8859-15", "iso-2022-jp"])
+def test_json_that_is_not_unicode_is_decoded_by_the_declared_charset(way: str, charset: str) -> None:
+    value = {"name": "日本"} if charset == "iso-2022-jp" else VALUE
+    body = json.dumps(value, ensure_ascii=False).encode(charsets.known(charset) or charset)
+    assert JSON_WAYS[way](json_transport(charset, body)) == value
+
+
+@pytest.mark.parametrize("way", JSON_WAYS)
+@pytest.mark.parametrize("charset", [None, "utf-8", "ascii", "nonsense", "punycode", "iso-2022-jp"])
+@pytest.mark.parametrize("body", [b'{"a": "\xff"}', b"", b"{", b"not JSON", b"\xff\xfe{", b"\x00\x00\x00"])
+def test_invalid_json_raises_value_error(way: str, charset: str | None, body: bytes, looked_up: list[str]) -> None:
+    with pytest.raises((json.JSONDecodeError, UnicodeDecodeError)):
+        JSON_WAYS[way](json_transport(charset, body))
+    assert looked_up == []
+
+
+def test_json_that_is_not_unicode_is_decoded_by_the_encoding_of_the_program() -> None:
+    response = Session(transport=json_transport(None, JSON.encode("cp1252"))).get("http://peer.test/")
+    response.encoding = "cp1252"
+    assert response.json() == VALUE
+    assert response.json(parse_float=str, object_pairs_hook=list) == list(VALUE.items())

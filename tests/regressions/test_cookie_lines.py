@@ -1,4 +1,4 @@
-"""A Set-Cookie line that http.cookiejar cannot read costs no other one, and is no warning."""
+"""A Set-Cookie line that http.cookiejar cannot parse affects no other line and emits no warning."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from geventhttpclient import Session, UserAgent, cookies, httpx
+from geventhttpclient._agent.request import CompatRequest
 from geventhttpclient.cli import main
-from geventhttpclient.compat_request import CompatRequest
 from geventhttpclient.cookies import MOST_LIFETIME, Cookies, extract, received
 from geventhttpclient.header import Headers
 from geventhttpclient.mock import MockTransport
-from tests.peer import Conn, Peer
-from tests.steps import Text, check_growth
-from tests.support import answer
+from tests.support.peer import Conn, Peer
+from tests.support.scripted import answer
+from tests.support.steps import Text, check_growth
 
 pytestmark = pytest.mark.usefixtures("bounded")
 

@@ -1,4 +1,4 @@
-"""`download` writes to no file that it did not make, and combines no bytes that may be of two versions."""
+"""`download` never writes to a file that it did not create, nor combines bytes of two versions."""
 
 from __future__ import annotations
 
@@ -23,10 +23,7 @@ from geventhttpclient.cli.failure import Failure
 from geventhttpclient.cli.part import MAX_NOTE_BYTES, MAX_RANGES, Part, Validator
 from geventhttpclient.cli.printable import printable
 from geventhttpclient.requests import Session
-from tests import cli
-from tests.peer import Conn, Peer, Request
-from tests.support import answer
-from tests.test_cli_download import (
+from tests.cli.test_download import (
     CONTENT,
     SIZE,
     Origin,
@@ -38,6 +35,9 @@ from tests.test_cli_download import (
     note_of,
     part_of,
 )
+from tests.support import cli
+from tests.support.peer import Conn, Peer, Request
+from tests.support.scripted import answer
 
 pytestmark = pytest.mark.usefixtures("bounded")
 
@@ -46,7 +46,7 @@ OLD_DATE = "Mon, 23 Nov 2020 10:00:00 GMT"
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another attempt comes soon."""
+    """Makes retries start soon."""
     monkeypatch.setattr("geventhttpclient.cli.download._DELAY", 0.001)
 
 
@@ -55,7 +55,7 @@ def fetch(origin: Any, capfd: Any, *arguments: str | Path, path: str = "/f") -> 
         return download(capfd, peer.url + path, "--no-progress", *arguments)
 
 
-# --------------------------------------------------------------------------------------------- files that are not ours
+# --------------------------------------------------------------------------------------------- files of other programs
 
 
 @pytest.mark.parametrize("options", [[], ["--parallel", "3"], ["--resume"]])
@@ -94,7 +94,7 @@ def test_download_something_else_in_place_of_the_part_is_refused(
             there.chmod(0o777)
     status, err = fetch(Origin(), capfd, "-O", tmp_path, *options)
     assert (status, err.count("\n")) == (3, 1)
-    assert f"{there} is there already and was not left by a download: move it away" in err
+    assert f"{there} already exists and was not left by a download: move it away" in err
     assert not (tmp_path / "f").exists()
     assert {path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == {b"mine"}
 
@@ -119,12 +119,12 @@ def test_download_data_that_was_exchanged_is_not_written_to(kind: str, tmp_path:
         assert (status, path.exists()) == (3, False)
     else:
         assert (status, path.read_bytes()) == (0, CONTENT)
-        assert "beginning anew" in err
+        assert "starting over" in err
 
 
 @pytest.mark.parametrize("name", ["tool.iso.part", "tool.iso.part.json", ".tool.iso.part", ". .tool.iso.part/data"])
 def test_download_name_of_the_server_cannot_be_that_of_a_part(name: str, tmp_path: Path, capfd: Any) -> None:
-    """A server plants what it likes under any name; the file is as it should be, or an error, afterwards."""
+    """The server chooses contents and names of files; afterwards the file is correct, or there is an error."""
 
     def planting(conn: Conn) -> None:
         while conn.read_request():
@@ -210,7 +210,7 @@ def test_download_resume_with_a_spoiled_note_begins_anew(kind: str, tmp_path: Pa
     note_of(path).write_text(json.dumps(SPOILED[kind](note)))
     status, err = again(peer.port, Origin(), path, capfd)
     assert (status, path.read_bytes()) == (0, CONTENT)
-    assert "beginning anew" in err
+    assert "starting over" in err
 
 
 NO_NOTES = {
@@ -270,7 +270,7 @@ def test_download_part_in_use_is_refused(tmp_path: Path, capfd: Any) -> None:
     finally:
         part.close()
     assert status == 3
-    assert "another download is at work on it" in err
+    assert "another download is using it" in err
     assert fetch(Origin(), capfd, "-O", tmp_path) == (0, "")
 
 
@@ -297,7 +297,7 @@ def test_download_target_that_appears_meanwhile_is_not_replaced(
         patched.setattr(Part, "_publish", interrupted)
         status, err = download(capfd, peer.url + "/f", "-O", tmp_path, "--no-progress")
     assert status == 3
-    assert "has appeared meanwhile" in err
+    assert "has appeared in the meantime" in err
     assert (tmp_path / "f").read_bytes() == b"mine"
     assert data_of(tmp_path / "f").read_bytes() == CONTENT
     origin = Origin()
@@ -318,7 +318,7 @@ def test_download_without_hard_links_is_complete(
     assert os.listdir(tmp_path) == ["f"]
 
 
-def test_download_overwrite_replaces_a_link_and_not_what_it_leads_to(tmp_path: Path, capfd: Any) -> None:
+def test_download_overwrite_replaces_a_link_and_not_its_target(tmp_path: Path, capfd: Any) -> None:
     outside = tmp_path / "outside"
     outside.write_bytes(b"mine")
     (tmp_path / "f").symlink_to(outside)
@@ -343,7 +343,7 @@ WAYS = ["rename", "link", "neither"]
 
 
 def restrict(way: str, patched: pytest.MonkeyPatch) -> None:
-    """Leaves this way of publishing, and those after it."""
+    """Leaves only this way of publishing a file."""
     if way != "rename":
         patched.setattr(renaming, "_rename_without_replacing", no_renaming)
     if way != "link":
@@ -352,7 +352,7 @@ def restrict(way: str, patched: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_download_killed_before_it_is_renamed_leaves_no_file(way: str, tmp_path: Path) -> None:
-    """A name that is taken is taken by the complete file."""
+    """If the name exists, its file is complete."""
     path = tmp_path / "f"
     child = os.fork()
     if child == 0:
@@ -383,7 +383,7 @@ def test_download_name_that_is_taken_in_the_last_moment_is_not_replaced(
     part = complete_part(tmp_path / "f")
     try:
         (tmp_path / "f").write_bytes(b"mine")
-        with pytest.raises(Failure, match="has appeared meanwhile"):
+        with pytest.raises(Failure, match="has appeared in the meantime"):
             part.finish()
     finally:
         part.close()
@@ -394,7 +394,7 @@ def test_download_name_that_is_taken_in_the_last_moment_is_not_replaced(
 def test_download_file_renamed_to_its_name_while_it_is_renamed_is_not_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without hard links; after the last look that Python code takes."""
+    """Without hard links; the rename happens after the last check in Python code."""
     if not hasattr(ctypes.CDLL(None), renaming._FUNCTION):
         pytest.skip(f"there is no {renaming._FUNCTION}")
     monkeypatch.setattr(os, "link", no_links)
@@ -418,11 +418,11 @@ def test_download_file_renamed_to_its_name_while_it_is_renamed_is_not_replaced(
     assert left(tmp_path) == {"f": 4}
 
 
-# ----------------------------------------------------------------------------------------------- which parts are of one
+# -------------------------------------------------------------------------------------------- parts of the same version
 
 
 class Anonymous(Origin):
-    """Answers the first request as it should be, and further ones without what `lines` leave out."""
+    """Answers the first request in full, and further ones with only the header lines in `lines`."""
 
     lines: tuple[str, ...] = ()
 
@@ -471,7 +471,7 @@ def test_download_without_a_strong_validator_is_not_resumed(
     origin = Origin(**validators)
     status, err = again(peer.port, origin, path, capfd)
     assert (status, path.read_bytes()) == (0, CONTENT)
-    assert "beginning anew" in err
+    assert "starting over" in err
     assert origin.ranges == ["bytes=0-0", None]
 
 
@@ -506,7 +506,7 @@ def test_download_206_of_another_length_is_not_combined(total: int, tmp_path: Pa
 
     status, err = fetch(Growing(cut_after=300_000, cuts=1), capfd, "-O", tmp_path)
     assert (status, err.count("\n")) == (1, 1)
-    assert "where it said" in err
+    assert "but said" in err
     assert not (tmp_path / "f").exists()
 
 
@@ -554,7 +554,7 @@ def test_download_to_a_device_is_not_begun_anew_once_written_to(capfd: Any) -> N
     assert is_device(Path("/dev/null"))
     status, err = fetch(Origin(etag=None, cut_after=1000, cuts=9), capfd, "-o", "/dev/null")
     assert status == 1
-    assert "/dev/null cannot be begun anew" in err
+    assert "/dev/null cannot be started over" in err
 
 
 @pytest.mark.parametrize("other", ["link to a file", "file", "link to another fifo", "nothing"])
@@ -619,7 +619,7 @@ def test_download_to_a_fifo_waits_for_a_reader_and_the_loop_turns(tmp_path: Path
     assert (turns, got) == (3, [b"data"])
 
 
-def test_download_to_an_inherited_descriptor_goes_on_behind_what_is_there(tmp_path: Path) -> None:
+def test_download_to_an_inherited_descriptor_appends(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     with Peer(Origin()) as peer, kept.open("wb") as file:
         file.write(b"before")
@@ -640,15 +640,15 @@ def test_download_to_a_descriptor_of_its_own_is_refused(tmp_path: Path, capfd: A
     assert kept.read_bytes() == b""
 
 
-# ------------------------------------------------------------------------------------ servers that send what they like
+# ---------------------------------------------------------------------------------- servers that send unrequested data
 
 
 @pytest.mark.parametrize("options", [["--parallel", "2"], ["--resume"]])
 @pytest.mark.parametrize("number", [1, 2])
-def test_download_206_longer_than_it_promises_is_not_read_on(
+def test_download_206_longer_than_announced_is_not_read_further(
     number: int, options: list[str], tmp_path: Path, capfd: Any
 ) -> None:
-    """The first answer tells the size, the second one is a range."""
+    """The first response gives the size, the second one is a range."""
     count = 0
 
     def endless(conn: Conn) -> None:
@@ -666,7 +666,7 @@ def test_download_206_longer_than_it_promises_is_not_read_on(
 
     status, err = fetch(endless, capfd, "-O", tmp_path, "--retry", "0", "--timeout", "5", *options)
     assert (status, err.count("\n")) == (1, 1)
-    assert "the server sent more than it had promised" in err
+    assert "the server sent more than it promised" in err
     assert not (tmp_path / "f").exists()
 
 
@@ -687,7 +687,7 @@ def test_download_in_small_answers_is_given_up(
     origin = Stingy(cut_after=300_000, cuts=1)
     status, err = fetch(origin, capfd, "-O", tmp_path, *options)
     assert (status, err.count("\n")) == (1, 1)
-    assert "more than 20 answers of the server had less than 4.0 KiB of what it was asked for" in err
+    assert "more than 20 responses of the server had less than 4.0 KiB of the requested range" in err
     assert len(origin.ranges) <= 20 + 4
     assert not (tmp_path / "f").exists()
 
@@ -718,7 +718,7 @@ def test_command_without_memory_ends_in_one_line(
     monkeypatch.setattr(Session, "request", fail)
     options = ["-O", str(tmp_path)] if command == "download" else []
     assert main([command, "http://127.0.0.1:1/f", *options]) == 1
-    assert capfd.readouterr().err == "geventhttpclient: there is not enough memory\n"
+    assert capfd.readouterr().err == "geventhttpclient: not enough memory\n"
 
 
 def test_command_without_memory_in_a_greenlet_ends_in_one_line(capfd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -727,4 +727,4 @@ def test_command_without_memory_in_a_greenlet_ends_in_one_line(capfd: Any, monke
 
     monkeypatch.setattr("geventhttpclient.cli.load.Load._closed", fail)
     assert main(["bench", "-n", "1", "-c", "1", "--no-progress", "http://127.0.0.1:1/f"]) == 1
-    assert capfd.readouterr().err == "geventhttpclient: there is not enough memory\n"
+    assert capfd.readouterr().err == "geventhttpclient: not enough memory\n"

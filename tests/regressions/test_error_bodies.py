@@ -1,4 +1,4 @@
-"""What is read of a body for `http_log` and `debug_stream` is bounded; the body stays to be read."""
+"""`http_log` and `debug_stream` read a bounded part of a body, which can still be read."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 import gevent.event
 import pytest
 
-from geventhttpclient import UserAgent, useragent
+from geventhttpclient import Session, UserAgent, useragent
 from geventhttpclient.useragent import MOST_LOGGED_BYTES, BadStatusCode, CompatResponse
-from tests.peer import Conn, Peer
+from tests.support.peer import Conn, Peer
 
 pytestmark = pytest.mark.usefixtures("bounded")
 
@@ -22,7 +22,7 @@ LARGE = PIECE * (MOST_LOGGED_BYTES // len(PIECE) + 4)
 
 
 class Paused:
-    """Serves LARGE in chunks, the last of which waits until the test goes on."""
+    """Serves LARGE in chunks, the last of which waits until the test continues."""
 
     def __init__(self, status: str = "404 Not Found", *fields: str, body: bytes = LARGE) -> None:
         self.go_on = gevent.event.Event()
@@ -46,7 +46,7 @@ class Paused:
 
 @contextmanager
 def refused(script: Callable[[Conn], None]) -> Iterator[Any]:
-    """The BadStatusCode of a response whose body has not come to its end."""
+    """Yields the BadStatusCode of a response whose body is incomplete."""
     with Peer(script) as peer, UserAgent(max_retries=0, network_timeout=5) as agent:
         with pytest.raises(BadStatusCode) as caught:
             agent.urlopen(peer.url)
@@ -144,3 +144,24 @@ def test_redirect_with_a_large_body_is_followed_past_a_debug_stream() -> None:
         response = agent.urlopen(peer.url, debug_stream=io.StringIO())
         assert response.content == b"small"
         script.go_on.set()
+
+
+BY_LITTLE: dict[str, Callable[[Any], bytes]] = {
+    "read": lambda response: b"".join(iter(lambda: response.read(2), b"")),
+    "readline": read_by_lines,
+    "iter_content": lambda response: b"".join(response.iter_content(2)),
+}
+
+
+@pytest.mark.parametrize("way", BY_LITTLE)
+def test_logged_beginning_of_a_body_is_read_by_little_without_copying_the_rest(way: str) -> None:
+    # Half a million reads: if each copied what is left of the beginning, they would copy 250 GB.
+    body = b"a\n" * (MOST_LOGGED_BYTES // 2 + 1000)
+
+    def serve(conn: Conn) -> None:
+        conn.read_request()
+        conn.respond(body)
+
+    with Peer(serve) as peer, Session() as session:
+        response = session.urlopen(peer.url, debug_stream=io.StringIO())
+        assert BY_LITTLE[way](response) == body

@@ -1,10 +1,10 @@
-"""Code that makes a request in the middle of a thread's first one: both share the runtime of that thread's hub."""
+"""A request within a thread's first request: both share the runtime of that thread's hub."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.hubtools import choose, run
+from tests.support.hub import choose, run
 
 pytestmark = pytest.mark.usefixtures("bounded")
 

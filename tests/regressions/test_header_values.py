@@ -1,4 +1,4 @@
-"""Header values and trailers of any shape: what is refused is refused by an exception, never by a crash."""
+"""Header values and trailers of any type: invalid ones raise an exception and never crash."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from geventhttpclient import HTTPClient, Session, UserAgent, httpx
-from tests.hubtools import run
-from tests.peer import Peer, serve_ok
+from tests.support.hub import run
+from tests.support.peer import Peer, serve_ok
 
 pytestmark = pytest.mark.usefixtures("bounded")
 
@@ -115,7 +115,7 @@ def test_header_list_with_several_values_and_none_sends_a_line_for_each_value() 
 
 
 class Changing:
-    """A value that changes the dict that it stands in when it is turned into text."""
+    """A value that changes the dict that contains it when it is converted to text."""
 
     def __init__(self, fields: dict[Any, Any], change: Callable[[dict[Any, Any]], object]) -> None:
         self.fields = fields

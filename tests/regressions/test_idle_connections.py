@@ -1,4 +1,4 @@
-"""What a server with a wildcard name can make a client keep: redirects lead to any number of hosts, which are one."""
+"""Bounds on idle connections and cookies when a server redirects to any number of host names."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 import gevent
 import pytest
 
-from geventhttpclient import compat_request, httpx
-from geventhttpclient._checks import MOST_KEPT_CHARACTERS
-from geventhttpclient._clients import Origins
+from geventhttpclient import httpx
+from geventhttpclient._agent import request as compat_request
+from geventhttpclient._internal.validation import MOST_KEPT_CHARACTERS
+from geventhttpclient.adapters._origins import Origins
 from geventhttpclient.client import (
     DEFAULT_MAX_CLIENTS,
     DEFAULT_MAX_IDLE_CONNECTIONS,
@@ -26,10 +27,10 @@ from geventhttpclient.header import Headers
 from geventhttpclient.mock import MockTransport
 from geventhttpclient.requests import Session
 from geventhttpclient.useragent import CompatRequest, UserAgent
-from tests.certificates import Certificates
-from tests.hubtools import descriptors, in_thread, until
-from tests.peer import Conn, Peer
-from tests.tls import own_factory
+from tests.support.certificates import Certificates
+from tests.support.hub import descriptors, in_thread, until
+from tests.support.peer import Conn, Peer
+from tests.support.tls import own_factory
 
 pytestmark = pytest.mark.usefixtures("bounded", "names_are_here")
 
@@ -37,7 +38,7 @@ REDIRECTS = 30
 
 
 class Wildcard:
-    """A server for any name: `/3` redirects to `/2` of a name that was never used before, `/0` is an answer."""
+    """A server for any name: `/3` redirects to `/2` of a name that was never used before, `/0` is a response."""
 
     def __init__(self) -> None:
         self.names = 0
@@ -134,7 +135,7 @@ def test_pool_of_clients_with_none_idle_closes_each_connection() -> None:
 
 
 def test_pool_of_clients_with_more_concurrency_than_the_default_keeps_one_origin_whole() -> None:
-    """Connections of one origin that come back at once are asked for again at once."""
+    """Connections of one origin that are returned together are used again together."""
     concurrency = DEFAULT_MAX_IDLE_CONNECTIONS + 20
     with Peer() as peer, HTTPClientPool(concurrency=concurrency) as pool:
         client = pool.get_client(peer.url)
@@ -171,7 +172,7 @@ def test_pool_of_clients_after_close_has_room_for_as_many_again() -> None:
 
 @pytest.mark.parametrize("way", ["native", "context"])
 def test_pool_of_clients_over_tls_closes_the_oldest(certificates: Certificates, way: str) -> None:
-    """What ends a connection over an SSLContext is the program's code; it ends while another one's response is read."""
+    """The program's code closes a connection over an SSLContext, while the response on another one is read."""
     options: dict[str, Any] = {"ssl_context_factory": own_factory} if way == "context" else {"verify": False}
     if way == "context":
         options |= {"ssl_options": {"ca_certs": str(certificates.ca)}, "insecure": True}
@@ -184,7 +185,7 @@ def test_pool_of_clients_over_tls_closes_the_oldest(certificates: Certificates, 
 
 
 def test_pool_of_clients_by_http2_closes_the_oldest() -> None:
-    from tests.http2peer import scripted, serve_targets
+    from tests.support.http2_peer import scripted, serve_targets
 
     with (
         Peer(scripted(serve_targets)) as peer,
@@ -200,7 +201,7 @@ def test_pool_of_clients_by_http2_closes_the_oldest() -> None:
 
 
 @pytest.mark.parametrize("value", [-1, "2", 1.5])
-def test_max_idle_connections_of_no_use_is_refused_by_name(value: Any) -> None:
+def test_invalid_max_idle_connections_is_refused_by_name(value: Any) -> None:
     for make in (HTTPClientPool, UserAgent, Session, httpx.Client):
         with pytest.raises((ValueError, TypeError), match="max_idle_connections"):
             make(max_idle_connections=value)
@@ -227,7 +228,7 @@ def test_pool_of_clients_keeps_the_default_of_clients() -> None:
         assert len(pool.clients) == DEFAULT_MAX_CLIENTS + 5
 
 
-def test_client_of_the_program_without_a_pool_of_ours_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_of_the_program_without_an_engine_pool_is_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     class Fake:
         ssl = False
 
@@ -235,14 +236,14 @@ def test_client_of_the_program_without_a_pool_of_ours_is_left_as_it_is(monkeypat
     assert isinstance(HTTPClientPool().get_client("http://h.test"), Fake)
 
 
-# --------------------------------------------------------------------------------------------- other packages' clients
+# ------------------------------------------------------------------------------------------- clients of other packages
 
 
 @pytest.mark.skipif(importlib.util.find_spec("httpx") is None, reason="httpx is not installed")
 def test_httpx_transport_redirected_to_many_hosts_keeps_as_many_as_limits_say() -> None:
     import httpx as real
 
-    from geventhttpclient.httpx_transport import Transport
+    from geventhttpclient.adapters.httpx import Transport
 
     wildcard = Wildcard()
     for limits, most in (
@@ -263,7 +264,7 @@ def test_httpx_transport_redirected_to_many_hosts_keeps_as_many_as_limits_say() 
 def test_requests_adapter_redirected_to_many_hosts_keeps_pools_times_their_size() -> None:
     import requests
 
-    from geventhttpclient.requests_adapter import Adapter
+    from geventhttpclient.adapters.requests import Adapter
 
     with Peer(Wildcard()) as peer, requests.Session() as session:
         session.trust_env = False
@@ -278,7 +279,7 @@ def test_requests_adapter_redirected_to_many_hosts_keeps_pools_times_their_size(
 
 @pytest.mark.skipif(importlib.util.find_spec("urllib3") is None, reason="urllib3 is not installed")
 def test_urllib3_manager_redirected_to_many_hosts_keeps_its_number_of_pools() -> None:
-    from geventhttpclient.urllib3_adapter import PoolManager
+    from geventhttpclient.adapters.urllib3 import PoolManager
 
     with Peer(Wildcard()) as peer, PoolManager(num_pools=3) as manager:
         assert manager.request("GET", f"{peer.url}/{REDIRECTS}", retries=REDIRECTS).data == b"ok"
@@ -287,7 +288,7 @@ def test_urllib3_manager_redirected_to_many_hosts_keeps_its_number_of_pools() ->
 
 @pytest.mark.skipif(importlib.util.find_spec("urllib3") is None, reason="urllib3 is not installed")
 def test_urllib3_manager_redirected_to_a_long_url_does_not_keep_it() -> None:
-    from geventhttpclient.urllib3_adapter import PoolManager, managers
+    from geventhttpclient.adapters.urllib3 import PoolManager, managers
 
     long = "x" * managers._MOST_CHARACTERS
 
@@ -318,7 +319,7 @@ def test_httplib2_redirected_to_many_hosts_keeps_the_share_of_a_greenlet(monkeyp
         until(lambda: peer.open_now == 4)
         opened = len(peer.conns)
         assert sorted(http.connections) == sorted(f"http:h{n}.test:{peer.port}" for n in range(27, 31))
-        # What is used again is not the next to go.
+        # A connection that is used again is not the next to be closed.
         for host in ("h27", "new", "h27"):
             assert http.request(f"http://{host}.test:{peer.port}/0")[1] == b"ok"
         assert len(peer.conns) == opened + 1
@@ -395,7 +396,7 @@ def certified(certificates: Certificates, kind: str, **more: Any) -> Any:
 def test_agent_with_a_client_certificate_keeps_so_many_idle_connections(
     kind: str, most: int, certificates: Certificates
 ) -> None:
-    """Those of origins that only a redirect led to, which are shown no certificate, count as the others do."""
+    """Connections to targets of redirects, which get no certificate, count like the others."""
     with Peer(Wildcard()) as peer, certified(certificates, kind, max_idle_connections=most, max_clients=5) as agent:
         assert fetch_by(agent, f"{peer.url}/{REDIRECTS}") == b"ok"
         pool = agent.clientpool
@@ -417,7 +418,7 @@ def test_pool_of_clients_without_the_certificate_is_one_for_all_threads(certific
     inner: list[HTTPClientPool] = []
 
     class Slow(dict[str, Any]):
-        """Lets another thread do the same in the middle of it."""
+        """Lets another thread run the same operation in the middle of it."""
 
         def items(self) -> Any:
             if not inner:
@@ -430,7 +431,7 @@ def test_pool_of_clients_without_the_certificate_is_one_for_all_threads(certific
     assert made(pool)._idle_group is pool._idle_group
 
 
-# -------------------------------------------------------------------------------------------- what is kept by its name
+# -------------------------------------------------------------------------------------------------------- caches by URL
 
 
 def test_urls_that_are_long_are_not_kept() -> None:
@@ -462,7 +463,7 @@ def test_origins_of_long_names_are_not_kept(part: Any) -> None:
 
 def test_transport_of_httpx_does_not_keep_origins_of_long_names() -> None:
     other = pytest.importorskip("httpx")
-    transport_class = pytest.importorskip("geventhttpclient.httpx_transport").Transport
+    transport_class = pytest.importorskip("geventhttpclient.adapters.httpx").Transport
     with other.Client(transport=transport_class()) as client:
         for letter in "abc":
             with pytest.raises(other.ConnectError):

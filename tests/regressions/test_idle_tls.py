@@ -1,4 +1,4 @@
-"""Session tickets on idle connections: they are harmless, but enough of them hide what comes behind them."""
+"""Session tickets on idle connections: they are harmless, but enough of them hide the bytes behind them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import Certificates
-from tests.hubtools import turn
-from tests.records import SealingServer
-from tests.tls import WAYS, client_of, opened, trusting
+from tests.support.certificates import Certificates
+from tests.support.hub import turn
+from tests.support.tls import WAYS, client_of, opened, trusting
+from tests.support.tls_records import SealingServer
 
 pytestmark = [pytest.mark.usefixtures("bounded", "names_are_here")]
 
@@ -22,7 +22,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 PLANTED = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nplanted"
 both_ways = pytest.mark.parametrize("way", WAYS)
 
-# In threads, and with waits that block: the hub is not to turn unless a test says so.
+# Runs in threads, with waits that block: the hub must not run unless a test switches to it.
 
 
 def serving(
@@ -116,7 +116,7 @@ def turns_until(done: Future[None]) -> None:
 def test_idle_connection_after_21_kb_of_tickets_in_portions_is_closed(
     way: str, certificates: Certificates, tmp_path: Path
 ) -> None:
-    """What is looked at by and by counts together."""
+    """The records that are read over time count together."""
     go, sent = threading.Event(), threading.Event()
 
     def serve(listener: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""`get` shows JSON from a hostile server in bounded memory, in one pass, or as it came."""
+"""`get` shows JSON from a hostile server in bounded memory and in one pass, or unchanged."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from geventhttpclient._internal.charsets import unicode_json
 from geventhttpclient.cli import jsontext
 from geventhttpclient.cli.jsontext import GROWTH_ALLOWANCE, MAX_DEPTH, MAX_GROWTH, MOST, JSONText
-from tests import cli
-from tests.peer import Peer
-from tests.support import answer, saying, saying_then_closing
+from tests.support import cli
+from tests.support.peer import Peer
+from tests.support.scripted import answer, saying, saying_then_closing
 
 
 def pieces_of(body: bytes, size: int) -> Iterator[bytes]:
@@ -22,7 +23,7 @@ def pieces_of(body: bytes, size: int) -> Iterator[bytes]:
 
 
 def pretty(body: bytes, size: int = 1 << 18) -> tuple[str, bytes]:
-    """What is shown indented, and what behind it as it came."""
+    """Returns the part that is shown indented, and the rest, which is shown as received."""
     text, shown, rest = JSONText(), "", b""
     for piece in pieces_of(body, size):
         more, raw = text.feed(piece)
@@ -47,7 +48,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_json_beyond_a_limit_is_shown_as_it_came(bomb: str) -> None:
+def test_json_beyond_a_limit_is_shown_as_received(bomb: str) -> None:
     body = BOMBS[bomb]
     tracemalloc.start()
     try:
@@ -140,11 +141,11 @@ def test_json_hard_to_parse_is_indented_digit_by_digit(kind: str, size: int) -> 
     ],
 )
 @pytest.mark.parametrize("size", [1, 1 << 18])
-def test_what_is_no_json_is_shown_as_it_came(body: bytes, size: int) -> None:
+def test_text_that_is_no_json_is_shown_unchanged(body: bytes, size: int) -> None:
     assert pretty(body, size) == ("", body)
 
 
-def test_json_is_shown_with_the_same_values_however_it_is_cut() -> None:
+def test_json_in_pieces_of_any_size_is_shown_with_the_same_values() -> None:
     chance = random.Random(9)
 
     def value(depth: int = 0) -> Any:
@@ -166,7 +167,7 @@ def test_json_is_shown_with_the_same_values_however_it_is_cut() -> None:
 
 
 def test_json_text_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counted, not timed: characters that are matched against, in pieces of one byte."""
+    """Counts the characters that are matched, in pieces of one byte; a clock would be inexact."""
     looked_at = 0
     read = jsontext._Indenter.read
 
@@ -183,7 +184,7 @@ def test_json_text_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("bounded")
-def test_get_json_bomb_on_a_terminal_is_shown_as_it_came() -> None:
+def test_get_json_bomb_on_a_terminal_is_shown_as_received() -> None:
     body = nested(100_899)
     with Peer(saying(answer(body, "200 OK", "Content-Type: application/json"))) as peer:
         status, seen = cli.on_terminal("get", peer.url)
@@ -197,3 +198,53 @@ def test_get_json_that_breaks_off_is_shown_as_far_as_it_came() -> None:
         status, seen = cli.on_terminal("get", peer.url)
     assert status == 1
     assert seen.startswith('{"a": 1\ngeventhttpclient: ')
+
+
+DISPLAYED = {"name": "Zoë", "list": [1, 2]}
+LINES = '{\n  "name": "Zoë",\n  "list": [\n    1,\n    2\n  ]\n}\n'
+
+
+def unescaped(body: bytes, charset: str | None) -> str:
+    """Returns the text that a terminal shows for a JSON body."""
+    kind = "application/json" if charset is None else f"application/json; charset={charset}"
+    with Peer(saying_then_closing(answer(body, "200 OK", f"Content-Type: {kind}"))) as peer:
+        status, seen = cli.on_terminal("get", peer.url, env={"NO_COLOR": "1"})
+    assert status == 0
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("encoding", "charset"),
+    [
+        ("utf-8", "iso-8859-1"),
+        ("utf-8-sig", None),
+        ("utf-16", None),
+        ("utf-16-le", "utf-8"),
+        ("utf-32-be", "utf-16"),
+        ("iso-8859-1", "iso-8859-1"),
+    ],
+)
+def test_json_is_shown_whatever_charset_it_is_in(encoding: str, charset: str | None) -> None:
+    body = json.dumps(DISPLAYED, ensure_ascii=False).encode(encoding)
+    assert unescaped(body, charset) == LINES
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 1000])
+def test_json_of_a_declared_charset_is_shown_in_pieces_of_any_size(size: int) -> None:
+    text, shown = JSONText(charset="iso-8859-1"), ""
+    body = b'{"a": 1}\n' + json.dumps(DISPLAYED, ensure_ascii=False).encode("latin-1")
+    for piece in pieces_of(body, size):
+        more, raw = text.feed(piece)
+        assert raw == b""
+        shown += more
+    assert shown + text.finish()[0] == '{\n  "a": 1\n}\n' + LINES
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32-le"])
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+def test_json_in_pieces_of_any_size_becomes_utf_8(encoding: str, size: int) -> None:
+    for text in ("", "1", "[]", '{"ü": "€𝄞"}'):
+        body = text.encode(encoding)
+        if body.isascii() and b"\0" not in body:
+            assert list(unicode_json(pieces_of(body, 2))) in ([], [b""], list(pieces_of(body, 2)))
+        assert b"".join(unicode_json(pieces_of(body, size))) == text.encode()

@@ -1,4 +1,4 @@
-"""What a peer sends takes time in proportion to its length: growth is counted in steps, see tests/steps.py."""
+"""Parsing takes linear time: growth is counted in steps, see tests/support/steps.py."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from typing import Any
 
 import pytest
 
-from geventhttpclient import Session, cookies, requests, useragent
+from geventhttpclient import Session, cookies, requests
 from geventhttpclient import httpx as httpx_shape
+from geventhttpclient._agent import retries
+from geventhttpclient._agent.request import CompatRequest
+from geventhttpclient._internal.challenges import MOST_CHALLENGE_BYTES, _parse_line, parse_challenges
 from geventhttpclient.auth import DigestAuth
-from geventhttpclient.challenge import MOST_CHALLENGE_BYTES, _parse_line, parse_challenges
 from geventhttpclient.cli import filename
-from geventhttpclient.compat_request import CompatRequest
 from geventhttpclient.header import Headers, parse_content_type_charset
-from geventhttpclient.httpx.messages import Response, _sized
+from geventhttpclient.httpx.messages import Response, _resized
 from geventhttpclient.mock import MockResponse, MockTransport
-from tests.steps import Octets, Text, check_growth, steps_of
+from tests.support.steps import Octets, Text, check_growth, steps_of
 
 # Doubled three times. As the steps for each character are bounded, it does not take the limit of a head to see growth;
 # that is tried with one value of each field.
 SIZES = [2 * 1024, 4 * 1024, 8 * 1024, 16 * 1024]
 LIMIT = 128 * 1024
 
-# What begins, is repeated, and ends.
+# Beginning, repeated part, end.
 LINKS = [
     ("", "<", ""),
     ("", "<>", ""),
@@ -155,17 +156,15 @@ def one_by_one(size: int, octet: bytes = b"a") -> Iterator[Octets]:
     return (Octets(octet) for _ in range(size))
 
 
-@pytest.mark.parametrize("fill", [True, False])
-def test_pieces_are_put_together_once(fill: bool) -> None:
+def test_pieces_are_put_together_once() -> None:
     def work(size: int) -> Callable[[], object]:
-        return lambda: [len(piece) for piece in requests._cut(one_by_one(size), size // 2, fill)]
+        return lambda: [len(piece) for piece in requests._cut(one_by_one(size), size // 2)]
 
     check_growth(work, SIZES, 1, 20)
-    assert b"".join(requests._cut(iter([b"ab", b"", b"c", b"defgh", b"i"]), 2, fill)) == b"abcdefghi"
+    assert b"".join(requests._cut(iter([b"ab", b"", b"c", b"defgh", b"i"]), 2)) == b"abcdefghi"
     assert list(requests._cut(iter([b"ab", b"", b"c", b"defgh", b"i"]), 4)) == [b"abcd", b"efgh", b"i"]
-    assert list(_sized(iter(["ab", "", "c", "defgh", "i"]), 4)) == ["abcd", "efgh", "i"]
-    assert list(requests._cut(iter([b"abc", b"d"]), 2, False)) == [b"ab", b"c", b"d"]
-    assert list(requests._cut(iter([]), 2, fill)) == []
+    assert list(_resized(iter(["ab", "", "c", "defgh", "i"]), 4)) == ["abcd", "efgh", "i"]
+    assert list(requests._cut(iter([]), 2)) == []
 
 
 @pytest.mark.parametrize("delimiter", [None, b"b", b"ab", b"aaaaaaab"])
@@ -189,21 +188,21 @@ def test_httpx_lines_in_many_pieces_are_put_together_once(octet: str) -> None:
 
 
 def test_chunks_of_urllib3_are_not_copied_for_each_byte() -> None:
-    adapter: Any = pytest.importorskip("geventhttpclient.urllib3_adapter.response")
+    adapter: Any = pytest.importorskip("geventhttpclient.adapters.urllib3.response")
 
     def work(size: int) -> Callable[[], object]:
-        wire = adapter.Wire()
+        wire = adapter.EngineResponse()
         wire._piece = Octets(b"a" * size)
         return lambda: [wire._safe_read(1) for _ in range(size)]
 
     check_growth(work, SIZES, 1, 20)
-    wire = adapter.Wire()
+    wire = adapter.EngineResponse()
     wire._piece = b"abcde"
     assert [wire._safe_read(2) for _ in range(4)] == [b"ab", b"cd", b"e", b"\r\n"]
 
 
 def test_decoded_body_of_urllib3_is_not_copied_for_each_byte() -> None:
-    adapter: Any = pytest.importorskip("geventhttpclient.urllib3_adapter.response")
+    adapter: Any = pytest.importorskip("geventhttpclient.adapters.urllib3.response")
 
     def work(size: int) -> Callable[[], object]:
         # Not compressed, so that there is as much to copy as there are bytes to come.
@@ -221,7 +220,7 @@ def test_decoded_body_of_urllib3_is_not_copied_for_each_byte() -> None:
 
 
 def test_decoder_of_urllib3_takes_more_before_the_rest_was_decoded() -> None:
-    adapter: Any = pytest.importorskip("geventhttpclient.urllib3_adapter.response")
+    adapter: Any = pytest.importorskip("geventhttpclient.adapters.urllib3.response")
     coded = gzip.compress(b"abcdefgh", 0)
     decoder = adapter._Decoder("gzip")
     pieces = [decoder.decompress(coded[at : at + 3], 2) for at in range(0, len(coded), 3)]
@@ -232,11 +231,11 @@ def test_decoder_of_urllib3_takes_more_before_the_rest_was_decoded() -> None:
     assert decoder.flush() == b""
 
 
-# What is handed to the standard library
+# Data that is passed to the standard library
 
 
 class Watched(CookieJar):
-    """Keeps the fields that it is shown."""
+    """Jar that keeps the fields that it is given."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -257,7 +256,7 @@ HOSTILE_COOKIES = [
 
 
 @pytest.mark.parametrize("hostile", [HOSTILE_COOKIES, [line for line in HOSTILE_COOKIES if line[1][0] != "c"]])
-def test_jar_is_not_shown_what_it_would_read_in_quadratic_time(hostile: list[tuple[str, str]]) -> None:
+def test_jar_is_not_given_fields_that_it_would_read_in_quadratic_time(hostile: list[tuple[str, str]]) -> None:
     jar = Watched()
     cookies.extract(jar, Headers(hostile), CompatRequest("http://a.example/"))
     assert jar.seen == [("Set-Cookie", "a=b"), ("Set-Cookie", "g=h")]
@@ -275,20 +274,22 @@ def test_session_takes_the_other_cookies_of_a_response_with_set_cookie2(kind: An
     assert [cookie.name for cookie in jar] == ["a", "g"]
 
 
-def test_jar_of_requests_is_not_shown_what_it_would_read_in_quadratic_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    adapter: Any = pytest.importorskip("geventhttpclient.urllib3_adapter.response")
+def test_jar_of_requests_is_not_given_fields_that_it_would_read_in_quadratic_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    adapter: Any = pytest.importorskip("geventhttpclient.adapters.urllib3.response")
     pairs = [*HOSTILE_COOKIES, ("X", "y" * 10_000)]
 
-    class Wire(adapter.Wire):  # type: ignore[misc]
+    class EngineResponse(adapter.EngineResponse):  # type: ignore[misc]
         def _pairs(self) -> list[tuple[str, str]]:
             return pairs
 
-    shown = Wire().msg.items()
+    shown = EngineResponse().msg.items()
     assert shown == [("Set-Cookie", "a=b"), ("Set-Cookie", "g=h"), ("X", "y" * 10_000)]
 
 
 class Looked(dict[str, Any]):
-    """Counts the characters of the keys that it is asked for."""
+    """Mapping that counts the characters of the keys that are looked up."""
 
     characters = 0
 
@@ -308,15 +309,15 @@ def test_parents_of_a_long_host_take_linear_time(unit: str) -> None:
 
 def test_retry_after_of_more_than_a_date_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    monkeypatch.setattr(useragent.email.utils, "parsedate_to_datetime", lambda text: read.append(text) or 1 / 0)
-    for text in ("1" * 100_000, "Mon, " * 20_000, "Mon, " + "1" * 100_000, " " * useragent.MOST_RETRY_AFTER + "1"):
-        assert useragent._seconds(text) == 0.0
+    monkeypatch.setattr(retries.email.utils, "parsedate_to_datetime", lambda text: read.append(text) or 1 / 0)
+    for text in ("1" * 100_000, "Mon, " * 20_000, "Mon, " + "1" * 100_000, " " * retries.MOST_RETRY_AFTER + "1"):
+        assert retries.retry_after_seconds(text) == 0.0
     assert read == []
-    assert useragent._seconds("120") == 120.0
-    assert useragent._seconds("1" * useragent.MOST_RETRY_AFTER) > 0
+    assert retries.retry_after_seconds("120") == 120.0
+    assert retries.retry_after_seconds("1" * retries.MOST_RETRY_AFTER) > 0
 
 
-def test_steps_see_what_is_quadratic() -> None:
+def test_steps_detect_a_quadratic_algorithm() -> None:
     def shrink(text: Text) -> None:
         while text:
             text = text[1:]

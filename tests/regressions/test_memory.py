@@ -1,4 +1,4 @@
-"""Bodies that outgrow the memory there is: MemoryError, and everything goes on. Never the end of the process."""
+"""Bodies larger than memory raise MemoryError and do not end the process."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import sys
 import pytest
 from hyperframe.frame import RstStreamFrame
 
-from tests.http2peer import Talk, scripted
-from tests.hubtools import run
-from tests.peer import Conn, Peer
+from tests.support.http2_peer import Talk, scripted
+from tests.support.hub import run
+from tests.support.peer import Conn, Peer
 
 pytestmark = [
     pytest.mark.usefixtures("bounded"),
@@ -26,7 +26,7 @@ def chunk(data: bytes) -> bytes:
 
 
 def serve(conn: Conn) -> None:
-    """Sends more than there is room for, until the client has had enough of it."""
+    """Sends more than there is room for, until the client closes the connection."""
     while request := conn.read_request():
         if request.target == "/small":
             conn.respond(b"small")

@@ -6,7 +6,7 @@ import ctypes
 import sys
 
 from geventhttpclient import _core
-from tests.hubtools import ROOT
+from tests.support.hub import ROOT
 
 
 class Base(ctypes.Structure):
@@ -40,7 +40,7 @@ PY_MOD_GIL_NOT_USED = 1
 
 
 def slots() -> dict[int, int | None]:
-    """The slots that the built module hands to the interpreter."""
+    """Returns the slots that the built module passes to the interpreter."""
     assert _core.__file__
     library = ctypes.PyDLL(_core.__file__)
     library.PyInit__core.restype = ctypes.POINTER(ModuleDef)

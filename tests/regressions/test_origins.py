@@ -1,5 +1,4 @@
-"""What is meant for one origin, or for a proxy, reaches no other: hosts with a backslash, cookies, certificates,
-Proxy-Authorization."""
+"""Data for one origin or proxy reaches no other: hosts with a backslash, cookies, certificates, Proxy-Authorization."""
 
 from __future__ import annotations
 
@@ -18,21 +17,21 @@ import requests
 from urllib3.exceptions import LocationParseError
 
 from geventhttpclient import HTTPClient, Session, UserAgent, httplib, httplib2, httpx, useragent
+from geventhttpclient._agent.request import CompatRequest
+from geventhttpclient.adapters.httpx import Transport
+from geventhttpclient.adapters.requests import Adapter
+from geventhttpclient.adapters.urllib3 import HTTPConnectionPool, PoolManager, connection_from_url, proxy_from_url
 from geventhttpclient.cli import main
 from geventhttpclient.client import HTTPClientPool
-from geventhttpclient.compat_request import CompatRequest
 from geventhttpclient.cookies import Cookies, add_cookies, bind, extract, merged
 from geventhttpclient.header import Headers
-from geventhttpclient.httpx_transport import Transport
 from geventhttpclient.mock import MockTransport
 from geventhttpclient.proxy import Proxy, ProxyError
-from geventhttpclient.requests_adapter import Adapter
 from geventhttpclient.url import URL
-from geventhttpclient.urllib3_adapter import HTTPConnectionPool, PoolManager, connection_from_url, proxy_from_url
-from tests.certificates import Certificates
-from tests.peer import Conn, Peer, serve_ok
-from tests.proxies import tunnelling
-from tests.support import answer, saying
+from tests.support.certificates import Certificates
+from tests.support.peer import Conn, Peer, serve_ok
+from tests.support.proxies import tunnelling
+from tests.support.scripted import answer, saying
 
 pytestmark = pytest.mark.usefixtures("bounded")
 
@@ -217,7 +216,7 @@ def test_httplib_sends_no_user_of_an_absolute_url() -> None:
 
 
 class Echo(MockTransport):
-    """Redirects what has `to=` in its query, and keeps what cookies came to which host."""
+    """Redirects requests with `to=` in the query, and records the cookies that each host received."""
 
     def __init__(self) -> None:
         super().__init__(self.handle)
@@ -230,7 +229,7 @@ class Echo(MockTransport):
 
 
 def leading(*urls: str) -> str:
-    """A URL that leads to the next one, and so on."""
+    """Returns a URL that redirects to the next one, and so on."""
     first, *rest = urls
     if not rest:
         return first
@@ -326,7 +325,7 @@ LOCAL = ("http://host/", "http://host.local/", "http://HOST:81/", "http://www.ho
 
 
 def cookies_at(jar: CookieJar) -> list[str | None]:
-    """What a jar has for each of LOCAL."""
+    """Returns the cookie field that a jar sends to each of LOCAL."""
     fields = []
     for url in LOCAL:
         request = CompatRequest(url)
@@ -415,7 +414,7 @@ def origin(certificates: Certificates) -> Iterator[Peer]:
 
 
 def check_told(proxy: Peer, origin: Peer, value: str | None) -> None:
-    """The proxy was told that value by each CONNECT, and the origin none."""
+    """Checks that each CONNECT sent that value to the proxy, and that the origin received none."""
     assert proxy.requests
     assert origin.requests
     assert {request.method for request in proxy.requests} == {"CONNECT"}
@@ -624,7 +623,7 @@ def test_certificate_is_not_shown_to_an_origin_that_a_redirect_led_to(
         get = agent.get if hasattr(agent, "get") else agent.urlopen
         assert get(f"https://localhost:{first.port}/to").content == b"ok"
         assert get(f"https://localhost:{first.port}/here").content == b"ok"
-        # What the program asks by itself is shown it.
+        # An origin that the program itself names gets the certificate.
         assert get(f"https://localhost:{second.port}/").content == b"ok"
     assert shown == [["certificate"] * 3, ["nothing", "certificate"]]
 
@@ -684,5 +683,5 @@ def test_credentials_do_not_cross_origins_with_a_redirect(
         assert first.headers.get("Authorization")
         for name in ("Authorization", "Cookie", "Proxy-Authorization"):
             assert second.headers.get(name) is None
-        # What the client does not know to be a credential goes along, as in requests.
+        # A header that the client does not know to be a credential is sent along, as in requests.
         assert second.headers.get("X-Api-Key") == first.headers.get("X-Api-Key")

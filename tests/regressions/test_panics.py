@@ -1,4 +1,4 @@
-"""Objects that claim what is not so, and panics: exceptions for the program, and a loop that goes on."""
+"""Objects with wrong lengths, and panics: the program gets an exception and the loop keeps running."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 
 from geventhttpclient import HTTPClient, _core
 from geventhttpclient._parser import HTTPParseError
-from tests.certificates import Certificates
-from tests.http2peer import Talk, scripted, serve_targets
-from tests.hubtools import choose, run
-from tests.peer import Conn, Peer, serve_ok
+from tests.support.certificates import Certificates
+from tests.support.http2_peer import Talk, scripted, serve_targets
+from tests.support.hub import choose, run
+from tests.support.peer import Conn, Peer, serve_ok
 
 pytestmark = pytest.mark.usefixtures("bounded", "names_are_here")
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("bounded", "names_are_here")
 
 
 class Lying:
-    """Stands in front of an SSLObject; one method answers with a lie, once the handshake is over."""
+    """Wrapper of an SSLObject with one method that returns a wrong result after the handshake."""
 
     def __init__(self, truth: ssl.SSLObject, method: str, lie: Callable[..., object]) -> None:
         self._truth = truth
@@ -75,7 +75,7 @@ LIES: dict[str, tuple[str, Callable[..., object]]] = {
 
 @contextmanager
 def lying(certificates: Certificates, lie: str, protocol: str) -> Iterator[tuple[HTTPClient, HTTPClient]]:
-    """A client whose SSLObject lies, and one of the same server whose does not."""
+    """Yields a client with an SSLObject that lies, and one of the same server with a correct one."""
 
     def context(kind: type[ssl.SSLContext], **_: Any) -> ssl.SSLContext:
         made = kind(ssl.PROTOCOL_TLS_CLIENT)
@@ -104,7 +104,7 @@ def lying(certificates: Certificates, lie: str, protocol: str) -> Iterator[tuple
 
 
 def quiet_ok(conn: Conn) -> None:
-    """The client may go away in the middle of anything."""
+    """Script: serves requests; the client may disconnect at any point."""
     with suppress(OSError):
         serve_ok(conn)
 
@@ -132,7 +132,7 @@ def test_ssl_object_with_wrong_claims_raises_and_leaves_the_loop_alive(
 
 @pytest.mark.parametrize("method", ["read", "write"])
 def test_ssl_object_that_wants_more_of_an_ended_stream_raises(certificates: Certificates, method: str) -> None:
-    """It was asked again and again, in one callback of the loop, and no timeout ended that."""
+    """The engine called it again and again in one callback of the loop, and no timeout ended that."""
 
     def want(*_: object) -> object:
         wanted.append(method)
@@ -175,7 +175,7 @@ def test_panic_in_the_callback_is_reported_and_leaves_the_loop_alive(loop: str, 
     assert "stack backtrace" not in outcome.err
 
 
-# ---------------------------------------------------------------- code that runs in the middle of ours
+# ---------------------------------------------------------------- code that runs inside the client
 
 
 class Meddling:

@@ -1,4 +1,4 @@
-"""No face shows the password of a URL, however malformed that is: in no error, log, repr or output."""
+"""The password of a URL, even a malformed one, appears in no error, log, repr or output of any API."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ import urllib3
 
 from geventhttpclient import HTTPClient, Session, UserAgent, _core, httplib, httplib2, httpx, useragent
 from geventhttpclient import request as module_request
+from geventhttpclient.adapters.httpx import Transport
+from geventhttpclient.adapters.requests import Adapter
+from geventhttpclient.adapters.urllib3 import PoolManager, connection_from_url, proxy_from_url
 from geventhttpclient.cli import main
 from geventhttpclient.client import HTTPClientPool
-from geventhttpclient.httpx_transport import Transport
 from geventhttpclient.mock import MockTransport
 from geventhttpclient.proxy import Proxy
-from geventhttpclient.requests_adapter import Adapter
 from geventhttpclient.url import URL
-from geventhttpclient.urllib3_adapter import PoolManager, connection_from_url, proxy_from_url
-from tests.peer import serve_ok
-from tests.support import serving
+from tests.support.peer import serve_ok
+from tests.support.scripted import serving
 
 pytestmark = pytest.mark.usefixtures("bounded")
 
@@ -79,7 +79,7 @@ RESTS = ["/", "", "/a@b", "?mail=a@b", "#@", "/x y", "/?u=%40"]
 
 
 def malformed_urls() -> list[str]:
-    """Thousands of URLs that no request can be made to, each with the marker in its password."""
+    """Returns thousands of invalid URLs, each with the marker in its password."""
     chance = random.Random(13)
     found = []
     while len(found) < 4000:
@@ -114,7 +114,7 @@ def some(count: int) -> list[str]:
 
 
 def chain_of(error: BaseException | None) -> Iterator[BaseException]:
-    """The error with all that it came from, also what a traceback would leave out."""
+    """Returns the error with all its causes and contexts, including those that a traceback would omit."""
     seen: list[BaseException] = []
     waiting = [error]
     while waiting:
@@ -131,7 +131,7 @@ def check_hidden(url: str, *shown: object) -> None:
 
 
 def check_refused(url: str, call: Callable[[], object]) -> None:
-    """The call fails, and nothing of its error has the marker in it."""
+    """Checks that the call fails, and that no part of its error contains the marker."""
     with pytest.raises(Exception) as caught:  # noqa: PT011 - of whatever class
         call()
     for error in chain_of(caught.value):
@@ -209,7 +209,7 @@ def test_error_for_a_malformed_url_shows_no_password(face: str, monkeypatch: pyt
                 check_hidden(url, one, repr(one))
             check_hidden(url, *traceback.format_exception(error))
         else:
-            # What was taken for a name of a proxy or a host, without an error, is shown nowhere either.
+            # A URL that was taken for the name of a proxy or a host, without an error, is not shown either.
             assert face in ("proxy", "Proxy", "proxy host", "httpx transport", "hostname"), (face, url)
 
 
@@ -353,7 +353,7 @@ def test_command_shows_no_password(
     command: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gevent.socket.getaddrinfo", know_nobody)
-    # What has a blank is no option for argparse, but a path at the host "--referer=".
+    # With a blank in it, it is no option for argparse, but a path at the host "--referer=".
     for url in [url for url in some(60) if "\ud800" not in url and (command != "an unknown option" or " " not in url)]:
         assert main(COMMANDS[command](url)) != 0
         out, err = capfd.readouterr()
@@ -382,7 +382,7 @@ def test_debug_stream_shows_no_password() -> None:
     check_hidden("", stream.getvalue(), caught.value, repr(caught.value), caught.value.http_log)  # type: ignore[attr-defined]
 
 
-# ------------------------------------------------------------------------------------ parts whose URL is not known
+# ------------------------------------------------------------------------------------ parts of an unknown URL
 
 # Each is half of `user:password` in a URL that is cut by a delimiter in the password.
 PARTS = [

@@ -1,4 +1,4 @@
-"""A Location that cannot be followed is the peer's fault: an error of the package, on every face."""
+"""A Location that cannot be followed is the server's fault: every API raises an error of the package."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import geventhttpclient
 from geventhttpclient import HTTPClient, Session, UserAgent, httpx, useragent
 from geventhttpclient.cli import main
 from geventhttpclient.useragent import InvalidRedirectError, UnsupportedRedirectSchemeError
-from tests.peer import Conn, Peer, Request
-from tests.support import answer
+from tests.support.peer import Conn, Peer, Request
+from tests.support.scripted import answer
 
 pytestmark = pytest.mark.usefixtures("bounded")
 
@@ -51,7 +51,7 @@ OF_ANOTHER_SCHEME = [
 
 
 def redirecting(location: str) -> Callable[[Conn], None]:
-    """Redirects /from to that Location, and answers any other request with 200."""
+    """Returns a script that redirects /from to that Location, and answers any other request with 200."""
 
     def script(conn: Conn) -> None:
         while request := conn.read_request():
@@ -175,7 +175,7 @@ def test_command_error_of_the_library_after_the_first_response_is_no_usage_error
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """A peer can lead to an error of these classes: the URL is named, and the next one is fetched."""
+    """A peer can cause an error of these classes: the command names the URL and fetches the next one."""
     perform = Session._perform
 
     def failing(self: Any, request: Any, **options: Any) -> Any:
@@ -230,7 +230,7 @@ SLASHES = {
 
 
 def echoing(location: str) -> Callable[[Conn], None]:
-    """Redirects /from to that Location, and answers any other request with its target."""
+    """Returns a script that redirects /from to that Location, and answers any other request with its target."""
 
     def script(conn: Conn) -> None:
         while request := conn.read_request():
@@ -276,7 +276,7 @@ def test_client_target_of_two_slashes_is_a_path_of_its_origin(target: str) -> No
 
 
 def test_client_target_of_two_slashes_by_http2_is_a_path() -> None:
-    from tests.http2peer import scripted, serve_targets
+    from tests.support.http2_peer import scripted, serve_targets
 
     with (
         Peer(scripted(serve_targets)) as peer,
@@ -285,7 +285,7 @@ def test_client_target_of_two_slashes_by_http2_is_a_path() -> None:
         assert client.get("//evil.invalid/x").read() == b"//evil.invalid/x"
 
 
-def test_client_target_of_two_slashes_is_told_a_proxy_with_its_origin() -> None:
+def test_client_target_of_two_slashes_is_sent_to_a_proxy_with_its_origin() -> None:
     with (
         Peer(echoing("")) as proxy,
         HTTPClient("h.invalid", 8080, proxy_host=proxy.host, proxy_port=proxy.port) as client,
@@ -294,7 +294,7 @@ def test_client_target_of_two_slashes_is_told_a_proxy_with_its_origin() -> None:
 
 
 def test_agent_of_a_program_that_passes_the_target_on_sends_two_slashes() -> None:
-    """As locust does it."""
+    """Locust passes the target on like this."""
 
     class Agent(UserAgent):
         def _urlopen(self, request: Any) -> Any:
@@ -326,19 +326,19 @@ def test_refused_redirects_are_value_errors() -> None:
         assert issubclass(kind, useragent.ConnectionError)
 
 
-# ------------------------------------------------------------------------------------------- names that DNS cannot have
+# --------------------------------------------------------------------------------------------------- invalid host names
 
 
 @pytest.mark.parametrize("name", ["a..b", "a" * 64 + ".test", "a." * 200 + "test"])
 def test_adapter_host_with_an_impossible_label_raises_an_error_of_its_package(name: str) -> None:
-    """No UnicodeError of the codec idna."""
+    """The error is not a UnicodeError of the idna codec."""
     requests = pytest.importorskip("requests")
     other = pytest.importorskip("httpx")
     urllib3 = pytest.importorskip("urllib3")
     from geventhttpclient import httplib
-    from geventhttpclient.httpx_transport import Transport
-    from geventhttpclient.requests_adapter import Adapter
-    from geventhttpclient.urllib3_adapter import PoolManager
+    from geventhttpclient.adapters.httpx import Transport
+    from geventhttpclient.adapters.requests import Adapter
+    from geventhttpclient.adapters.urllib3 import PoolManager
 
     with requests.Session() as session:
         session.mount("http://", Adapter())

@@ -1,4 +1,4 @@
-"""What a peer says cannot command a terminal, with colours or without."""
+"""Output from a server cannot control the terminal, with colours or without."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 from geventhttpclient.cli import main
 from geventhttpclient.cli.printable import PrintableBody, encoded, json_escape, printable
-from tests import cli
-from tests.peer import Conn, Peer
-from tests.support import answer, saying
+from tests.support import cli
+from tests.support.peer import Conn, Peer
+from tests.support.scripted import answer, saying
 
 pytestmark = pytest.mark.usefixtures("bounded")
 
@@ -147,7 +147,7 @@ def test_main_warning_is_escaped(monkeypatch: pytest.MonkeyPatch, capfd: pytest.
     assert capfd.readouterr().err == "geventhttpclient: warning: a\\x9b31m\n"
 
 
-def test_printable_escapes_what_commands_and_keeps_what_is_read() -> None:
+def test_printable_escapes_control_characters_and_keeps_text() -> None:
     kept = "\t ~\u00e9\u00a0\u3000\u200d\u4e2d\U0001f600"
     assert printable(kept) == kept
     for character in [*map(chr, range(9)), "\n", "\x1b", "\x7f", *C1, "\u202e", "\u2066", "\u2029", "\ufeff", "\ud800"]:
@@ -179,7 +179,7 @@ def test_get_body_on_a_terminal_that_is_not_utf8_has_no_bytes_of_utf8(kind: str,
     assert seen.isascii()
 
 
-def test_encoded_text_has_escapes_for_what_the_encoding_does_not_have() -> None:
+def test_encoded_text_has_escapes_for_characters_that_the_encoding_lacks() -> None:
     assert encoded("\u00db\u203a\U0001f600", "latin-1") == b"\xdb\\u203a\\U0001f600"
     assert encoded("\u00db\U0001f600", "ascii", json_escape) == b"\\u00db\\ud83d\\ude00"
     shown = PrintableBody("latin-1")

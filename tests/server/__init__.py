@@ -1,4 +1,4 @@
-"""The project's own small HTTP server, and how a test starts one: see `__main__.py` for what it serves.
+"""The project's own small HTTP server, and a function that starts it: `__main__.py` lists its resources.
 
 with running() as url:
     HTTPClient.from_url(url).get("/page")
@@ -17,7 +17,7 @@ STOP_SECONDS = 10
 
 @contextmanager
 def running() -> Iterator[str]:
-    """Runs the server as a process of its own on a free loopback port; gives its base URL, without a trailing slash."""
+    """Runs the server in a separate process on a free loopback port; yields its base URL, without a trailing slash."""
     command = [sys.executable, str(Path(__file__).parent)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdin is not None
@@ -26,7 +26,7 @@ def running() -> Iterator[str]:
             port = int(server.stdout.readline())
             yield f"http://127.0.0.1:{port}"
         finally:
-            server.stdin.close()  # the server's sign to end
+            server.stdin.close()  # ends the server
             try:
                 server.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:

@@ -1,20 +1,20 @@
-"""A small, quick, well-behaved HTTP/1.1 server for the demo, the examples and the tests.
+"""A small, fast, conforming HTTP/1.1 server for the demo, the examples and the tests.
 
     python -m tests.server [PORT]
 
 It listens on 127.0.0.1, on a free port unless one is given, prints the port as its first line, and ends when its
-standard input closes, so that it never outlives the program that started it. It serves
+standard input is closed, so that it never outlives the program that started it. It serves
 
     GET  /page                            a page of 615 bytes
-    GET  /bytes/N                         N bytes, counted; `pattern(N)` says which
+    GET  /bytes/N                         the N bytes of `pattern(N)`, with Content-Length
     GET  /chunked/N                       the same N bytes in chunks
-    GET  /stream?every=SECONDS            JSON, one object a line, without an end
+    GET  /stream?every=SECONDS            endless JSON, one object per line
     GET  /me/friends?access_token=TOKEN   a page of friends, and the URL of the next page
     GET  /ID?access_token=TOKEN           one friend
-    GET  /connections                     how many connections have been accepted, this one included
+    GET  /connections                     the number of accepted connections, including this one
     POST /echo                            the request's body (at most MAX_ECHO bytes)
 
-to any number of connections at once, in flat memory. HEAD works wherever GET does.
+to any number of concurrent connections, in constant memory. HEAD is supported wherever GET is.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ accepted = 0
 
 
 class Refusal(Exception):
-    """A request that gets an error status; `last` when the connection cannot go on after it."""
+    """A request that gets an error status; `last` is true if the connection cannot be used after it."""
 
     def __init__(self, status: int, *, last: bool = False) -> None:
         super().__init__(status)
@@ -60,7 +60,7 @@ class Refusal(Exception):
 
 
 def pattern(size: int) -> Iterator[memoryview]:
-    """The body of /bytes/N and /chunked/N: the bytes 0 to 250 over and over, in blocks that are never copied."""
+    """Yields the body of /bytes/N and /chunked/N: the bytes 0 to 250, repeated, in blocks that are never copied."""
     block = memoryview(BLOCK)
     for start in range(0, size, len(block)):
         yield block[: size - start]
@@ -88,9 +88,9 @@ def error_reply(status: int) -> bytes:
 
 
 class Connection:
-    """One client's connection: requests are answered in their order until either side has had enough."""
+    """One client's connection: requests are answered in order until either side closes it."""
 
-    # The page is asked for so often that its request is recognised before anything is parsed.
+    # The page is requested so often that its request is recognised before parsing.
     PREPARED = {b"GET /page HTTP/1.1": reply(200, PAGE)}
 
     def __init__(self, sock: socket.socket) -> None:
@@ -110,13 +110,13 @@ class Connection:
                 keep = b"connection: close" not in lowered
 
     def answer(self, line: str, fields: dict[str, str]) -> bool:
-        """Answers one request; says whether the connection can take another."""
+        """Answers one request; returns True if the connection can take another one."""
         try:
             method, target, version = self.parse_line(line)
             if method == "POST":
                 self.answer_post(target, fields)
             elif method in ("GET", "HEAD"):
-                self.read_body(fields)  # none, as a rule; but left unread it would pass for the next request
+                self.read_body(fields)  # usually there is none, but an unread body would be taken for the next request
                 self.answer_get(target, fields, head_only=method == "HEAD")
             else:
                 raise Refusal(405, last=True)
@@ -180,7 +180,7 @@ class Connection:
         return words[0], words[1], words[2]
 
     def read_head(self) -> bytes:
-        """Reads up to the blank line, and leaves that off. Empty when the client has closed."""
+        """Reads and returns the head without its blank line; returns no bytes if the client has closed."""
         while b"\r\n\r\n" not in self.buffer:
             if len(self.buffer) > MAX_HEAD:
                 self.sock.sendall(error_reply(431))
@@ -210,7 +210,7 @@ class Connection:
             pieces.append(self.read_exactly(size))
             self.read_line()
         while self.read_line():
-            pass  # trailers, which nobody asks for
+            pass  # trailers, which are not used
         return b"".join(pieces)
 
     def read_chunk_size(self) -> int:
@@ -257,7 +257,7 @@ def number(query: dict[str, str], name: str, default: float) -> float:
 
 
 def events(every: float) -> Iterator[bytes]:
-    """Endless lines of JSON, one each `every` seconds, with a blank line now and then as such streams have them."""
+    """Yields lines of JSON without end, one every `every` seconds, with an occasional blank line as in such streams."""
     for identity in itertools.count(1):
         yield json.dumps({"id": identity, "time": time.time(), "text": f"event {identity}"}).encode() + b"\r\n"
         if identity % 10 == 0:
@@ -294,7 +294,7 @@ def handle(sock: socket.socket, address: object) -> None:
     try:
         Connection(sock).serve()
     except OSError:
-        pass  # the client went away, which is its right
+        pass  # the client has closed the connection
     finally:
         sock.close()
 

@@ -1,17 +1,17 @@
-"""The fault server: origins, each with its own kind of trouble on the way to it, as one process.
+"""The fault server: several origins behind proxies that inject different kinds of faults, in one process.
 
     python -m tests.server.faults SEED [CHAIN KEY]
 
-It prints one line of JSON, the ports by name, and ends when its standard input closes:
+It prints one line of JSON, the ports by name, and ends when its standard input is closed:
 
-    direct         nothing in the middle
-    plain          everything but garbling happens in the middle
+    direct         no proxy
+    plain          through the proxy, with all faults but garbling
     garbled        bits are flipped, too
-    direct_tls     TLS, where a certificate and its key are given, and nothing in the middle
-    tls            TLS, and everything in the middle
+    direct_tls     TLS, where a certificate and its key are given, and no proxy
+    tls            TLS, through the proxy
 
-A word on its standard input is a command, answered by a line of JSON: `heal` and `rage` end and begin all trouble, and
-`counts` is what happened so far.
+Each line of its standard input is a command, answered by a line of JSON: `heal` stops all faults, `rage` starts them
+again, and `counts` returns the events so far.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import gevent.ssl
 from gevent import subprocess
 from gevent.fileobject import FileObject
 
-from tests.server.middle import WEIGHTS, Middle
+from tests.server.chaos_proxy import WEIGHTS, ChaosProxy
 from tests.server.origin import Origin
 
 ROOT = Path(__file__).parent.parent.parent
@@ -41,21 +41,21 @@ ANSWER_SECONDS = 20
 
 @dataclass
 class Faults:
-    """The running server, as its user sees it: the ports by name, and its commands."""
+    """Handle of the running server: its ports by name, and its commands."""
 
     ports: dict[str, int]
     process: Any
 
     def heal(self) -> None:
-        """Ends all trouble, on connections that are there already, too."""
+        """Stops all faults, also on existing connections."""
         self._command("heal")
 
     def rage(self) -> None:
-        """Begins anew."""
+        """Starts the faults again."""
         self._command("rage")
 
     def counts(self) -> dict[str, Any]:
-        """What each origin has seen, and what was done to it, by the names of the ports."""
+        """Returns the counts of each origin and the faults of its proxy, by the names of the ports."""
         return self._command("counts")
 
     def _command(self, word: str) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class Faults:
 
 @contextmanager
 def running(seed: int, *pair: object) -> Iterator[Faults]:
-    """Runs the server as a process of its own; `pair` are the files of a certificate and its key."""
+    """Runs the server in a separate process; `pair` are the files of a certificate and its key."""
     command = [sys.executable, "-m", "tests.server.faults", str(seed), *map(str, pair)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -75,13 +75,13 @@ def running(seed: int, *pair: object) -> Iterator[Faults]:
                 ports = json.loads(process.stdout.readline())
             yield Faults(ports, process)
         finally:
-            process.kill()  # connections that are still open are nobody's any more
+            process.kill()  # connections may still be open
 
 
 class Server:
     def __init__(self, seed: int, tls: ssl.SSLContext | None) -> None:
         self.origins: dict[str, Origin] = {}
-        self.middles: dict[str, Middle] = {}
+        self.proxies: dict[str, ChaosProxy] = {}
         self.ports: dict[str, int] = {}
         without_garbling = WEIGHTS.keys() - {"garble"}
         self.open("direct", None, None, seed)
@@ -95,33 +95,33 @@ class Server:
         origin = self.origins[name] = Origin(tls)
         self.ports[name] = origin.start()
         if kinds is not None:
-            middle = self.middles[name] = Middle(self.ports[name], kinds, seed)
-            self.ports[name] = middle.start()
+            proxy = self.proxies[name] = ChaosProxy(self.ports[name], kinds, seed)
+            self.ports[name] = proxy.start()
 
     def obey(self, word: str) -> dict[str, Any]:
         match word:
             case "heal":
-                for middle in self.middles.values():
-                    middle.heal()
+                for proxy in self.proxies.values():
+                    proxy.heal()
             case "rage":
-                for middle in self.middles.values():
-                    middle.rage()
+                for proxy in self.proxies.values():
+                    proxy.rage()
             case "counts":
                 return {name: self.count(name) for name in self.origins}
         return {}
 
     def count(self, name: str) -> dict[str, Any]:
-        origin, middle = self.origins[name], self.middles.get(name)
+        origin, proxy = self.origins[name], self.proxies.get(name)
         return {
             "answered": origin.answered,
-            "accepted": origin.accepted if middle is None else middle.accepted,
+            "accepted": origin.accepted if proxy is None else proxy.accepted,
             "violations": dict(origin.violations),
-            "harm": {} if middle is None else dict(middle.harms),
+            "harm": {} if proxy is None else dict(proxy.harms),
         }
 
 
 def main(seed: str, *pair: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program that started it ends it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the program that started it ends it
     tls = None
     if pair:
         tls = gevent.ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -1,11 +1,11 @@
-"""The origin of the storm: answers each request with a body that carries its number, in every framing there is.
+"""The origin server of the stress test: answers each request with a body that carries its number, in every framing.
 
-    GET  /marked/NUMBER/WORDS/SIZE/SUM   a body of that number; WORDS say how it is framed (see `Connection.frame`)
-    POST, PUT on the same                the same, once a body of that number, too, has come
-    GET  /raw/NUMBER/NAME/0/SUM          a raw response, byte for byte, as `RAW` has it
-    GET  /gate/NUMBER/NAME/COUNT/SUM     held until COUNT of this NAME have come, then all of them are answered
+    GET  /marked/NUMBER/WORDS/SIZE/SUM   a body of that number; WORDS are its framing (see `Connection.frame`)
+    POST, PUT on the same                the same, after the request's body, of the same number, was received
+    GET  /raw/NUMBER/NAME/0/SUM          a raw response, byte for byte, from `RAW`
+    GET  /gate/NUMBER/NAME/COUNT/SUM     held until COUNT requests of this NAME have arrived, then all are answered
 
-What no good client would ever have done is counted in `violations`.
+Requests that no correct client sends are counted in `violations`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gevent import socket
 from gevent.event import Event
 from gevent.server import StreamServer
 
-from tests.server.marked import POISON, Target, mark, read_mark
+from tests.server.tagged import POISON, Target, mark, read_mark
 
 MAX_HEAD = 64 * 1024
 MAX_BODY = 4 << 20
@@ -43,8 +43,9 @@ POISONED = counted(mark(POISON, 10))
 
 @dataclass(frozen=True)
 class Raw:
-    """A scripted response. `{good}` in `text` is the body of the number. `ending` is what happens to the connection
-    afterwards: `keep`, `close`, `reset`, `silence`. `whole` says whether the body may be had, or must be refused."""
+    """A scripted response. `{good}` in `text` is the body of the number. `ending` is the fate of the connection
+    afterwards: `keep`, `close`, `reset`, `silence`. `whole` is True if the client must return the body, False if it has
+    to raise an error."""
 
     text: bytes
     ending: str
@@ -54,7 +55,7 @@ class Raw:
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{good}"
 
 RAW = {
-    # Whole, with more behind it: another response, which must reach nobody.
+    # A complete response, followed by another one, which the client must not deliver.
     "surplus": Raw(GOOD + POISONED, "keep", True),
     "surplus204": Raw(b"HTTP/1.1 204 No Content\r\n\r\n" + POISONED, "keep", False),
     "surpluschunked": Raw(
@@ -85,17 +86,17 @@ RAW = {
 
 
 class Damaged(Exception):
-    """A request that was not understood: it is refused, and its connection closed."""
+    """A request that was not understood: it gets an error status, and its connection is closed."""
 
 
 class Origin:
-    """Listens on a free port of 127.0.0.1 from `start` on, behind TLS if it is given a context."""
+    """Server that listens on a free port of 127.0.0.1 after `start`, over TLS if it gets a context."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.tls = tls
         self.answered = 0
         self.accepted = 0
-        # Numbers of the POST requests that have come: none may come twice.
+        # Numbers of the received POST requests: none may be received twice.
         self.posted: set[int] = set()
         self.gates: dict[str, list[Event]] = {}
         self.violations: Counter[str] = Counter()
@@ -115,7 +116,7 @@ class Origin:
                 Connection(self, sock).serve()
 
     def wait_at_gate(self, name: str, count: int) -> bool:
-        """Whether, in time, that many stood at this gate."""
+        """Waits for the other requests of this gate. Returns True if `count` of them arrived in time."""
         mine = Event()
         waiting = self.gates.setdefault(name, [])
         waiting.append(mine)
@@ -138,13 +139,13 @@ class Connection:
         except Damaged:
             self.sock.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
         if self.origin.tls is not None:
-            with suppress(ssl.SSLWantReadError):  # the client's own is not waited for
+            with suppress(ssl.SSLWantReadError):  # the client's close_notify is not awaited
                 self.sock._sslobj.shutdown()
 
     # --------------------------------------------------------------------------------------------------------- answers
 
     def answer(self, method: str, target: Target, fields: dict[str, str]) -> bool:
-        """Answers one request; says whether the connection can take another."""
+        """Answers one request; returns True if the connection can take another one."""
         body = self.read_body(fields)
         if method in ("POST", "PUT"):
             self.check_upload(method, target, body)
@@ -173,8 +174,8 @@ class Connection:
 
     @staticmethod
     def frame(target: Target, head_only: bool = False) -> bytes:
-        """The response as `words` want it: `counted`, `chunked` or `close` (its end is the connection's), and any of
-        `gzip`, `interim` (with 1xx before it) and `trailers`."""
+        """Returns the response in the framing of `words`: `counted`, `chunked` or `close` (the connection's end is that
+        of the body), and any of `gzip`, `interim` (with a 1xx response before it) and `trailers`."""
         body = mark(target.number, target.size)
         lines = []
         if "gzip" in target.words:
@@ -213,7 +214,7 @@ class Connection:
     # -------------------------------------------------------------------------------------------------------- requests
 
     def read_head(self) -> tuple[str, Target, dict[str, str]] | None:
-        """None when the client has closed."""
+        """Returns method, target and fields of the next request, None if the client has closed."""
         while b"\r\n\r\n" not in self.buffer:
             if len(self.buffer) > MAX_HEAD:
                 raise Damaged

@@ -6,6 +6,7 @@ forms."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from http.cookiejar import Cookie, CookieJar
 from typing import Any
 
@@ -18,15 +19,16 @@ from geventhttpclient import (
     UserAgent,
     api,
     auth,
-    challenge,
+    client,
     cookies,
     multipart,
     requests,
     useragent,
 )
-from geventhttpclient import compat_errors as errors
-from geventhttpclient import compat_request as asking
-from geventhttpclient import compat_response as answering
+from geventhttpclient import exceptions as errors
+from geventhttpclient._agent import request as asking
+from geventhttpclient._agent import response as answering
+from geventhttpclient._internal import challenges
 from geventhttpclient.header import Headers
 from geventhttpclient.mock import MockTransport
 from geventhttpclient.requests import RequestsResponse
@@ -80,6 +82,7 @@ def agents(url: str) -> None:
         assert_type(answer.headers, Headers)
         assert_type(answer.info(), Headers)
         assert_type(answer.status_code, int)
+        assert_type(answer.url, str)
         assert_type(answer.stream, HTTPSocketResponse)
         assert_type(answer.timings, Timings)
         assert_type(answer.tls, TLSInfo | None)
@@ -123,6 +126,22 @@ def failures() -> None:
 
 def sessions(url: str) -> None:
     answers_all = MockTransport(lambda _: (200, {}, "[]"))
+    with Session(
+        auth=("me", "secret"),
+        params={"a": "b"},
+        timeout=(1, None),
+        cookies={"a": "b"},
+        verify=True,
+        proxies={"http": None},
+        hooks={"response": print},
+        stream=True,
+        headers={"A": "b"},
+        trust_env=False,
+    ) as session:
+        assert_type(session, Session)
+    # The files are read at once.
+    with suppress(FileNotFoundError):
+        assert_type(Session(verify="ca.pem", cert=("cert.pem", "key.pem")), Session)
     with Session(auth=("me", "secret"), transport=answers_all) as session:
         assert_type(session, Session)
         assert_type(session.headers, Headers)
@@ -150,6 +169,12 @@ def sessions(url: str) -> None:
         assert_type(streamed.iter_content(), Iterator[Any])
         assert_type(streamed.raw, HTTPSocketResponse)
     assert requests.Session is Session
+    with_agent: client.AgentOptions = {"max_clients": 5, "verify": False}
+    UserAgent(**with_agent).close()
+    with_session: requests.SessionOptions = {"max_redirects": 5, "concurrency": 2}
+    Session(**with_session).close()
+    with_request: requests.RequestOptions = {"timeout": 5, "allow_redirects": False}
+    assert with_request
     assert requests.RequestsResponse is RequestsResponse
     assert issubclass(requests.RequestsRequest, asking.CompatRequest)
 
@@ -179,8 +204,8 @@ def credentials() -> None:
     assert auth.BasicAuth is BasicAuth
     digest = auth.DigestAuth("me", "secret")
     assert_type(digest.preemptive("GET", "/"), str | None)
-    for found in challenge.parse_challenges('Basic realm="here"'):
-        assert_type(found, challenge.Challenge)
+    for found in challenges.parse_challenges('Basic realm="here"'):
+        assert_type(found, challenges.Challenge)
         assert_type(found.params, dict[str, str])
 
 

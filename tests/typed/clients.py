@@ -1,6 +1,6 @@
 """One origin: clients, their responses, pools, hooks, timings, the mock transport.
 
-What a program says of TLS, HTTP/2, proxies and names is in ways.py.
+Code for TLS, HTTP/2, proxies and name resolution is in ways.py.
 """
 
 # pyright: strict
@@ -83,7 +83,11 @@ def reading(plain: HTTPClient) -> None:
     assert_type(answer.status_message, str | None)
     assert_type(answer.method, str)
     assert_type(answer.version, str)
-    assert_type(answer.headers, Iterator[tuple[str, Any]])
+    assert_type(answer.headers, response.ResponseHeaders)
+    assert_type(dict(answer.headers), dict[str, Any])
+    assert_type(next(iter(answer.headers)), tuple[str, Any])
+    lines: Iterator[tuple[str, Any]] = answer.headers
+    assert_type(next(lines), tuple[str, Any])
     assert_type(answer.info(), Headers)
     assert_type(answer.trailers, Headers)
     assert_type(answer.content_length, int | None)
@@ -106,7 +110,8 @@ def reading(plain: HTTPClient) -> None:
 def pools(url: str) -> None:
     assert_type(client.DEFAULT_MAX_CLIENTS, int)
     assert_type(client.DEFAULT_MAX_IDLE_CONNECTIONS, int)
-    with client.HTTPClientPool(max_clients=10, max_idle_connections=20, concurrency=2) as origins:
+    options: client.ClientOptions = {"concurrency": 2, "headers": {"A": "b"}}
+    with client.HTTPClientPool(max_clients=10, max_idle_connections=20, **options) as origins:
         assert_type(origins.max_idle_connections, int)
         assert_type(origins, client.HTTPClientPool)
         assert_type(origins.get_client(url), HTTPClient)
@@ -147,7 +152,7 @@ def hooked(url: str) -> None:
     before: hooks.OnRequest = stamp
     after: hooks.OnResponse = answered
     fail: hooks.OnError = failed
-    new: hooks.Several[hooks.OnConnection] = [opened]
+    new: hooks.HookOrHooks[hooks.OnConnection] = [opened]
     with HTTPClient.from_url(url, on_request=before, on_response=[after], on_error=fail, on_connection=new) as told:
         told.get("/page").read()
     assert seen == ["HTTP/1.1", "GET 200"]
@@ -190,6 +195,10 @@ def fed() -> None:
     assert states == [0, 1, 2, 3]
     assert_type(response.copy(bytearray(b"x")), bytes)
     assert issubclass(response.HTTPConnectionClosed, HTTPParseError)
+    assert issubclass(response.HTTPConnectionClosed, ConnectionError)
+    assert issubclass(response.HTTPConnectionAborted, ConnectionAbortedError)
+    assert issubclass(response.HTTPConnectionBroken, BrokenPipeError)
+    assert issubclass(response.HTTPConnectionReset, ConnectionResetError)
     assert issubclass(response.HTTPProtocolViolationError, HTTPParseError)
     assert response.HTTPParseError is HTTPParseError
     assert issubclass(response.HTTPSocketPoolResponse, response.HTTPSocketResponse)

@@ -1,13 +1,15 @@
-"""What type checkers have to refuse: each line is wrong, and marked as that for mypy and for pyright.
+"""Code that type checkers have to reject: each line is wrong, and marked as that for mypy and for pyright.
 
-Both of them complain where one of these marks is not needed. Nothing here is run.
+Both of them report a mark that is not needed. Nothing here is run.
 """
 
 # pyright: strict
 
 from __future__ import annotations
 
+import geventhttpclient
 from geventhttpclient import URL, HTTPClient, Session, UserAgent, httpx, mock
+from geventhttpclient.client import ClientOptions, HTTPClientPool
 from geventhttpclient.connectionpool import ConnectionPool
 from geventhttpclient.hooks import Request
 from geventhttpclient.response import HTTPSocketPoolResponse
@@ -31,6 +33,10 @@ def clients(client: HTTPClient, answer: HTTPSocketPoolResponse) -> None:
     client.request("GET")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     HTTPClient("a", concurrency="5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     HTTPClient("a", on_request=wrong_hook)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    HTTPClient.from_url("http://a", conncurrency=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    HTTPClientPool(conncurrency=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    options: ClientOptions = {"conncurrency": 5}  # type: ignore[typeddict-unknown-key]  # pyright: ignore[reportAssignmentType]
+    assert options
     HTTPClient("a", nothing=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     answer.read("10")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     text: str = answer.read()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
@@ -43,8 +49,17 @@ def clients(client: HTTPClient, answer: HTTPSocketPoolResponse) -> None:
 def agents(agent: UserAgent, session: Session, client: httpx.Client) -> None:
     agent.urlopen(url=b"/")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
     UserAgent(max_retries="3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    UserAgent(max_client=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Session(max_redirect=5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    session.get("/", allow_redirect=False)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    geventhttpclient.post("/", jsn={})  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    Session(timeout="5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Session(stream="yes")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     session.get()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     session.headers = 5  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
+    httpx.Client(max_retries=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    client.get("/", follow_redirect=True)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    httpx.post("/", verfy=False)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     client.send("GET")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     number: int = client.get("/").text  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     assert number

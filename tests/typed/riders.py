@@ -9,7 +9,10 @@ import requests
 import urllib3
 from typing_extensions import assert_type
 
-from geventhttpclient import httplib2, httpx_transport, requests_adapter, urllib3_adapter
+from geventhttpclient import httplib2
+from geventhttpclient.adapters import httpx as httpx_transport
+from geventhttpclient.adapters import requests as requests_adapter
+from geventhttpclient.adapters import urllib3 as urllib3_adapter
 
 
 class Patient(requests_adapter.Adapter):

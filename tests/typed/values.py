@@ -1,4 +1,4 @@
-"""What is made without a connection: URLs and header fields."""
+"""Objects that need no connection: URLs and header fields."""
 
 # pyright: strict
 

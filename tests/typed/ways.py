@@ -38,7 +38,7 @@ def proxies() -> None:
     assert_type(proxy.is_exempt("a.example", 80, ".example"), bool)
     chosen = proxy.choose_proxy("http", "a.example", 80, way, None, None, None, None, False)
     assert_type(chosen, proxy.Proxy | None)
-    assert proxy.conceal({"proxy_password": "secret"})
+    assert proxy.redact({"proxy_password": "secret"})
     with HTTPClient("a.example", proxy=way) as through:
         assert_type(through.use_proxy, bool)
 

@@ -1,4 +1,4 @@
-"""Reads the vectors that README.md describes."""
+"""Loads the test vectors that README.md describes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Vector:
         return [self.raw[i : i + step] for i in range(0, len(self.raw), step)]
 
     def divisions(self) -> Iterator[list[bytes]]:
-        """Whole, byte by byte, and in two pieces at every point."""
+        """Yields the bytes whole, byte by byte, and split in two at every point."""
         yield [self.raw]
         yield self.bytewise()
         if self.is_small:
@@ -66,8 +66,8 @@ def load(name: str) -> list[Vector]:
         for case in cases
         if case.keys() <= {"name", "rule", "method", "raw", "eof", "response", "error"}
     ]
-    assert len(vectors) == len(cases), "a case has a key that README.md does not know"
-    assert len({v.name for v in vectors}) == len(vectors), "two cases have one name"
+    assert len(vectors) == len(cases), "a case has a key that README.md does not describe"
+    assert len({v.name for v in vectors}) == len(vectors), "two cases have the same name"
     assert all((v.response is None) != (v.error is None) for v in vectors)
     return vectors
 

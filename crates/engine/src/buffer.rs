@@ -1,4 +1,4 @@
-//! Growing a buffer by what a peer sends: an error, not an abort, if there is no memory for it.
+//! Growing a buffer by what a peer sends: fails, instead of aborting the process, if there is no memory for it.
 
 use std::io;
 use std::mem;
@@ -8,8 +8,8 @@ use bytes::{Bytes, BytesMut};
 /// Up to this size a buffer grows as usual: it is no larger than what is allocated for each connection anyway.
 const SMALL: usize = 64 * 1024;
 
-/// Appends `more` to `buffer`. Fails with [`io::ErrorKind::OutOfMemory`] if the allocator refuses; `buffer` is unchanged
-/// then.
+/// Appends `more` to `buffer`. Fails with [`io::ErrorKind::OutOfMemory`] if the allocator refuses; `buffer` is
+/// unchanged then.
 ///
 /// `BytesMut` itself aborts the process in that case, so that it is taken apart and grown as a `Vec`: for large buffers
 /// the allocator then moves pages instead of copying them.
@@ -17,7 +17,7 @@ pub fn try_extend(buffer: &mut BytesMut, more: &[u8]) -> io::Result<()> {
     let is_large = buffer.len().saturating_add(more.len()) > SMALL;
     if is_large && buffer.capacity() - buffer.len() < more.len() && !buffer.try_reclaim(more.len()) {
         let mut grown = Vec::from(mem::take(buffer));
-        // For what is still to come as well, if there is that much.
+        // With room for what is still to come, if there is that much memory.
         let reserved = grown.try_reserve(more.len()).or_else(|_| grown.try_reserve_exact(more.len()));
         *buffer = BytesMut::from(Bytes::from(grown));
         reserved.map_err(|_| io::ErrorKind::OutOfMemory)?;

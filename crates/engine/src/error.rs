@@ -1,4 +1,4 @@
-//! What can go wrong, in which phase of the trip, with which peer, after how long.
+//! Errors a request can fail with: the kind, the phase, the peer and the elapsed time.
 
 use std::fmt;
 use std::io;
@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use wire::ResponseError;
 
-use crate::http2::Http2Error;
-use crate::proxy::Refusal;
-use crate::tls::TlsError;
+use crate::connect::proxy::error::Refusal;
+use crate::http2::error::Http2Error;
+use crate::pool::crowd::Crowd;
+use crate::tls::error::TlsError;
 
-/// The result of whatever talks to a peer.
+/// The result of an operation that talks to a peer.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// An error of the code that drives the engine: it goes through unchanged.
+/// An error of the code that drives the engine. It is passed on unchanged.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Where a request was when it failed.
+/// The step of a request that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Reading the response's body.
@@ -26,20 +27,20 @@ pub enum Phase {
     Connect,
     /// Waiting for, or reading, the response's head.
     Head,
-    /// Waiting for a connection of the pool.
+    /// Waiting for a connection from the pool.
     Pool,
-    /// Asking a proxy for the way to the origin.
+    /// Asking a proxy for a tunnel to the origin.
     Proxy,
-    /// Turning the host's name into addresses.
+    /// Resolving the host's name.
     Resolve,
     /// Writing the request.
     Send,
-    /// Shaking hands for TLS.
+    /// The TLS handshake.
     Tls,
 }
 
 impl Phase {
-    /// One word, as errors carry it.
+    /// Returns the name of the phase, as errors carry it.
     pub fn as_str(self) -> &'static str {
         match self {
             Phase::Body => "body",
@@ -59,49 +60,53 @@ impl Phase {
             Phase::Connect => "connecting to",
             Phase::Head => "waiting for the response of",
             Phase::Pool => "waiting for a connection to",
-            Phase::Proxy => "asking the proxy",
+            Phase::Proxy => "asking",
             Phase::Resolve => "resolving",
             Phase::Send => "sending to",
-            Phase::Tls => "shaking hands with",
+            Phase::Tls => "in the TLS handshake with",
         }
     }
 }
 
-/// What happened, sorted by who is to blame.
+/// The kind of failure, and which side caused it.
 #[derive(Debug)]
 pub enum Kind {
-    /// You: the code that drives us failed (a resolver, the source of a body).
+    /// The program: the code that drives the engine failed (a resolver, the source of a body).
     Caller(BoxError),
-    /// They: the connection was closed before a byte of the response came.
+    /// The peer: it closed the connection before a byte of the response came.
     Closed,
-    /// Nobody in particular: the request was not over after that long, though it may have come along.
+    /// Either side: the request was not complete within its total timeout, even if it was making progress.
     Deadline(Duration),
-    /// They, mostly: a stream or a connection ended by the rules of HTTP/2.
+    /// The program: the request waits for connections that its own task's responses hold.
+    Held,
+    /// Mostly the peer: it ended a stream or a connection according to the rules of HTTP/2.
     Http2(Http2Error),
-    /// The network, as the system calls it.
+    /// The network, as the system reports it.
     Io(io::Error),
-    /// You: the request contradicts itself.
+    /// The program: the request contradicts itself.
     Misuse(&'static str),
-    /// You: the pool was closed.
+    /// The program: the pool was closed.
     PoolClosed,
-    /// They: the proxy will not, or cannot, pass us on.
+    /// The proxy: it did not open a tunnel.
     Proxy(Refusal),
-    /// They: no HTTP/1.x response, or a broken one.
+    /// The peer: its response is malformed, or is not HTTP/1.x.
     Response(ResponseError),
-    /// The network or they: nothing happened for that long.
+    /// The network or the peer: nothing happened within the timeout.
     Timeout(Duration),
-    /// They: who they are is not proven, or what they say is not TLS. Or you: what you ask for cannot be had.
+    /// The peer: its certificate was not accepted, or its bytes are not TLS. Or the program: its TLS settings cannot be
+    /// met.
     Tls(TlsError),
 }
 
 impl Kind {
-    /// The same again, for somebody else whom it concerns; `None` where that cannot be: the caller's own error is one
-    /// object.
+    /// Returns the same error for another request that it affects. Returns `None` for an error that is one object: that
+    /// of the caller's own code.
     pub(crate) fn copy(&self) -> Option<Self> {
         Some(match self {
             Kind::Caller(_) => return None,
             Kind::Closed => Kind::Closed,
             Kind::Deadline(limit) => Kind::Deadline(*limit),
+            Kind::Held => Kind::Held,
             Kind::Http2(error) => Kind::Http2(error.clone()),
             Kind::Io(error) => Kind::Io(match error.raw_os_error() {
                 Some(number) => io::Error::from_raw_os_error(number),
@@ -120,16 +125,22 @@ impl Kind {
 }
 
 impl From<io::Error> for Kind {
-    /// What TLS has to say travels in an error of the stream below it.
+    /// Takes out the [`TlsError`] that a TLS stream reports through an error of its own.
     fn from(error: io::Error) -> Self {
-        match TlsError::within(&error) {
-            Some(error) => Kind::Tls(error),
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
+            Some(error) => Kind::Tls(error.clone()),
             None => Kind::Io(error),
         }
     }
 }
 
-/// A failed request. Display says what happened, in which phase and with whom, and never after how long: programs
+impl From<Refusal> for Kind {
+    fn from(refusal: Refusal) -> Self {
+        Kind::Proxy(refusal)
+    }
+}
+
+/// A failed request. Display says what happened, in which phase and with which peer, and never after how long: programs
 /// group failures by their text.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
@@ -139,64 +150,87 @@ struct Inner {
     kind: Kind,
     phase: Phase,
     peer: Option<Rc<str>>,
+    is_of_proxy: bool,
     elapsed: Option<Duration>,
+    /// Why no connection was free, for a request that waited for one.
+    crowd: Option<Crowd>,
 }
 
 impl Error {
-    /// With no peer yet.
+    /// Creates an error without a peer.
     #[cold]
     pub fn new(kind: Kind, phase: Phase) -> Self {
-        Error(Box::new(Inner { kind, phase, peer: None, elapsed: None }))
+        let is_of_proxy = phase == Phase::Proxy;
+        Error(Box::new(Inner { kind, phase, peer: None, is_of_proxy, elapsed: None, crowd: None }))
     }
 
-    /// The same error, from `peer`, unless it names one.
+    /// Returns the same error with `peer`, unless it names one already.
     #[cold]
     pub fn with_peer(mut self, peer: &Rc<str>) -> Self {
         self.0.peer.get_or_insert_with(|| peer.clone());
         self
     }
 
-    /// The same error, that long after the request was made.
+    /// Returns the same error with the proxy as its peer, which Display mentions.
+    #[cold]
+    pub(crate) fn of_proxy(mut self) -> Self {
+        self.0.is_of_proxy = true;
+        self
+    }
+
+    /// Returns the same error with the time since the request was made, unless it has one already.
     #[cold]
     pub fn after(mut self, elapsed: Duration) -> Self {
         self.0.elapsed.get_or_insert(elapsed);
         self
     }
 
-    /// What happened.
+    /// Returns the same error with the reason why no connection was free.
+    #[cold]
+    pub(crate) fn in_crowd(mut self, crowd: Crowd) -> Self {
+        self.0.crowd = Some(crowd);
+        self
+    }
+
+    /// Returns what happened.
     pub fn kind(&self) -> &Kind {
         &self.0.kind
     }
 
-    /// What happened, to be taken apart.
+    pub(crate) fn kind_mut(&mut self) -> &mut Kind {
+        &mut self.0.kind
+    }
+
+    /// Returns what happened, by value.
     pub fn into_kind(self) -> Kind {
         self.0.kind
     }
 
-    /// Where the request was.
+    /// Returns the phase of the request.
     pub fn phase(&self) -> Phase {
         self.0.phase
     }
 
-    /// `host:port` of the other side.
+    /// Returns `host:port` of the other side.
     pub fn peer(&self) -> Option<&str> {
         self.0.peer.as_deref()
     }
 
-    /// From the start of the request to its failure.
+    /// Returns the time from the start of the request to its failure.
     pub fn elapsed(&self) -> Option<Duration> {
         self.0.elapsed
     }
 
-    /// ` (connecting to 127.0.0.1:80)`: to be put behind the words of the error.
+    /// Returns ` (connecting to 127.0.0.1:80)`, to be appended to the text of the error.
     pub fn context(&self) -> String {
         match self.peer() {
+            Some(peer) if self.0.is_of_proxy => format!(" ({} the proxy {peer})", self.phase().doing()),
             Some(peer) => format!(" ({} {peer})", self.phase().doing()),
             None => String::new(),
         }
     }
 
-    /// Whether the connection broke, so that another one may do better.
+    /// Returns whether the connection broke, so that another one may succeed.
     pub fn is_disconnect(&self) -> bool {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof};
         match self.kind() {
@@ -214,7 +248,8 @@ impl fmt::Display for Error {
         match self.kind() {
             Kind::Caller(error) => return error.fmt(f),
             Kind::Closed => f.write_str("connection closed by the peer before it answered"),
-            Kind::Deadline(limit) => write!(f, "not done after {} s in all", limit.as_secs_f64()),
+            Kind::Deadline(limit) => write!(f, "not complete after {} s in total", limit.as_secs_f64()),
+            Kind::Held => f.write_str("the wait would never end"),
             Kind::Http2(error) => error.fmt(f),
             Kind::Io(error) => error.fmt(f),
             Kind::Misuse(what) => f.write_str(what),
@@ -224,7 +259,11 @@ impl fmt::Display for Error {
             Kind::Timeout(limit) => write!(f, "timed out after {} s", limit.as_secs_f64()),
             Kind::Tls(error) => error.fmt(f),
         }?;
-        f.write_str(&self.context())
+        f.write_str(&self.context())?;
+        match &self.0.crowd {
+            Some(crowd) => write!(f, ": {}", crowd.explain(self.peer().unwrap_or("the server"))),
+            None => Ok(()),
+        }
     }
 }
 

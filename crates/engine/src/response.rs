@@ -1,107 +1,110 @@
-//! A response, and its body as it comes in. When the body has come to its end, the connection goes back to the pool.
+//! A response and its body. At the end of the body the connection goes back to the pool.
 
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{io, mem};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::ReadBuf;
-use wire::body::Step;
-use wire::framing::CloseReason;
-use wire::{Body, Framing, HeaderMap, Limits, ResponseError, ResponseHead};
+use wire::framing::CloseCause;
+use wire::{Framing, HeaderMap, Limits, ResponseError, ResponseHead};
 
-use crate::buffer::try_extend;
-use crate::ending::Ending;
-use crate::http2;
-use crate::pool::Lease;
-use crate::socket::Descriptor;
-use crate::stop::Stop;
+use crate::error::{Error, Kind, Phase, Result};
+use crate::http1::connection::Connection;
+use crate::pool::close_reason::CloseReason;
+use crate::pool::held::{Held, HeldBody, Size};
+use crate::pool::lease::Lease;
+use crate::rt::cancel::CancelToken;
+use crate::rt::socket::Descriptor;
 use crate::timings::Timings;
-use crate::tls::Facts;
-use crate::{Connection, Error, Kind, Phase, Result};
+use crate::tls::TlsInfo;
+use crate::{http1, http2};
 
-/// What is asked for in smaller pieces than this is read ahead, so that each piece does not cost a system call.
-const READ_AHEAD: usize = 8 * 1024;
-
-/// A response whose body may still be on its way.
+/// A response whose body may still be in flight.
 pub struct Response {
     /// Status line and header fields.
     pub head: ResponseHead,
-    /// How the body's end is known.
+    /// How the end of the body is known.
     pub framing: Framing,
     /// The body.
     pub body: Incoming,
-    /// How long it took to get here.
+    /// Durations of the request up to here.
     pub timings: Timings,
-    /// What the TLS handshake of its connection has come to, if there was one.
-    pub tls: Option<Rc<Facts>>,
-    /// The head of the request that it answers, for those who want to show it.
+    /// The result of its connection's TLS handshake, if there was one.
+    pub tls: Option<Rc<TlsInfo>>,
+    /// The head of the request, for programs that show it.
     pub request_head: Vec<u8>,
 }
 
 /// The body of a response. Dropping it before its end closes the connection.
 pub struct Incoming {
-    framing: Body,
-    source: Source,
-    /// Decoded, and not yet taken.
+    /// The framing of a body that has ended: it has the trailers.
+    framing: wire::Body,
+    transport: Transport,
+    /// Bytes without framing that were not read yet.
     ready: BytesMut,
-    close: Option<CloseReason>,
-    fate: Fate,
-    stop: Option<Rc<Stop>>,
-    /// Those of a stream.
+    close: Option<CloseCause>,
+    state: BodyState,
+    stop: Option<Rc<CancelToken>>,
+    /// The trailers of a stream.
     trailers: Option<Box<HeaderMap>>,
-    /// When the last byte had come.
+    /// Arrival of the last byte.
     ended: Option<Instant>,
-    /// Bytes of the whole response, known once it is complete.
+    /// Bytes of the whole response. Known once it is complete.
     received: u64,
 }
 
-/// Where the rest of a body comes from.
-enum Source {
-    /// A connection of its own, which the framing says the end on.
-    Connection(Lease),
-    /// A stream of HTTP/2.
+/// Source of the rest of a body.
+enum Transport {
+    /// An HTTP/1.1 connection.
+    Connection(http1::body::Body),
+    /// A stream of an HTTP/2 connection.
     Stream(Box<http2::Body>),
-    /// Nowhere: nothing more comes.
+    /// No source: the body is complete or has failed.
     None,
 }
 
-/// Whether a body without a source is a whole one.
-enum Fate {
-    /// It is, or may yet become one.
+/// The state of a body without a source.
+enum BodyState {
+    /// Complete, or still in transfer.
     Good,
-    /// It is not, and the next reader is told why.
+    /// Failed; the next read returns the error.
     Failing(Error),
-    /// It is not, and somebody was told.
+    /// Failed; a read has returned the error.
     Failed,
 }
 
 impl Incoming {
-    /// Takes what has already arrived; if that is all, the connection is given back here.
-    pub(crate) fn new(lease: Lease, framing: Body, close: Option<CloseReason>, now: Instant) -> Self {
-        let source = Source::Connection(lease);
-        let mut body = Incoming { framing, source, ended: Some(now), ..Incoming::none(close) };
-        // A head is worth having without its body: what is wrong with that is for its reader.
-        if let Err(error) = body.decode_buffered() {
-            body.fate = Fate::Failing(error);
+    /// Creates the body of a response on an HTTP/1.1 connection, and takes the bytes that have already arrived. If the
+    /// body is complete with them, the connection is returned here.
+    pub(crate) fn of_connection(lease: Lease, framing: wire::Body, close: Option<CloseCause>, now: Instant) -> Self {
+        let transport = Transport::Connection(http1::body::Body::new(lease, framing, close));
+        let mut body = Incoming { transport, ended: Some(now), ..Incoming::none(close) };
+        // The head is delivered even if the body is broken: reading the body returns the error.
+        if let Transport::Connection(transport) = &mut body.transport
+            && let Err(error) = transport.take_buffered(&mut body.ready)
+        {
+            let error = body.abandon(error);
+            body.state = BodyState::Failing(error);
         }
+        body.end_source();
         if !body.is_complete() {
             body.ended = None;
         }
         body
     }
 
-    /// No body at all.
-    pub(crate) fn none(close: Option<CloseReason>) -> Self {
-        let framing = Body::new(Framing::None, &Limits::default());
+    /// Creates an empty body.
+    pub(crate) fn none(close: Option<CloseCause>) -> Self {
+        let framing = wire::Body::new(Framing::None, &Limits::default());
         Incoming {
             framing,
-            source: Source::None,
+            transport: Transport::None,
             ready: BytesMut::new(),
             close,
-            fate: Fate::Good,
+            state: BodyState::Good,
             stop: None,
             trailers: None,
             ended: None,
@@ -109,83 +112,100 @@ impl Incoming {
         }
     }
 
-    /// That of a 101, complete with its head, which was so many bytes: what comes next is another protocol's.
+    /// Creates the body of a 101, complete with its head of `received` bytes: the following bytes belong to another
+    /// protocol.
     pub(crate) fn upgraded(now: Instant, received: u64) -> Self {
-        Incoming { ended: Some(now), received, ..Incoming::none(Some(CloseReason::Upgraded)) }
+        Incoming { ended: Some(now), received, ..Incoming::none(Some(CloseCause::Upgraded)) }
     }
 
-    /// On a stream: takes what has already arrived; if that is all, the stream is at its end here.
+    /// Creates the body of a response on a stream, and takes the data that has already arrived. If the body is complete
+    /// with it, the stream ends here.
     pub(crate) fn of_stream(stream: http2::Body, now: Instant) -> Self {
-        // Only the stream knows where its end is: one that has failed has nothing to say about that.
-        let framing = Body::new(Framing::UntilClose, &Limits::default());
-        let source = Source::Stream(Box::new(stream));
-        let mut body = Incoming { source, framing, ended: Some(now), ..Incoming::none(None) };
-        if let Source::Stream(stream) = &mut body.source
+        // Only the stream knows where its end is; a failed one does not know the length.
+        let framing = wire::Body::new(Framing::UntilClose, &Limits::default());
+        let transport = Transport::Stream(Box::new(stream));
+        let mut body = Incoming { transport, framing, ended: Some(now), ..Incoming::none(None) };
+        if let Transport::Stream(stream) = &mut body.transport
             && let Err(error) = stream.take_arrived(&mut body.ready)
         {
             body.detach();
-            body.fate = Fate::Failing(error);
+            body.state = BodyState::Failing(error);
         }
-        body.end_stream();
+        body.end_source();
         if !body.is_complete() {
             body.ended = None;
         }
         body
     }
 
-    /// Whether the message is complete. Some of it may still be [`ready`](Incoming::ready).
+    /// Returns whether the message is complete. Some of it may still be [`ready`](Incoming::ready).
     pub fn is_complete(&self) -> bool {
-        self.is_detached() && matches!(self.fate, Fate::Good)
+        self.is_detached() && matches!(self.state, BodyState::Good)
     }
 
-    /// Whether the connection is no longer needed: the message is complete, or broken.
+    /// Returns whether the connection is no longer needed: the message is complete, or broken.
     pub fn is_detached(&self) -> bool {
-        matches!(self.source, Source::None)
+        matches!(self.transport, Transport::None)
     }
 
-    /// When its last byte had come; `None` as long as it is not complete.
+    /// Returns the arrival time of its last byte; `None` as long as it is not complete.
     pub fn ended(&self) -> Option<Instant> {
         self.ended
     }
 
-    /// Bytes of the response, head and framing among them, as they came so far, below TLS's own and above content
-    /// codings. By HTTP/2 the fields count as they would be written in HTTP/1.1, and of frames only what is in them.
+    /// Returns the number of bytes of the response received so far, with head and framing, without the overhead of TLS
+    /// and before content decoding. For HTTP/2 the fields count as they would be written in HTTP/1.1, and of frames
+    /// only their content.
     pub fn received(&mut self) -> u64 {
-        match &mut self.source {
-            Source::Connection(lease) => lease.connection().map_or(0, |connection| connection.received),
-            Source::Stream(stream) => stream.received(),
-            Source::None => self.received,
+        match &mut self.transport {
+            Transport::Connection(body) => body.received(),
+            Transport::Stream(stream) => stream.received(),
+            Transport::None => self.received,
         }
     }
 
-    /// Takes the source away: nothing more will come.
-    fn detach(&mut self) -> Source {
+    /// Detaches the source: nothing more is read.
+    fn detach(&mut self) -> Transport {
         self.received = self.received();
-        mem::replace(&mut self.source, Source::None)
+        mem::replace(&mut self.transport, Transport::None)
     }
 
     fn connection(&mut self) -> Option<&mut Connection> {
-        match &mut self.source {
-            Source::Connection(lease) => lease.connection(),
-            Source::Stream(_) | Source::None => None,
+        match &mut self.transport {
+            Transport::Connection(body) => body.connection(),
+            Transport::Stream(_) | Transport::None => None,
         }
     }
 
-    /// That of the socket which the body comes from, where it is one of the reactor's and this body's alone.
+    /// Returns the descriptor of the socket, if it is one of the reactor's and serves this body alone.
     pub fn descriptor(&mut self) -> Option<&Descriptor> {
         self.connection().and_then(|connection| connection.descriptor())
     }
 
-    /// What ends the next waits of [`read`](Incoming::read) and [`fetch`](Incoming::fetch); `None` where there is nothing
-    /// more to wait for.
-    pub fn stop(&mut self) -> Option<Rc<Stop>> {
+    /// Returns the limit of one wait for the peer; `None` if there is no limit, or no connection to wait for.
+    pub fn wait_limit(&mut self) -> Option<Duration> {
+        self.connection().and_then(|connection| connection.wait_timeout.limit())
+    }
+
+    /// Sets the limit of one wait for the peer, from the next one on. An HTTP/2 stream keeps its limit.
+    pub fn set_wait_limit(&mut self, limit: Option<Duration>) {
+        if let Some(connection) = self.connection() {
+            let until = connection.wait_timeout.until();
+            connection.wait_timeout.set(limit, until);
+        }
+    }
+
+    /// Returns the token that cancels the next waits of [`read`](Incoming::read) and [`fetch`](Incoming::fetch); `None`
+    /// if the body is detached from its connection.
+    pub fn stop(&mut self) -> Option<Rc<CancelToken>> {
         if self.is_detached() {
             return None;
         }
         Some(self.stop.get_or_insert_default().clone())
     }
 
-    /// Gives the body up for `reason`, which is told to nobody but the caller.
+    /// Abandons the body. Returns an error with `reason` for the caller; later readers learn only that the body has
+    /// failed.
     #[cold]
     pub fn give_up(&mut self, reason: &'static str) -> Error {
         let kind = Kind::Io(io::Error::new(io::ErrorKind::NotConnected, reason));
@@ -195,45 +215,44 @@ impl Incoming {
 
     #[cold]
     fn fail(&mut self, kind: Kind) -> Error {
-        match &mut self.source {
-            Source::Connection(lease) => match lease.connection() {
-                Some(connection) => connection.fail(kind, Phase::Body),
-                None => Error::new(kind, Phase::Body),
-            },
-            Source::Stream(stream) => stream.fail(kind),
-            Source::None => Error::new(kind, Phase::Body),
+        match &mut self.transport {
+            Transport::Connection(body) => body.fail(kind),
+            Transport::Stream(stream) => stream.fail(kind),
+            Transport::None => Error::new(kind, Phase::Body),
         }
     }
 
-    /// Why the connection is not used again, where it is not.
-    pub fn close_reason(&self) -> Option<CloseReason> {
+    /// Returns the reason that the connection is not reused, if it is not.
+    pub fn close_cause(&self) -> Option<CloseCause> {
         self.close
     }
 
-    /// What is decoded and waits to be taken.
+    /// Returns the bytes without framing that were not read yet.
     pub fn ready(&mut self) -> &mut BytesMut {
         &mut self.ready
     }
 
-    /// How many bytes are still to be read, where the framing says so.
+    /// Returns the number of bytes that remain to be read, if the framing states it.
     pub fn remaining(&self) -> Option<u64> {
         if self.is_complete() {
             return Some(self.ready.len() as u64);
         }
-        let left = match &self.source {
-            Source::Stream(stream) => stream.remaining(),
-            _ => self.framing.remaining(),
+        let left = match &self.transport {
+            Transport::Connection(body) => body.remaining(),
+            Transport::Stream(stream) => stream.remaining(),
+            Transport::None => self.framing.remaining(),
         };
         left.map(|left| left + self.ready.len() as u64)
     }
 
-    /// What came behind a chunked body, or at the end of a stream, once that is complete.
+    /// Returns the trailers of a chunked body or a stream, once that is complete.
     pub fn trailers(&self) -> Option<&HeaderMap> {
         self.trailers.as_deref().or_else(|| self.framing.trailers())
     }
 
-    /// Reads into `out` what there is: nothing only at the end, unless `out` is full. Who gives up waiting and comes
-    /// back has waited all the time; with [`read`](Incoming::read), each wait is one of its own.
+    /// Reads the available bytes into `out`. Reads nothing only at the end, unless `out` is full. The time limit of a
+    /// wait continues to run if the caller gives up and polls again later; with [`read`](Incoming::read), each wait has
+    /// a limit of its own.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         if out.remaining() == 0 {
             return Poll::Ready(Ok(()));
@@ -245,25 +264,19 @@ impl Incoming {
                 self.ready.advance(length);
                 return Poll::Ready(Ok(()));
             }
-            if let Source::Stream(stream) = &mut self.source {
-                let polled = stream.poll_into(cx, out);
-                return self.after_stream(polled);
-            }
-            match self.next_step()? {
-                Step::End => return Poll::Ready(Ok(())),
-                Step::Data(left) if out.remaining() >= READ_AHEAD && self.buffered() == 0 => {
-                    return self.poll_read_directly(cx, out, left);
-                }
-                Step::Data(_) | Step::More => match self.poll_fetch(cx) {
-                    Poll::Ready(Ok(_)) => {}
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Pending => return Poll::Pending,
-                },
+            let polled = match &mut self.transport {
+                Transport::Connection(body) => body.poll_into(cx, out, &mut self.ready),
+                Transport::Stream(stream) => stream.poll_into(cx, out),
+                Transport::None => return Poll::Ready(self.check()),
+            };
+            let polled = self.after_poll(polled, 0, ());
+            if self.ready.is_empty() || !matches!(polled, Poll::Ready(Ok(()))) {
+                return polled;
             }
         }
     }
 
-    /// Reads into `out` what there is, once there is something: nothing only at the end, unless `out` is full.
+    /// Waits for bytes and reads them into `out`. Reads nothing only at the end, unless `out` is full.
     pub async fn read(&mut self, out: &mut ReadBuf<'_>) -> Result<()> {
         let wait = Wait(self);
         poll_fn(|cx| match wait.0.poll_read(cx, out) {
@@ -282,16 +295,16 @@ impl Incoming {
                 break;
             }
         }
-        if let Source::Stream(stream) = &self.source
+        if let Transport::Stream(stream) = &self.transport
             && stream.lacks_its_end()
         {
-            // The last byte was read: what is still to come are trailers, or the bare end.
+            // The last byte was read: only trailers, or the bare end, are still to come.
             self.fetch().await?;
         }
         Ok(())
     }
 
-    /// Waits for more bytes to be [`ready`](Incoming::ready): `false` when there are none.
+    /// Waits for more bytes to be [`ready`](Incoming::ready). Returns `false` if there are none.
     pub async fn fetch(&mut self) -> Result<bool> {
         let wait = Wait(self);
         poll_fn(|cx| match wait.0.poll_fetch(cx) {
@@ -301,10 +314,19 @@ impl Incoming {
         .await
     }
 
-    /// What a wait comes to when nothing has happened: an error once it is to stop.
+    /// Notifies the pool that `response`, whose body this is, holds a connection.
+    pub fn hold(&mut self, response: Box<dyn Held>) {
+        match &mut self.transport {
+            Transport::Connection(body) => body.hold(response),
+            Transport::Stream(stream) => stream.hold(response),
+            Transport::None => {}
+        }
+    }
+
+    /// Returns the outcome of a wait without a result: an error once it was cancelled.
     fn poll_stop<T>(&mut self, cx: &Context<'_>) -> Poll<Result<T>> {
         match &self.stop {
-            Some(stop) if stop.is_asked() => Poll::Ready(Err(self.give_up("the response was released"))),
+            Some(stop) if stop.is_cancelled() => Poll::Ready(Err(self.give_up("the response was released"))),
             Some(stop) => {
                 stop.wake_later(cx);
                 Poll::Pending
@@ -314,166 +336,47 @@ impl Incoming {
     }
 
     fn poll_fetch(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool>> {
-        if let Source::Stream(stream) = &mut self.source {
-            let polled = stream.poll_more(cx, &mut self.ready);
-            return self.after_stream(polled);
-        }
         let before = self.ready.len();
-        loop {
-            let decoded = self.decode_buffered();
-            if self.ready.len() > before {
-                // What came before an error is delivered before it, however the packets were cut.
-                if let Err(error) = decoded {
-                    self.fate = Fate::Failing(error);
-                }
-                return Poll::Ready(Ok(true));
-            }
-            decoded?;
-            let Some(connection) = self.connection() else {
-                return Poll::Ready(self.check().map(|()| false));
-            };
-            match connection.poll_fill_patiently(cx, Phase::Body) {
-                Poll::Ready(Ok(0)) => self.end_of_input()?,
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.abandon(error))),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
+        let polled = match &mut self.transport {
+            Transport::Connection(body) => body.poll_more(cx, &mut self.ready),
+            Transport::Stream(stream) => stream.poll_more(cx, &mut self.ready),
+            Transport::None => return Poll::Ready(self.check().map(|()| false)),
+        };
+        self.after_poll(polled, before, true)
     }
 
-    /// A stream that has failed, or has come to its end, is let go of.
-    fn after_stream<T>(&mut self, polled: Poll<Result<T>>) -> Poll<Result<T>> {
-        self.end_stream();
+    /// Releases a source that has failed or is at its end. An error that follows new bytes, those after the first
+    /// `before` ones, is kept for the next read, regardless of packet boundaries: this one returns the bytes, and
+    /// `delivered`.
+    fn after_poll<T>(&mut self, polled: Poll<Result<T>>, before: usize, delivered: T) -> Poll<Result<T>> {
+        self.end_source();
         match polled {
-            Poll::Ready(Err(error)) => Poll::Ready(Err(self.abandon(error))),
+            Poll::Ready(Err(error)) => {
+                let error = self.abandon(error);
+                if self.ready.len() == before {
+                    return Poll::Ready(Err(error));
+                }
+                self.state = BodyState::Failing(error);
+                Poll::Ready(Ok(delivered))
+            }
             polled => polled,
         }
     }
 
-    fn end_stream(&mut self) {
-        match &self.source {
-            Source::Stream(stream) if stream.is_at_end() => {}
+    /// Releases a source that is at its end.
+    fn end_source(&mut self) {
+        match &self.transport {
+            Transport::Connection(body) if body.is_at_end() => {}
+            Transport::Stream(stream) if stream.is_at_end() => {}
             _ => return,
         }
-        if let Source::Stream(stream) = self.detach() {
-            self.ended.get_or_insert_with(Instant::now);
-            self.trailers = stream.into_trailers().map(Box::new);
-        }
-    }
-
-    /// Straight from the socket to where the caller wants it.
-    fn poll_read_directly(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>, left: u64) -> Poll<Result<()>> {
-        let Some(connection) = self.connection() else {
-            return Poll::Ready(Ok(()));
-        };
-        if let Err(error) = connection.check_deadline(Phase::Body) {
-            return Poll::Ready(Err(self.abandon(error)));
-        }
-        let limit = usize::try_from(left).unwrap_or(usize::MAX);
-        match connection.poll_receive(cx, out, limit) {
-            Poll::Ready(Ok(received)) => {
-                connection.patience.reset();
-                if received == 0 {
-                    return Poll::Ready(self.end_of_input());
-                }
-                self.framing.taken(received as u64);
-                // The last byte gives the connection back, not the read after it.
-                Poll::Ready(self.decode_buffered())
-            }
-            Poll::Ready(Err(error)) => {
-                let error = connection.fail(error.into(), Phase::Body);
-                Poll::Ready(Err(self.abandon(error)))
-            }
-            Poll::Pending => match connection.poll_patience(cx, Phase::Body) {
-                Poll::Ready(Err(error)) => Poll::Ready(Err(self.abandon(error))),
-                other => other,
-            },
-        }
-    }
-
-    fn buffered(&mut self) -> usize {
-        self.connection().map_or(0, |connection| connection.buffer.len())
-    }
-
-    /// Takes the framing off all that has arrived, as far as that goes.
-    fn decode_buffered(&mut self) -> Result<()> {
-        while let Step::Data(left) = self.next_step()? {
-            let Some(connection) = self.connection() else { break };
-            let length = connection.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            if length == 0 {
-                break;
-            }
-            let data = connection.buffer.split_to(length);
-            if self.ready.is_empty() {
-                self.ready = data;
-            } else if let Err(error) = try_extend(&mut self.ready, &data) {
-                let error = self.fail(Kind::Io(error));
-                return Err(self.abandon(error));
-            }
-            self.framing.taken(length as u64);
-        }
-        Ok(())
-    }
-
-    /// Reads framing off the front of what has arrived. At the message's end the connection is given back.
-    fn next_step(&mut self) -> Result<Step> {
-        let connection = match &mut self.source {
-            Source::Connection(lease) => lease.connection(),
-            Source::Stream(_) | Source::None => None,
-        };
-        let Some(connection) = connection else {
-            self.check()?;
-            return Ok(Step::End);
-        };
-        match self.framing.step(&connection.buffer) {
-            Ok((used, step)) => {
-                connection.buffer.advance(used);
-                if step == Step::End {
-                    self.finish();
-                }
-                Ok(step)
-            }
-            Err(error) => {
-                let error = connection.fail(Kind::Response(error), Phase::Body);
-                Err(self.abandon(error))
-            }
-        }
-    }
-
-    fn finish(&mut self) {
-        // Bytes behind a complete message are nobody's: whoever came next on this connection would take them for his.
-        let glued = self.buffered();
-        let Source::Connection(lease) = self.detach() else { return };
-        self.received = self.received.saturating_sub(glued as u64);
+        let transport = self.detach();
         self.ended.get_or_insert_with(Instant::now);
-        match self.close {
-            Some(reason) => lease.end(Ending::Response(reason)),
-            None if glued > 0 => lease.end(Ending::BytesBehind),
-            None => lease.finish(),
+        match transport {
+            Transport::Connection(body) => self.framing = body.finish(),
+            Transport::Stream(stream) => self.trailers = stream.into_trailers().map(Box::new),
+            Transport::None => {}
         }
-    }
-
-    fn end_of_input(&mut self) -> Result<()> {
-        let is_cut = self.connection().is_some_and(|connection| connection.is_cut);
-        match self.framing.end_of_input() {
-            Ok(()) if is_cut => {
-                Err(self.early_end(ResponseError::EarlyEnd("the TLS connection was cut off without close_notify")))
-            }
-            Ok(()) => {
-                if let Source::Connection(lease) = self.detach() {
-                    self.ended.get_or_insert_with(Instant::now);
-                    lease.end(Ending::Response(CloseReason::CloseDelimitedBody));
-                }
-                Ok(())
-            }
-            Err(error) => Err(self.early_end(error)),
-        }
-    }
-
-    #[cold]
-    fn early_end(&mut self, error: ResponseError) -> Error {
-        let error = self.fail(Kind::Response(error));
-        self.abandon(error)
     }
 
     /// Closes the connection, or cancels the stream: nothing more of this body can be trusted.
@@ -481,21 +384,21 @@ impl Incoming {
     fn abandon(&mut self, error: Error) -> Error {
         self.ended = None;
         match self.detach() {
-            Source::Connection(lease) => lease.end(Ending::of(&error)),
-            Source::Stream(stream) => drop(stream),
-            Source::None => {}
+            Transport::Connection(body) => self.framing = body.abandon(CloseReason::of(&error)),
+            Transport::Stream(stream) => drop(stream),
+            Transport::None => {}
         }
-        self.fate = Fate::Failed;
+        self.state = BodyState::Failed;
         error
     }
 
-    /// A body that was cut short never looks like one that has ended.
+    /// Returns the error of a body that has failed: a truncated body is never reported as complete.
     fn check(&mut self) -> Result<()> {
-        if matches!(self.fate, Fate::Good) {
+        if matches!(self.state, BodyState::Good) {
             return Ok(());
         }
-        match mem::replace(&mut self.fate, Fate::Failed) {
-            Fate::Failing(error) => Err(error),
+        match mem::replace(&mut self.state, BodyState::Failed) {
+            BodyState::Failing(error) => Err(error),
             _ => {
                 let error = ResponseError::EarlyEnd("its body failed before");
                 Err(Error::new(Kind::Response(error), Phase::Body))
@@ -504,21 +407,49 @@ impl Incoming {
     }
 }
 
-/// One wait for the body. At its end, and where its task gives up as well, nothing of it stays behind: the next wait has
-/// all the patience again, and nobody is woken for this one.
+impl HeldBody for Incoming {
+    fn size_ahead(&self, most: usize) -> Size {
+        match self.remaining() {
+            Some(left) if left <= most as u64 => Size::Bounded,
+            Some(_) => Size::TooLarge,
+            None if self.ready.len() <= most => Size::Unknown,
+            None => Size::TooLarge,
+        }
+    }
+
+    fn poll_ahead(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<bool> {
+        while !self.is_detached() {
+            if matches!(self.size_ahead(most), Size::TooLarge) {
+                return Poll::Ready(false);
+            }
+            match self.poll_fetch(cx) {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => {
+                    let error = self.abandon(error);
+                    self.state = BodyState::Failing(error);
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(true)
+    }
+
+    fn stop_waiting(&mut self) {
+        match &mut self.transport {
+            Transport::Connection(body) => body.stop_waiting(),
+            Transport::Stream(stream) => stream.stop_waiting(),
+            Transport::None => {}
+        }
+    }
+}
+
+/// One wait for the body. Its end, even if the task gives up, resets everything: the next wait has the whole time limit
+/// again, and no task is woken for this one.
 struct Wait<'a>(&'a mut Incoming);
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        match &mut self.0.source {
-            Source::Connection(lease) => {
-                if let Some(connection) = lease.connection() {
-                    connection.stop_waiting();
-                }
-            }
-            Source::Stream(stream) => stream.stop_waiting(),
-            Source::None => {}
-        }
+        self.0.stop_waiting();
         if let Some(stop) = &self.0.stop {
             stop.forget();
         }

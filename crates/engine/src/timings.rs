@@ -1,4 +1,4 @@
-//! How long the steps of a request took: noted as they end, and put together by whoever asks.
+//! Durations of the steps of a request, noted as each one ends.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -6,29 +6,27 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::Connection;
-
-/// How a connection was made. `None` stands for a step that did not take place.
+/// How a connection was opened. `None` is a step that did not take place.
 #[derive(Clone, Debug, Default)]
 pub struct Dialled {
-    /// Turning names into addresses.
+    /// Resolving names.
     pub resolve: Option<Duration>,
-    /// Connecting to one of them.
+    /// Connecting to one of the addresses.
     pub connect: Option<Duration>,
-    /// All that a proxy was asked for, the TLS handshake with it among that.
+    /// All steps with a proxy, the TLS handshake with it included.
     pub proxy: Option<Duration>,
     /// The TLS handshake with the origin.
     pub tls: Option<Duration>,
-    /// Whom the socket is connected to: a proxy, where there is one.
+    /// The address that the socket is connected to: a proxy's, if there is one.
     pub address: Option<Address>,
 }
 
 /// The other end of a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// By TCP.
+    /// A TCP address.
     Inet(SocketAddr),
-    /// A Unix domain socket of that name.
+    /// The path of a Unix domain socket.
     Unix(PathBuf),
 }
 
@@ -52,49 +50,49 @@ impl Laps {
         Laps { since: Cell::new(now), took: Cell::default() }
     }
 
-    /// What has passed since the step before was that one. A step may have several parts.
+    /// Adds the time since the end of the step before to `step`, which may have several parts.
     pub(crate) fn end(&self, step: Step) {
         let now = Instant::now();
         let lap = now.saturating_duration_since(self.since.replace(now));
         let mut took = self.took.get();
-        if let Some(place) = took.get_mut(step as usize) {
-            *place = Some(place.unwrap_or_default() + lap);
+        if let Some(note_placed) = took.get_mut(step as usize) {
+            *note_placed = Some(note_placed.unwrap_or_default() + lap);
         }
         self.took.set(took);
     }
 
-    /// All of them.
+    /// Returns all steps, with the address of the other end.
     pub(crate) fn dialled(&self, address: Option<Address>) -> Dialled {
         let [resolve, connect, proxy, tls] = self.took.get();
         Dialled { resolve, connect, proxy, tls, address }
     }
 }
 
-/// The way of one request to the head of its response. What came afterwards, the body knows.
+/// The timings of a request, up to the head of its response. The body knows the rest.
 #[derive(Clone, Debug)]
 pub struct Timings {
-    /// When it was made.
+    /// When the request was made.
     pub started: Instant,
-    /// How long after that it had a place in the pool, or a connection that was open. A request that was sent again
-    /// counts what went before as waiting for the last time.
+    /// The time from `started` until it had a place in the pool, or a connection that was open. For a request that was
+    /// sent again, this includes everything before the last attempt.
     pub placed: Duration,
-    /// How long after `started` the connection was there, and sending began.
+    /// The time from `started` until the connection was open, and sending began.
     pub connected: Duration,
-    /// How long after `started` its last byte was out.
+    /// The time from `started` until the last byte was sent.
     pub sent: Duration,
-    /// How long after `started` the response's head had come.
+    /// The time from `started` until the response's head had come.
     pub answered: Duration,
     /// Whether the connection had been opened for another request.
     pub reused: bool,
-    /// How it had been opened.
+    /// How the connection was opened.
     pub dialled: Option<Rc<Dialled>>,
-    /// Bytes of head and body as they went out, below TLS's own. By HTTP/2 the head counts as it would be written in
-    /// HTTP/1.1, and of frames only what is in them.
+    /// Bytes of head and body that were sent, without those of TLS. For HTTP/2 the head counts as it would be written
+    /// in HTTP/1.1, and of frames only their content.
     pub bytes_sent: u64,
 }
 
 impl Timings {
-    /// Of a request that was made then, and for which nothing has happened yet.
+    /// Creates the timings of a request that was made at `started`.
     pub(crate) fn begun(started: Instant) -> Self {
         let zero = Duration::ZERO;
         Timings {
@@ -109,25 +107,19 @@ impl Timings {
         }
     }
 
-    /// It has a place, or is to look for one once more.
-    pub(crate) fn place(&mut self) {
+    /// Notes that the request has a pool slot, or starts to wait for one again.
+    pub(crate) fn note_placed(&mut self) {
         self.placed = self.elapsed();
         self.connected = self.placed;
     }
 
-    /// What the connection knows of it.
-    pub(crate) fn note_connection(&mut self, connection: &Connection) {
-        self.dialled = connection.dialled().cloned();
-        self.bytes_sent = connection.sent;
-    }
-
-    /// All that is noted, leaving nothing but the beginning.
+    /// Takes all that was noted; only the start remains.
     pub(crate) fn take(&mut self) -> Self {
         let started = self.started;
         std::mem::replace(self, Timings::begun(started))
     }
 
-    /// How long ago that was.
+    /// Returns the time since the request was made.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }

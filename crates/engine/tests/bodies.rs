@@ -1,4 +1,4 @@
-//! Where bodies end, and what comes of those that do not.
+//! Ends of bodies, and truncated or malformed bodies.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
@@ -6,13 +6,13 @@ mod support;
 use engine::{Kind, Phase, SystemResolver};
 use support::*;
 use wire::ResponseError;
-use wire::framing::CloseReason;
+use wire::framing::CloseCause;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 #[test]
-fn a_body_without_a_length_ends_with_the_connection() {
-    // The end in the same packet as the data, or behind it; with the head, or in pieces of its own.
+fn test_body_without_a_length_ends_with_the_connection() {
+    // The end comes in the same packet as the data, or behind it; with the head, or in pieces of its own.
     let (sent, was_sent) = tell();
     let head = "HTTP/1.1 200 OK\r\n\r\n";
     let peer = Peer::new([
@@ -27,7 +27,7 @@ fn a_body_without_a_length_ends_with_the_connection() {
         for _ in 0..3 {
             let (response, body) = fetch(&client, get()).await.expect("an answer");
             assert_eq!(body, b"all there is");
-            assert_eq!(response.body.close_reason(), Some(CloseReason::CloseDelimitedBody));
+            assert_eq!(response.body.close_cause(), Some(CloseCause::CloseDelimitedBody));
             assert!(response.body.is_complete());
         }
         let (_, body) = fetch(&client, get()).await.expect("an answer");
@@ -40,8 +40,8 @@ fn a_body_without_a_length_ends_with_the_connection() {
 }
 
 #[test]
-fn the_end_that_comes_in_one_event_with_the_data_is_seen() {
-    // All of it is there before the client looks for the first time, in one event: no other will come.
+fn test_end_in_one_event_with_the_data_is_seen() {
+    // Everything has arrived before the client's first read, in one event: no other event follows.
     for piece in [1, 2, 100, 8 * 1024, 100_000] {
         let ((closed, open), (sent, was_sent)) = (gate(), tell());
         let head = "HTTP/1.1 200 OK\r\n\r\n";
@@ -58,7 +58,7 @@ fn the_end_that_comes_in_one_event_with_the_data_is_seen() {
 }
 
 #[test]
-fn chunks_and_trailers_byte_by_byte() {
+fn test_chunks_and_trailers_byte_by_byte_are_decoded() {
     let text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
                 5;a=b\r\nhello\r\n7\r\n, world\r\n0\r\nX-Sum: 9\r\nY: z\r\n\r\n";
     let peer = Peer::new([vec![Step::Head, trickle(text), Step::Head, send(text), Step::Closed]]);
@@ -77,7 +77,7 @@ fn chunks_and_trailers_byte_by_byte() {
 }
 
 #[test]
-fn chunks_larger_than_any_buffer() {
+fn test_chunks_larger_than_any_buffer_are_decoded() {
     let piece = [b"30000\r\n".as_slice(), &[b'x'; 0x30000], b"\r\n"].concat();
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     let whole = || [Step::Head, send(head), Step::Repeat(piece.clone(), 10), send("0\r\n\r\n")];
@@ -95,7 +95,7 @@ fn chunks_larger_than_any_buffer() {
 }
 
 #[test]
-fn an_early_end_is_an_error_and_stays_one() {
+fn test_early_end_is_an_error_for_each_reader() {
     let counted = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello";
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     let in_size = format!("{chunked}5\r\nhello\r\n1");
@@ -138,7 +138,7 @@ fn an_early_end_is_an_error_and_stays_one() {
 }
 
 #[test]
-fn a_reset_is_an_error_even_where_the_close_is_the_end() {
+fn test_reset_of_a_close_delimited_body_is_an_error() {
     let ((closed, open), (sent, was_sent)) = (gate(), tell());
     let peer = Peer::new([vec![Step::Head, send("HTTP/1.1 200 OK\r\n\r\nhello"), sent, closed, Step::Reset]]);
     let (reactor, client) = client(&peer, 1);
@@ -157,8 +157,8 @@ fn a_reset_is_an_error_even_where_the_close_is_the_end() {
 }
 
 #[test]
-fn what_came_before_a_broken_chunk_is_delivered_before_the_error() {
-    // However the pieces came: in one packet with the error, or byte by byte.
+fn test_data_before_a_broken_chunk_is_delivered_before_the_error() {
+    // In one packet with the error, or byte by byte.
     let text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n5\r\nworld!";
     let (head, body) = text.split_at(text.len() - "5\r\nhello\r\n5\r\nworld!".len());
     for steps in [vec![send(text)], vec![send(head), send(body)], vec![trickle(text)], vec![send(head), trickle(body)]]
@@ -195,7 +195,7 @@ fn steps_of(steps: &[Step]) -> Vec<Step> {
 }
 
 #[test]
-fn a_head_that_ends_early_is_no_answer() {
+fn test_head_that_ends_early_is_an_error() {
     let peer = Peer::new([vec![Step::Head, send("HTTP/1.1 200 OK\r\nContent-Le")], vec![Step::Head]]);
     let (reactor, client) = client(&peer, 1);
     run(&reactor, async {
@@ -210,7 +210,7 @@ fn a_head_that_ends_early_is_no_answer() {
 }
 
 #[test]
-fn a_body_dropped_before_its_end_closes_the_connection() {
+fn test_body_dropped_before_its_end_closes_the_connection() {
     let large = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nsome";
     let peer = Peer::new([vec![Step::Head, send(large), Step::Closed], vec![serve(OK)]]);
     let (reactor, client) = client(&peer, 1);
@@ -227,17 +227,17 @@ fn a_body_dropped_before_its_end_closes_the_connection() {
 }
 
 #[test]
-fn a_wait_that_is_to_stop_ends_and_does_not_pass_for_the_bodys_end() {
+fn test_read_that_is_cancelled_fails_and_is_not_the_end_of_the_body() {
     let head = "HTTP/1.1 200 OK\r\n\r\n";
     let peer =
         Peer::new([vec![Step::Head, send(format!("{head}some of it")), Step::Closed], vec![Step::Head, send(OK)]]);
     let (reactor, client) = client(&peer, 1);
     run(&reactor, async {
         let mut response = client.send(get(), &SystemResolver).await.expect("an answer");
-        response.body.stop().expect("something to wait for").ask();
-        // What has come already can still be had.
+        response.body.stop().expect("something to wait for").cancel();
+        // The bytes received so far can still be read.
         while response.body.ready().len() < 10 && response.body.fetch().await.is_ok() {}
-        let error = response.body.fetch().await.expect_err("nothing comes to whoever does not wait");
+        let error = response.body.fetch().await.expect_err("a cancelled wait receives nothing");
         assert_eq!(error.phase(), Phase::Body);
         assert!(response.body.is_detached() && !response.body.is_complete());
         let (mut response, _) = fetch(&client, get()).await.expect("an answer on the next connection");

@@ -1,4 +1,4 @@
-//! Answers that come before the request is out.
+//! Responses that arrive before the request is sent completely.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
@@ -14,8 +14,8 @@ const REFUSAL: &str = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r
 /// More than any pair of socket buffers holds.
 const LARGE: usize = 32 * 1024 * 1024;
 
-/// The same large body in each of its forms.
-fn large_requests() -> Vec<Request> {
+/// Sends the same large body in each of its forms.
+fn test_large_requests_are_sent_and_answered() -> Vec<Request> {
     let counted = format!("Content-Length: {LARGE}\r\n");
     let pieces = || Pieces::of(std::iter::repeat_n(Bytes::from(vec![b'x'; LARGE / 32]), 32));
     let path =
@@ -32,8 +32,8 @@ fn large_requests() -> Vec<Request> {
 }
 
 #[test]
-fn a_refusal_is_the_answer_while_the_peer_reads_no_more() {
-    for large in large_requests() {
+fn test_refusal_by_a_peer_that_stops_reading_is_the_response() {
+    for large in test_large_requests_are_sent_and_answered() {
         let peer = Peer::new([vec![Step::Head, send(REFUSAL), Step::Gone], vec![serve(OK)]]);
         let (reactor, client) = client(&peer, 1);
         run(&reactor, async {
@@ -47,24 +47,24 @@ fn a_refusal_is_the_answer_while_the_peer_reads_no_more() {
 }
 
 #[test]
-fn a_refusal_is_the_answer_even_if_the_connection_is_reset_behind_it() {
+fn test_refusal_before_a_reset_is_the_response() {
     // Once before the client has seen it, and once while it is still sending; and a close with bytes unread is a reset.
     for (drained, last) in [(0, Step::Reset), (LARGE / 2, Step::Reset), (0, Step::Close), (LARGE / 2, Step::Close)] {
-        let (told, was_told) = tell();
-        let script = vec![Step::Head, Step::Drain(drained), send(REFUSAL), last, told];
+        let (notify, notified) = tell();
+        let script = vec![Step::Head, Step::Drain(drained), send(REFUSAL), last, notify];
         let peer = Peer::new([script]);
         let (reactor, client) = client(&peer, 1);
         let answer = run(&reactor, answer(&client, post(vec![b'x'; LARGE]))).expect("an answer");
         assert_eq!(answer, (413, "no".into()));
-        was_told.wait();
+        notified.wait();
         assert_eq!(client.pool().statistics().in_use, 0);
         peer.finish();
     }
 }
 
 #[test]
-fn a_refusal_that_takes_its_time_is_the_answer() {
-    for large in large_requests() {
+fn test_refusal_that_comes_slowly_is_the_response() {
+    for large in test_large_requests_are_sent_and_answered() {
         let peer = Peer::new([vec![Step::Head, Step::Drain(100_000), trickle(REFUSAL), Step::Gone]]);
         let (reactor, client) = client(&peer, 1);
         assert_eq!(run(&reactor, answer(&client, large)).expect("an answer"), (413, "no".into()));
@@ -72,7 +72,7 @@ fn a_refusal_that_takes_its_time_is_the_answer() {
     }
 }
 
-/// Runs until the answer, which was sent before the body was read, has been seen by the client that is still sending.
+/// Runs until the client, which is still sending, has read the response that the peer sent before it read the body.
 fn run_into_the_answer<F: Future>(
     reactor: &std::rc::Rc<engine::Reactor>,
     mut sending: std::pin::Pin<&mut F>,
@@ -85,13 +85,13 @@ fn run_into_the_answer<F: Future>(
         was_sent.wait();
         for _ in 0..3 {
             turn(reactor).await;
-            assert!(poll_once(sending.as_mut()).is_pending(), "nobody reads the body");
+            assert!(poll_once(sending.as_mut()).is_pending(), "the peer does not read the body");
         }
     });
 }
 
 #[test]
-fn an_early_answer_that_refuses_nothing_does_not_stop_the_body() {
+fn test_early_response_that_refuses_nothing_does_not_stop_the_body() {
     let ((sent, was_sent), (closed, open)) = (tell(), gate());
     let script = vec![Step::Head, send(OK), sent, closed, Step::Drain(LARGE), Step::Head, send(OK), Step::Closed];
     let peer = Peer::new([script]);
@@ -106,7 +106,7 @@ fn an_early_answer_that_refuses_nothing_does_not_stop_the_body() {
 }
 
 #[test]
-fn an_early_answer_is_the_answer_even_if_the_connection_breaks_behind_it() {
+fn test_early_response_before_the_connection_breaks_is_the_response() {
     for last in [Step::Reset, Step::Close] {
         let ((sent, was_sent), (closed, open)) = (tell(), gate());
         let peer = Peer::new([vec![Step::Head, send(OK), sent, closed, last]]);
@@ -121,7 +121,7 @@ fn an_early_answer_is_the_answer_even_if_the_connection_breaks_behind_it() {
 }
 
 #[test]
-fn an_early_answer_that_closes_stops_the_body() {
+fn test_early_response_that_closes_stops_the_body() {
     let closing = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
     let peer = Peer::new([vec![Step::Head, send(closing), Step::Gone]]);
     let (reactor, client) = client(&peer, 1);
@@ -131,7 +131,7 @@ fn an_early_answer_that_closes_stops_the_body() {
 }
 
 #[test]
-fn interim_heads_do_not_stop_the_body() {
+fn test_interim_heads_do_not_stop_the_body() {
     let interim = "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n";
     let peer = Peer::new([vec![Step::Head, send(interim), Step::Drain(LARGE), send(OK), Step::Closed]]);
     let (reactor, client) = client(&peer, 1);

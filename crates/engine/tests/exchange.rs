@@ -1,4 +1,4 @@
-//! One request after another: what goes out, what comes back, and which connections live on.
+//! One request after another: the bytes sent, the responses, and the reuse of connections.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
@@ -7,11 +7,11 @@ use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use engine::dial::Resolution;
+use engine::connect::Resolution;
 use engine::response::Incoming;
 use engine::{FileBody, Kind, Phase, RequestBody, Resolver, SystemResolver};
 use support::*;
-use wire::framing::CloseReason;
+use wire::framing::CloseCause;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -25,7 +25,7 @@ fn temporary_file(content: &[u8]) -> std::fs::File {
 }
 
 #[test]
-fn requests_follow_each_other_on_one_connection() {
+fn test_requests_follow_each_other_on_one_connection() {
     let once = || [expect("GET / HTTP/1.1\r\nX: y\r\n\r\n"), send(OK)];
     let peer = Peer::new([once().into_iter().chain(once()).chain(once()).chain([Step::Closed]).collect()]);
     let (reactor, client) = client(&peer, 5);
@@ -35,7 +35,7 @@ fn requests_follow_each_other_on_one_connection() {
             let (response, body) = fetch(&client, request).await.expect("an answer");
             assert_eq!((response.head.status, response.head.reason(), body), (200, b"OK".as_slice(), b"ok".to_vec()));
             assert!(response.body.is_complete());
-            assert_eq!(response.body.close_reason(), None);
+            assert_eq!(response.body.close_cause(), None);
         }
     });
     let statistics = client.pool().statistics();
@@ -45,7 +45,7 @@ fn requests_follow_each_other_on_one_connection() {
 }
 
 #[test]
-fn a_connection_is_used_again_however_its_body_was_read() {
+fn test_connection_is_reused_after_any_way_of_reading_the_body() {
     const LENGTH: usize = 300_000;
     let answer = [format!("HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n").into_bytes(), vec![b'x'; LENGTH]];
     let peer = Peer::new([vec![serve(answer.concat())]]);
@@ -67,7 +67,7 @@ fn a_connection_is_used_again_however_its_body_was_read() {
 }
 
 #[test]
-fn the_last_byte_of_a_body_gives_its_connection_back() {
+fn test_last_byte_of_a_body_returns_the_connection() {
     let peer = Peer::new([vec![Step::Head, send(OK), Step::Closed]]);
     let (reactor, client) = client(&peer, 1);
     let mut response = run(&reactor, client.send(get(), &SystemResolver)).expect("an answer");
@@ -81,7 +81,7 @@ fn the_last_byte_of_a_body_gives_its_connection_back() {
 }
 
 #[test]
-fn bodies_go_out_as_they_were_given() {
+fn test_bodies_are_sent_as_they_were_given() {
     let file = temporary_file(b"_the file_");
     let large = Bytes::from(vec![b'L'; 5_000_000]);
     let cases: Vec<(&str, RequestBody, Vec<u8>)> = vec![
@@ -125,7 +125,7 @@ fn bodies_go_out_as_they_were_given() {
 }
 
 #[test]
-fn a_large_file_goes_out_by_the_kernel() {
+fn test_large_file_is_sent_by_the_kernel() {
     let content: Vec<u8> = (0..3_000_001u32).map(|i| (i % 251) as u8).collect();
     let file = temporary_file(&content);
     let peer = Peer::new([vec![Step::Head, expect(&content[1..]), send(OK), Step::Closed]]);
@@ -138,7 +138,7 @@ fn a_large_file_goes_out_by_the_kernel() {
 }
 
 #[test]
-fn a_body_that_belies_its_length_closes_the_connection() {
+fn test_body_that_contradicts_its_length_closes_the_connection() {
     let file = temporary_file(b"short");
     let cases = [
         (RequestBody::Counted(Pieces::of(["hello", "!"]), 5), "the body is longer than its Content-Length"),
@@ -162,7 +162,7 @@ fn a_body_that_belies_its_length_closes_the_connection() {
 }
 
 #[test]
-fn an_error_of_a_body_goes_through_and_closes_the_connection() {
+fn test_error_of_a_body_source_reaches_the_caller_and_closes_the_connection() {
     for failing in [
         RequestBody::Chunked(Pieces::failing(["hello"], "no more")),
         RequestBody::Counted(Pieces::failing(["hello"], "no more"), 10),
@@ -178,7 +178,7 @@ fn an_error_of_a_body_goes_through_and_closes_the_connection() {
 }
 
 #[test]
-fn no_body_follows_head_204_and_304() {
+fn test_responses_to_head_204_and_304_have_no_body() {
     let peer = Peer::new([vec![
         expect("HEAD / HTTP/1.1\r\n\r\n"),
         send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"),
@@ -200,14 +200,14 @@ fn no_body_follows_head_204_and_304() {
 }
 
 #[test]
-fn switching_protocols_is_an_answer_and_the_end_of_http_on_that_connection() {
+fn test_101_is_a_response_and_ends_http_on_its_connection() {
     let upgraded = send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nNOT HTTP");
     let peer = Peer::new([vec![Step::Head, upgraded, Step::Closed], vec![serve(OK)]]);
     let (reactor, client) = client(&peer, 1);
     run(&reactor, async {
         let (response, body) = fetch(&client, get()).await.expect("an answer");
         assert_eq!((response.head.status, body), (101, Vec::new()));
-        assert_eq!(response.body.close_reason(), Some(CloseReason::Upgraded));
+        assert_eq!(response.body.close_cause(), Some(CloseCause::Upgraded));
         assert_eq!(answer(&client, get()).await.expect("an answer").0, 200);
     });
     drop(client);
@@ -215,7 +215,7 @@ fn switching_protocols_is_an_answer_and_the_end_of_http_on_that_connection() {
 }
 
 #[test]
-fn the_peer_may_ask_for_the_connections_end() {
+fn test_connection_that_the_peer_asks_to_close_is_closed() {
     let closing = send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
     let old = send("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok");
     let kept = "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok";
@@ -226,10 +226,10 @@ fn the_peer_may_ask_for_the_connections_end() {
     ]);
     let (reactor, client) = client(&peer, 1);
     run(&reactor, async {
-        let reasons = [Some(CloseReason::AskedByPeer), Some(CloseReason::Http10), None, None];
+        let reasons = [Some(CloseCause::AskedByPeer), Some(CloseCause::Http10), None, None];
         for reason in reasons {
             let (response, body) = fetch(&client, get()).await.expect("an answer");
-            assert_eq!((response.body.close_reason(), body), (reason, b"ok".to_vec()));
+            assert_eq!((response.body.close_cause(), body), (reason, b"ok".to_vec()));
         }
     });
     drop(client);
@@ -237,18 +237,18 @@ fn the_peer_may_ask_for_the_connections_end() {
 }
 
 #[test]
-fn we_may_ask_for_the_connections_end() {
+fn test_connection_that_the_request_asks_to_close_is_closed() {
     let peer = Peer::new([vec![Step::Head, send(OK), Step::Closed]]);
     let (reactor, client) = client(&peer, 1);
     let mut closing = request("GET", "Connection: close\r\n", RequestBody::Bytes(Bytes::new()));
     closing.closes = true;
     let (response, _) = run(&reactor, fetch(&client, closing)).expect("an answer");
-    assert_eq!(response.body.close_reason(), Some(CloseReason::AskedByUs));
+    assert_eq!(response.body.close_cause(), Some(CloseCause::AskedByUs));
     peer.finish();
 }
 
 #[test]
-fn bytes_behind_a_message_are_nobodys() {
+fn test_bytes_behind_a_message_close_the_connection() {
     let glued = [
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
@@ -269,7 +269,7 @@ fn bytes_behind_a_message_are_nobodys() {
 }
 
 #[test]
-fn bytes_that_come_behind_a_message_later_are_nobodys() {
+fn test_bytes_later_behind_a_message_close_the_connection() {
     let ((closed, open), (sent, was_sent)) = (gate(), tell());
     let evil = send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL");
     let peer = Peer::new([
@@ -289,7 +289,7 @@ fn bytes_that_come_behind_a_message_later_are_nobodys() {
 }
 
 #[test]
-fn a_peer_that_speaks_something_else_is_refused() {
+fn test_response_of_another_protocol_is_an_error() {
     let peer = Peer::new([vec![Step::Head, send("SSH-2.0-OpenSSH_9.6\r\n"), Step::Gone], vec![serve(OK)]]);
     let (reactor, client) = client(&peer, 1);
     run(&reactor, async {
@@ -305,35 +305,36 @@ fn a_peer_that_speaks_something_else_is_refused() {
 }
 
 #[test]
-fn nobody_listens() {
+fn test_connect_to_a_closed_port_fails() {
     let (address, _taken) = refusing_address();
     let (reactor, client) = client_with(address, 1, |_| ());
-    let refused = run(&reactor, answer(&client, get())).expect_err("nobody listens");
+    let refused = run(&reactor, answer(&client, get())).expect_err("a port without a listener");
     assert!(matches!(refused.kind(), Kind::Io(error) if error.kind() == ErrorKind::ConnectionRefused));
     assert_eq!(refused.phase(), Phase::Connect);
     assert_eq!(client.pool().statistics().in_use, 0);
 }
 
-/// Knows these addresses.
+/// Resolves to these addresses.
 struct Known(Vec<SocketAddr>);
 
 impl Resolver for Known {
-    fn resolve(&self, _: &str, _: u16, _: Option<engine::timers::Deadline>) -> Resolution {
+    fn resolve(&self, _: &str, _: u16, _: Option<engine::rt::timeout::Deadline>) -> Resolution {
         let addresses = self.0.clone();
         Box::pin(async move { Ok(addresses) })
     }
 }
 
 #[test]
-fn addresses_are_tried_in_their_order() {
-    let (nobody, _taken) = refusing_address();
+fn test_addresses_are_tried_in_their_order() {
+    let (closed, _taken) = refusing_address();
     let peer = Peer::new([vec![Step::Head, send(OK), Step::Closed]]);
     let (reactor, client) = client(&peer, 1);
     run(&reactor, async {
-        let known = Known(vec![nobody, peer.address, nobody]);
+        let known = Known(vec![closed, peer.address, closed]);
         assert_eq!(client.send(get(), &known).await.expect("an answer").head.status, 200);
         client.pool().close_idle();
-        let refused = client.send(get(), &Known(vec![nobody, nobody])).await.map(drop).expect_err("nobody listens");
+        let refused =
+            client.send(get(), &Known(vec![closed, closed])).await.map(drop).expect_err("a port without a listener");
         assert_eq!(refused.phase(), Phase::Connect);
         let unknown = client.send(get(), &Known(Vec::new())).await.map(drop).expect_err("no address");
         assert!(matches!(unknown.kind(), Kind::Io(error) if error.kind() == ErrorKind::NotFound), "{unknown}");

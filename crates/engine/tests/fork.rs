@@ -8,10 +8,10 @@ use support::*;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// Runs `child` in a forked process: its exit code, by which it tells how far it came.
+/// Runs `child` in a forked process, and returns its exit code, which shows how far it got.
 fn in_child(child: impl FnOnce() -> i32) -> i32 {
     // SAFETY: the child has this thread only; it allocates, which glibc and musl allow after a fork, prints nothing,
-    // and leaves without running anybody's exit handlers.
+    // and leaves without running any exit handlers.
     unsafe {
         let pid = libc::fork();
         assert!(pid >= 0, "{}", std::io::Error::last_os_error());
@@ -27,7 +27,7 @@ fn in_child(child: impl FnOnce() -> i32) -> i32 {
 }
 
 #[test]
-fn parent_and_child_go_on_with_connections_of_their_own() {
+fn test_parent_and_child_continue_with_connections_of_their_own() {
     let (closed, open) = gate();
     let peer = Peer::new([
         vec![Step::Head, closed, send(OK), Step::Head, send(OK), Step::Closed],
@@ -35,7 +35,7 @@ fn parent_and_child_go_on_with_connections_of_their_own() {
         vec![Step::Head, trickle(OK), Step::Closed],
     ]);
     let (reactor, client) = client(&peer, 2);
-    // At the fork, one connection of the parent's waits for an answer, and one is idle.
+    // At the fork, one connection of the parent waits for a response, and one is idle.
     let mut waiting = Box::pin(answer(&client, get()));
     run_until(&reactor, waiting.as_mut(), || client.pool().statistics().opened == 1);
     run(&reactor, answer(&client, get())).expect("an answer");
@@ -62,7 +62,7 @@ fn parent_and_child_go_on_with_connections_of_their_own() {
 }
 
 #[test]
-fn a_child_that_was_not_told_leaves_its_parents_connections_alone() {
+fn test_child_without_notification_keeps_its_parents_connections() {
     let (closed, open) = gate();
     let peer = Peer::new([
         vec![Step::Head, closed, send(OK), Step::Head, send(OK), Step::Closed],
@@ -77,7 +77,7 @@ fn a_child_that_was_not_told_leaves_its_parents_connections_alone() {
             return 1;
         }
         client.pool().close_idle();
-        // Neither on a connection of the parent's, nor registered where the parent waits.
+        // Neither uses a connection of the parent, nor is it registered with the parent's polling instance.
         match run(&reactor, answer(&client, get())) {
             Ok(_) => 2,
             Err(_) => 7,

@@ -1,32 +1,28 @@
-//! HTTP/2 as the engine's owner sees it, against a peer that says the frames it is told to: who opens connections, who
-//! shares them, who waits, and what is left of a request that was dropped.
+//! HTTP/2 as the engine's owner sees it, against a scripted peer: which request opens a connection,
+//! which ones share it or wait, and the state after a request was dropped.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
-use std::cell::Cell;
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::thread::{JoinHandle, spawn};
 use std::time::{Duration, Instant};
 
 use engine::http2::Options;
 use engine::pool::Statistics;
-use engine::stream::{Layer, Stream};
-use engine::tls::{Facts, Handshake, Secured, Tls};
 use engine::{
-    Client, Config, Ending, IdleGroup, Kind, Phase, Reactor, Request, RequestBody, Response, Result, SystemResolver,
-    Timeouts,
+    Client, CloseReason, Config, IdleGroup, Kind, Phase, Reactor, Request, RequestBody, Response, Result,
+    SystemResolver, Timeouts,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
+use support::program_tls::ProgramTls;
 use support::{BOUND, Pieces, answer, client_with, get, join_all, poll_once, post, read_all, request, run, run_until};
 
 const DATA: u8 = 0;
@@ -60,7 +56,7 @@ struct Talk {
 }
 
 impl Talk {
-    /// Bytes, unless the client closes before they have come.
+    /// Reads bytes, unless the client closes before they arrive.
     fn read(&mut self, length: usize) -> Option<Vec<u8>> {
         let mut bytes = vec![0; length];
         self.stream.read_exact(&mut bytes).ok().map(|()| bytes)
@@ -69,11 +65,11 @@ impl Talk {
     fn say(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let length = u32::try_from(payload.len()).expect("a short frame").to_be_bytes();
         let frame = [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat();
-        // Whether anybody hears it is for the test to say.
+        // The test finds out whether the client reads it.
         let _ = self.stream.write_all(&frame);
     }
 
-    /// The client's preface, and the peer's.
+    /// Reads the client's preface, and sends the peer's.
     fn start(&mut self, settings: &[(u16, u32)]) {
         self.preface();
         self.settings(settings);
@@ -92,7 +88,7 @@ impl Talk {
         self.say(SETTINGS, 0, 0, &payload);
     }
 
-    /// Whatever comes next; `None` when the client closes.
+    /// Reads any frame; `None` when the client closes.
     fn frame(&mut self) -> Option<Frame> {
         let head = self.read(9)?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
@@ -101,7 +97,7 @@ impl Talk {
         Some(Frame { kind: head[3], flags: head[4], stream, payload })
     }
 
-    /// The next frame that is about more than the connection's upkeep.
+    /// Reads the next frame that is about a stream or the end of the connection.
     fn next(&mut self) -> Option<Frame> {
         loop {
             let frame = self.frame()?;
@@ -113,7 +109,7 @@ impl Talk {
         }
     }
 
-    /// The next head of a request: its stream.
+    /// Reads the next head of a request, and returns its stream.
     fn head(&mut self) -> u32 {
         loop {
             let frame = self.next().expect("a request");
@@ -123,7 +119,7 @@ impl Talk {
         }
     }
 
-    /// Reads up to the frame by which that stream is cancelled.
+    /// Reads up to the frame that cancels that stream.
     fn cancelled(&mut self, stream: u32) {
         loop {
             let frame = self.next().expect("RST_STREAM");
@@ -143,7 +139,7 @@ impl Talk {
         self.say(GOAWAY, 0, 0, &[last.to_be_bytes(), [0; 4]].concat());
     }
 
-    /// Answers whatever is asked, until the client closes. A stream that is cancelled is none to answer.
+    /// Answers all requests until the client closes, except those that are cancelled.
     fn serve(&mut self) {
         while let Some(frame) = self.next() {
             if matches!(frame.kind, HEADERS | DATA) && frame.flags & END_STREAM != 0 {
@@ -167,7 +163,7 @@ fn script(script: impl FnOnce(Talk) + Send + 'static) -> Script {
     Box::new(script)
 }
 
-/// Plays a script on each connection in the order they come; those beyond them are served.
+/// Plays a script on each connection in their order, and serves those beyond them.
 struct Peer {
     address: SocketAddr,
     accepted: Arc<AtomicUsize>,
@@ -205,7 +201,7 @@ impl Peer {
         self.accepted.load(Ordering::SeqCst)
     }
 
-    /// A client of it, with at most that many connections.
+    /// Returns a client of the peer, with at most that many connections.
     fn client(&self, connections: usize) -> (Rc<Reactor>, Client) {
         self.client_with(connections, |_| ())
     }
@@ -225,7 +221,7 @@ impl Peer {
     }
 }
 
-/// Unless the client has closed before it said anything.
+/// Serves a connection, unless the client closes it first.
 fn serving(mut talk: Talk) {
     if talk.stream.peek(&mut [0]).is_ok_and(|length| length > 0) {
         talk.start(&[]);
@@ -233,7 +229,7 @@ fn serving(mut talk: Talk) {
     }
 }
 
-/// What the test tells a script, or the other way round.
+/// Creates a signal from the test to a script, or in the other direction.
 fn signal() -> (Sender<()>, impl FnOnce() + Send) {
     let (sender, receiver) = channel();
     (sender, move || receiver.recv_timeout(BOUND).expect("a signal"))
@@ -247,7 +243,7 @@ async fn open(client: &Client, request: Request) -> Result<Response> {
     client.send(request, &SystemResolver).await
 }
 
-/// What there is at this moment; what there has been so far is left out.
+/// Returns the gauges at this moment, without the counts.
 fn present(client: &Client) -> (usize, usize, usize, usize) {
     let Statistics { idle, in_use, streams, waiting, .. } = client.statistics();
     (idle, in_use, streams, waiting)
@@ -258,7 +254,7 @@ const AT_REST: (usize, usize, usize, usize) = (1, 0, 0, 0);
 // ------------------------------------------------------------------------------------------------------- who opens
 
 #[test]
-fn opened_once_and_shared_by_all() {
+fn test_connection_is_opened_once_and_shared() {
     let peer = Peer::new([script(serving)]);
     let (reactor, client) = peer.client(10);
     let answers = run(&reactor, join_all((0..100).map(|_| ask(&client))));
@@ -274,7 +270,7 @@ fn opened_once_and_shared_by_all() {
 }
 
 #[test]
-fn an_opener_that_is_dropped_hands_the_task_on() {
+fn test_dropped_opener_hands_on_its_dial_permit() {
     let peer = Peer::new([]);
     let (reactor, client) = peer.client(1);
     let mut openers: Vec<_> = (0..3).map(|_| Box::pin(ask(&client))).collect();
@@ -283,16 +279,16 @@ fn an_opener_that_is_dropped_hands_the_task_on() {
     }
     assert_eq!(present(&client), (0, 1, 0, 2));
     let mut last = openers.pop().expect("the last one");
-    // The second was told, and is dropped before it knows.
+    // The second was granted the permit, and is dropped before it knows.
     drop(openers.remove(0));
     drop(openers);
     assert_eq!(run(&reactor, last.as_mut()).expect("an answer"), "ok");
     assert_eq!(present(&client), AT_REST);
 }
 
-/// Whatever it waits for when it is dropped, a request leaves everything as it was; the connection goes on, once open.
+/// A request that is dropped in any wait leaves everything as it was, and the connection stays open once it is.
 #[test]
-fn dropped_at_each_point() {
+fn test_request_dropped_at_each_point_leaves_the_connection_usable() {
     let peer = Peer::new([]);
     for kind in ["GET", "bytes", "pieces", "100-continue"] {
         let ask_for = || match kind {
@@ -331,7 +327,7 @@ fn dropped_at_each_point() {
 }
 
 #[test]
-fn a_response_that_is_dropped_cancels_its_stream_alone() {
+fn test_dropped_response_cancels_only_its_stream() {
     let peer = Peer::new([script(|mut talk| {
         talk.start(&[]);
         let (first, second) = (talk.head(), talk.head());
@@ -355,9 +351,9 @@ fn a_response_that_is_dropped_cancels_its_stream_alone() {
     assert_eq!(peer.connections(), 1);
 }
 
-/// Frames of streams that we have ended are on their way for a while. They are no offence, however many there are.
+/// Frames of cancelled streams are in flight for a while. They are no violation, however many there are.
 #[test]
-fn thousands_of_streams_are_cancelled() {
+fn test_thousands_of_streams_can_be_cancelled() {
     const MANY: u32 = 3000;
     let peer = Peer::new([script(|mut talk| {
         talk.start(&[]);
@@ -383,7 +379,7 @@ fn thousands_of_streams_are_cancelled() {
 // -------------------------------------------------------------------------------------------------------- who waits
 
 #[test]
-fn the_next_in_the_queue_has_the_room_that_is_made() {
+fn test_freed_room_goes_to_the_next_in_the_queue() {
     let (first_may, wait_first) = signal();
     let peer = Peer::new([script(move |mut talk| {
         talk.start(&[(MAX_CONCURRENT_STREAMS, 1)]);
@@ -400,13 +396,13 @@ fn the_next_in_the_queue_has_the_room_that_is_made() {
         assert!(poll_once(call.as_mut()).is_pending());
     }
     assert_eq!(present(&client), (0, 1, 1, 3));
-    // Whoever gives up leaves the queue.
+    // A request that is dropped leaves the queue.
     drop(waiting.remove(0));
     assert_eq!(present(&client), (0, 1, 1, 2));
     first_may.send(()).expect("a script that listens");
     assert_eq!(run(&reactor, first).expect("an answer"), "first");
     assert_eq!(present(&client), (0, 1, 1, 1));
-    // Room that was granted and not taken is the next one's.
+    // Room that was granted and not taken goes to the next one.
     drop(waiting.remove(0));
     assert_eq!(present(&client), (0, 1, 1, 0));
     let last = waiting.remove(0);
@@ -414,9 +410,9 @@ fn the_next_in_the_queue_has_the_room_that_is_made() {
     assert_eq!(present(&client), AT_REST);
 }
 
-/// Whoever waits for room alone waits for other tasks; whoever waits for the peer's SETTINGS waits for the peer.
+/// A request that waits for room waits for other tasks; one that waits for the peer's SETTINGS waits for the peer.
 #[test]
-fn the_queue_keeps_no_loop_alive() {
+fn test_queue_keeps_no_loop_alive() {
     let (go_on, wait) = signal();
     let peer = Peer::new([script(move |mut talk| {
         talk.preface();
@@ -433,7 +429,7 @@ fn the_queue_keeps_no_loop_alive() {
     assert!(poll_once(second.as_mut()).is_pending());
     assert_eq!(reactor.passive_waits(), 0);
     go_on.send(()).expect("a script that listens");
-    // Its body was there with its head: its stream is over.
+    // Its body came with its head: its stream has ended.
     drop(run(&reactor, first));
     assert_eq!(run(&reactor, second).expect("an answer"), "ok");
 
@@ -454,7 +450,7 @@ fn the_queue_keeps_no_loop_alive() {
 }
 
 #[test]
-fn a_place_in_the_queue_is_waited_for_as_long_as_asked() {
+fn test_wait_in_the_queue_ends_with_the_pool_timeout() {
     let peer = Peer::new([script(|mut talk| {
         talk.start(&[(MAX_CONCURRENT_STREAMS, 1)]);
         let first = talk.head();
@@ -484,7 +480,7 @@ async fn ask_within(client: &Client, timeouts: Timeouts) -> Result<String> {
 }
 
 #[test]
-fn a_further_connection_for_those_who_find_no_room() {
+fn test_requests_without_room_open_a_further_connection() {
     let (all_there, wait) = signal();
     let held = move |mut talk: Talk| {
         talk.start(&[(MAX_CONCURRENT_STREAMS, 2)]);
@@ -509,7 +505,7 @@ fn a_further_connection_for_those_who_find_no_room() {
 // ------------------------------------------------------------------------------------------------ connections that end
 
 #[test]
-fn a_goodbye_parts_what_was_seen_from_what_was_not() {
+fn test_goaway_separates_processed_from_unprocessed_requests() {
     let peer = Peer::new([script(|mut talk| {
         talk.start(&[]);
         let (first, _second) = (talk.head(), talk.head());
@@ -523,13 +519,13 @@ fn a_goodbye_parts_what_was_seen_from_what_was_not() {
     assert_eq!(bodies, ["seen", "ok"]);
     assert_eq!((peer.connections(), client.statistics().repeated), (2, 1));
     assert_eq!(present(&client), AT_REST);
-    assert_eq!(client.statistics().closed.of(Ending::Response(wire::framing::CloseReason::AskedByPeer)), 1);
+    assert_eq!(client.statistics().closed.of(CloseReason::Response(wire::framing::CloseCause::AskedByPeer)), 1);
 }
 
-/// A write that fails is the first to tell of a connection's end, unless the peer has given its reasons: they are there
-/// to be read.
+/// A failed write is the first sign of a connection's end, but the peer may have sent its reasons before: they can
+/// still be read.
 #[test]
-fn a_goodbye_is_heard_although_nothing_can_be_written_any_more() {
+fn test_goaway_is_read_even_if_nothing_can_be_written() {
     let (go_on, wait) = signal();
     let (said, wait_said) = signal();
     let peer = Peer::new([script(move |mut talk| {
@@ -550,7 +546,7 @@ fn a_goodbye_is_heard_although_nothing_can_be_written_any_more() {
     assert!(poll_once(held.as_mut()).is_pending());
     go_on.send(()).expect("a script that listens");
     wait_said();
-    // No turn of the loop since.
+    // The loop has not run since.
     let mut second = Box::pin(answer(&client, post("body")));
     assert!(poll_once(second.as_mut()).is_pending());
     reactor.run_tasks();
@@ -559,7 +555,7 @@ fn a_goodbye_is_heard_although_nothing_can_be_written_any_more() {
 }
 
 #[test]
-fn an_idle_connection_that_has_ended_is_found_out_wherever_it_stands() {
+fn test_ended_idle_connection_is_found_at_any_position_of_the_list() {
     let (go_on, wait) = signal();
     let (closed, wait_closed) = signal();
     let peer = Peer::new([
@@ -587,25 +583,25 @@ fn an_idle_connection_that_has_ended_is_found_out_wherever_it_stands() {
     assert_eq!(present(&client), (1, 1, 1, 0));
     go_on.send(()).expect("a script that listens");
     wait_closed();
-    // What must not be sent twice is not sent to nobody.
+    // A request that must not be sent twice is not sent on a dead connection.
     assert_eq!(run(&reactor, answer(&client, post("body"))).expect("an answer").1, "ok");
     assert_eq!(client.statistics().repeated, 0);
     drop(held);
 }
 
 #[test]
-fn an_idle_connection_expires_with_a_goodbye() {
+fn test_expired_idle_connection_is_closed_with_goaway() {
     let peer = Peer::new([script(|mut talk| {
         talk.start(&[]);
         let first = talk.head();
         talk.respond(first, "ok");
         while let Some(frame) = talk.next() {
             if frame.kind == GOAWAY {
-                assert!(talk.frame().is_none(), "something behind a goodbye");
+                assert!(talk.frame().is_none(), "a frame after GOAWAY");
                 return;
             }
         }
-        panic!("no goodbye");
+        panic!("no GOAWAY");
     })]);
     let (reactor, client) = peer.client_with(1, |config| config.idle_timeout = Some(Duration::from_secs(60)));
     assert_eq!(run(&reactor, ask(&client)).expect("an answer"), "ok");
@@ -614,22 +610,22 @@ fn an_idle_connection_expires_with_a_goodbye() {
     assert_eq!(present(&client), AT_REST);
     reactor.expire(Instant::now() + Duration::from_secs(61));
     assert_eq!(present(&client), (0, 0, 0, 0));
-    assert_eq!(client.statistics().closed.of(Ending::IdleTimeout), 1);
+    assert_eq!(client.statistics().closed.of(CloseReason::IdleTimeout), 1);
     peer.finish();
 }
 
-/// The connections of HTTP/2 count as the others do, while they are without a request.
+/// HTTP/2 connections count like others while they are idle.
 #[test]
-fn an_idle_connection_over_the_limit_of_its_group_is_closed_with_a_goodbye() {
+fn test_idle_connection_over_the_limit_of_its_group_is_closed_with_goaway() {
     fn serve_until_goodbye(mut talk: Talk) {
         while let Some(frame) = talk.next() {
             match frame.kind {
                 HEADERS => talk.respond(frame.stream, "ok"),
-                GOAWAY => return assert!(talk.frame().is_none(), "something behind a goodbye"),
+                GOAWAY => return assert!(talk.frame().is_none(), "a frame after GOAWAY"),
                 _ => {}
             }
         }
-        panic!("no goodbye");
+        panic!("no GOAWAY");
     }
     let (go_on, wait) = signal();
     let in_two = script(|mut talk: Talk| {
@@ -662,7 +658,7 @@ fn an_idle_connection_over_the_limit_of_its_group_is_closed_with_a_goodbye() {
         assert_eq!(run(&reactor, ask(&first)).expect("an answer"), "ok");
         assert_eq!((present(&first), first.statistics().reused, group.idle()), (AT_REST, times - 1, 1));
     }
-    // While it has a request it neither counts nor is closed.
+    // With a request it neither counts nor is closed.
     let mut held = run(&reactor, open(&first, get())).expect("a head");
     assert_eq!(group.idle(), 0);
     assert_eq!(run(&reactor, ask(&second)).expect("an answer"), "ok");
@@ -672,7 +668,7 @@ fn an_idle_connection_over_the_limit_of_its_group_is_closed_with_a_goodbye() {
     drop(held);
     reactor.run_tasks();
     assert_eq!((present(&first), present(&second), group.idle()), (AT_REST, (0, 0, 0, 0), 1));
-    assert_eq!(second.statistics().closed.of(Ending::IdleLimit), 1);
+    assert_eq!(second.statistics().closed.of(CloseReason::IdleLimit), 1);
     assert_eq!(run(&reactor, ask(&second)).expect("an answer"), "ok");
     reactor.run_tasks();
     assert_eq!((present(&first), present(&second), group.idle()), ((0, 0, 0, 0), AT_REST, 1));
@@ -687,9 +683,9 @@ fn pinging(peer: &Peer) -> (Rc<Reactor>, Client) {
     })
 }
 
-/// The loop may have had no turn since the answer came.
+/// The loop may not have run since the response arrived.
 #[test]
-fn a_ping_that_was_answered_in_time_is_an_answer_whenever_it_is_read() {
+fn test_ping_answered_in_time_counts_even_if_it_is_read_late() {
     let (answered, wait) = signal();
     let peer = Peer::new([script(move |mut talk| {
         talk.start(&[]);
@@ -716,7 +712,7 @@ fn a_ping_that_was_answered_in_time_is_an_answer_whenever_it_is_read() {
 }
 
 #[test]
-fn a_peer_that_does_not_answer_a_ping_is_dead() {
+fn test_peer_that_does_not_answer_a_ping_is_dead() {
     let peer = Peer::new([script(|mut talk| {
         talk.start(&[]);
         let first = talk.head();
@@ -729,11 +725,11 @@ fn a_peer_that_does_not_answer_a_ping_is_dead() {
         reactor.expire(Instant::now() + Duration::from_secs(seconds));
         assert_eq!(present(&client), (idle, 0, 0, 0));
     }
-    assert_eq!(client.statistics().closed.of(Ending::TimedOut), 1);
+    assert_eq!(client.statistics().closed.of(CloseReason::TimedOut), 1);
 }
 
 #[test]
-fn a_reactor_that_is_closed_ends_streams_and_leaves_nothing() {
+fn test_closed_reactor_ends_streams_and_leaves_nothing() {
     let peer = Peer::new([script(|mut talk| {
         talk.start(&[]);
         let (first, _second) = (talk.head(), talk.head());
@@ -759,11 +755,11 @@ fn a_reactor_that_is_closed_ends_streams_and_leaves_nothing() {
     let error = run_closed(Box::pin(read_all(&mut response.body, 10))).expect_err("closed");
     assert!(matches!(error.kind(), Kind::Response(_) | Kind::Io(_)), "{error}");
     drop((response, client, reactor));
-    assert!(watched.upgrade().is_none(), "somebody holds the reactor");
+    assert!(watched.upgrade().is_none(), "a reference to the reactor remains");
     peer.finish();
 }
 
-/// Where nobody turns: the end has to be there already.
+/// Polls a future whose reactor was closed: it has to be ready at once.
 fn run_closed<F: Future>(mut future: Pin<Box<F>>) -> F::Output {
     match poll_once(future.as_mut()) {
         Poll::Ready(output) => output,
@@ -772,7 +768,7 @@ fn run_closed<F: Future>(mut future: Pin<Box<F>>) -> F::Output {
 }
 
 #[test]
-fn nothing_holds_on_to_a_client_that_is_dropped() {
+fn test_dropped_client_is_freed() {
     let peer = Peer::new([]);
     let (reactor, client) = peer.client(2);
     let response = {
@@ -782,26 +778,26 @@ fn nothing_holds_on_to_a_client_that_is_dropped() {
     drop(client);
     drop(response);
     run(&reactor, support::turn(&reactor));
-    // An answer that had not come whole is cancelled first: h2 wakes its task once more then.
+    // A response that is not complete is cancelled first: h2 wakes its task once more then.
     for _ in 0..20 {
         reactor.turn(Some(Duration::ZERO)).expect("a turn");
     }
     assert!(!reactor.has_work(), "a task that wakes itself");
     let watched = Rc::downgrade(&reactor);
     drop(reactor);
-    assert!(watched.upgrade().is_none(), "somebody holds the reactor");
+    assert!(watched.upgrade().is_none(), "a reference to the reactor remains");
     peer.finish();
 }
 
-// --------------------------------------------------------------------------------------------------- nothing to be done
+// ------------------------------------------------------------------------------------------------- nothing to be done
 
 /// A loop that waits is not woken while nothing happens.
 #[test]
-fn nobody_is_busy_while_nothing_happens() {
+fn test_blocked_connection_causes_no_work() {
     let peer = Peer::new([script(|mut talk| {
         talk.start(&[]);
         let (first, second) = (talk.head(), talk.head());
-        // More than anybody has asked for, and nobody reads it.
+        // More than the client has asked for, and it is not read.
         talk.say(HEADERS, END_HEADERS, first, OK);
         for _ in 0..128 {
             talk.say(DATA, 0, first, &[b'x'; 16_384]);
@@ -825,50 +821,10 @@ fn nobody_is_busy_while_nothing_happens() {
 
 // ------------------------------------------------------------------------------------------------- code of the owner's
 
-/// Below is code of the program's, in which anything may be raised at any time.
-struct Failing {
-    stream: Stream,
-    fails: Rc<Cell<bool>>,
-}
-
-impl AsyncRead for Failing {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.fails.get() {
-            return Poll::Ready(Err(io::Error::other("raised in the program's code")));
-        }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Failing {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-impl Layer for Failing {}
-
-struct ByTheProgram(Rc<Cell<bool>>);
-
-impl Tls for ByTheProgram {
-    fn handshake(&self, stream: Stream) -> Handshake {
-        let stream = Stream::Layer(Box::new(Failing { stream, fails: self.0.clone() }));
-        Box::pin(async { Ok(Secured { stream, facts: Rc::new(Facts::default()) }) })
-    }
-}
-
-/// It may be what ends the program, and is one object: one of those who wait has to get it. The others are told that
-/// their connection is gone.
+/// The error may be the exception that ends the program, and is one object: one of the requests has to get it. The
+/// others get the error of a closed connection.
 #[test]
-fn what_is_raised_below_is_not_lost() {
+fn test_error_of_the_programs_tls_reaches_one_request() {
     let (go_on, wait) = signal();
     let peer = Peer::new([script(|mut talk| {
         talk.start(&[]);
@@ -878,8 +834,8 @@ fn what_is_raised_below_is_not_lost() {
         talk.respond(heads[1], "never read");
         talk.wait_closed();
     })]);
-    let fails = Rc::new(Cell::new(false));
-    let (reactor, client) = peer.client_with(1, |config| config.tls = Some(Rc::new(ByTheProgram(fails.clone()))));
+    let tls = ProgramTls::default();
+    let (reactor, client) = peer.client_with(1, |config| config.tls = Some(Rc::new(tls.clone())));
     let mut first = Box::pin(answer(&client, post("body")));
     run_until(&reactor, first.as_mut(), || client.statistics().streams == 1);
     let mut calls = Box::pin(join_all((0..3).map(|_| answer(&client, post("body")))));
@@ -888,7 +844,7 @@ fn what_is_raised_below_is_not_lost() {
         first.as_mut().poll(cx)
     });
     assert_eq!(run(&reactor, both).expect("an answer").1, "all are there");
-    fails.set(true);
+    tls.fails.set(true);
     go_on.send(()).expect("a script that listens");
     let errors: Vec<_> = run(&reactor, calls).into_iter().map(|answer| answer.expect_err("a failure")).collect();
     let raised = errors.iter().filter(|error| error.to_string().starts_with("raised in the program's code"));

@@ -1,23 +1,18 @@
-//! Several clients whose idle connections are bounded together.
+//! Several clients with a common limit on their idle connections.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
 use std::cell::{Cell, RefCell};
-use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 
-use engine::stream::{Layer, Stream};
-use engine::tls::{Facts, Handshake, Secured, Tls};
-use engine::{Client, Config, Ending, IdleGroup, Reactor, SystemResolver};
+use engine::{Client, CloseReason, Config, IdleGroup, Reactor, SystemResolver};
+use support::program_tls::ProgramTls;
 use support::*;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// A client of the peer whose idle connections count for the group.
+/// Creates a client of the peer whose idle connections count for the group.
 fn member(reactor: &Rc<Reactor>, group: &Rc<IdleGroup>, peer: &Peer, connections: usize) -> Client {
     member_with(reactor, group, peer, connections, |_| ())
 }
@@ -43,18 +38,18 @@ fn ask(reactor: &Rc<Reactor>, client: &Client) {
     assert_eq!(run(reactor, answer(client, get())).expect("an answer"), (200, "ok".into()));
 }
 
-/// Idle connections of each, and how many of each were closed because there were too many.
+/// Returns how many connections of each client are idle, and how many were closed because there were too many.
 fn counts(clients: &[&Client]) -> Vec<(usize, u64)> {
     let of = |client: &&Client| {
         let statistics = client.statistics();
-        assert_eq!(statistics.closed.total(), statistics.closed.of(Ending::IdleLimit));
-        (statistics.idle, statistics.closed.of(Ending::IdleLimit))
+        assert_eq!(statistics.closed.total(), statistics.closed.of(CloseReason::IdleLimit));
+        (statistics.idle, statistics.closed.of(CloseReason::IdleLimit))
     };
     clients.iter().map(of).collect()
 }
 
 #[test]
-fn a_group_over_its_limit_closes_the_connection_that_has_been_idle_longest() {
+fn test_group_over_its_limit_closes_the_longest_idle_connection() {
     let peer = serving(5);
     let (reactor, group) = (Reactor::new().expect("a reactor"), IdleGroup::new(2));
     let [a, b, c] = [(); 3].map(|()| member(&reactor, &group, &peer, 2));
@@ -79,7 +74,7 @@ fn a_group_over_its_limit_closes_the_connection_that_has_been_idle_longest() {
 }
 
 #[test]
-fn connections_in_use_do_not_count_and_are_not_closed() {
+fn test_connections_in_use_do_not_count_and_are_not_closed() {
     let (gates, go): (Vec<_>, Vec<_>) = (0..5).map(|_| gate()).unzip();
     let in_two = |wait| vec![Step::Head, send(&OK[..OK.len() - 1]), wait, send("k"), Step::Gone];
     let peer = Peer::new([vec![serve(OK)]].into_iter().chain(gates.into_iter().map(in_two)));
@@ -99,7 +94,7 @@ fn connections_in_use_do_not_count_and_are_not_closed() {
 }
 
 #[test]
-fn a_connection_that_is_handed_on_is_not_idle() {
+fn test_connection_that_is_handed_on_is_not_idle() {
     let peer = serving(1);
     let (reactor, group) = (Reactor::new().expect("a reactor"), IdleGroup::new(0));
     let client = member(&reactor, &group, &peer, 1);
@@ -113,11 +108,11 @@ fn a_connection_that_is_handed_on_is_not_idle() {
 }
 
 #[test]
-fn a_connection_that_ends_leaves_its_group_whatever_ends_it() {
+fn test_closed_connection_leaves_its_group() {
     let (wait, go) = gate();
-    let (told, heard) = tell();
+    let (notify, notified) = tell();
     let mut scripts: Vec<_> = (0..5).map(|_| vec![serve(OK)]).collect();
-    scripts.push(vec![Step::Head, send(OK), wait, Step::Close, told]);
+    scripts.push(vec![Step::Head, send(OK), wait, Step::Close, notify]);
     let peer = Peer::new(scripts);
     let (reactor, group) = (Reactor::new().expect("a reactor"), IdleGroup::new(10));
     let clients: Vec<Client> = (0..6).map(|_| member(&reactor, &group, &peer, 1)).collect();
@@ -127,7 +122,7 @@ fn a_connection_that_ends_leaves_its_group_whatever_ends_it() {
     clients[1].pool().close_idle();
     assert_eq!(group.idle(), 4);
     go.send(()).expect("a peer that waits");
-    heard.wait();
+    notified.wait();
     while clients[5].statistics().idle > 0 {
         reactor.turn(Some(BOUND)).expect("events");
     }
@@ -137,51 +132,8 @@ fn a_connection_that_ends_leaves_its_group_whatever_ends_it() {
     peer.finish();
 }
 
-/// Calls back as it is dropped, as the code of a program may.
-struct Hooked {
-    stream: Stream,
-    on_drop: Rc<dyn Fn()>,
-}
-
-impl Drop for Hooked {
-    fn drop(&mut self) {
-        (self.on_drop)();
-    }
-}
-
-impl AsyncRead for Hooked {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Hooked {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-impl Layer for Hooked {}
-
-struct ByTheProgram(Rc<dyn Fn()>);
-
-impl Tls for ByTheProgram {
-    fn handshake(&self, stream: Stream) -> Handshake {
-        let stream = Stream::Layer(Box::new(Hooked { stream, on_drop: self.0.clone() }));
-        Box::pin(async { Ok(Secured { stream, facts: Rc::new(Facts::default()) }) })
-    }
-}
-
 #[test]
-fn closing_the_excess_may_come_back_to_any_client_of_the_group() {
+fn test_close_excess_may_call_any_client_of_the_group() {
     let peer = serving(6);
     let (reactor, group) = (Reactor::new().expect("a reactor"), IdleGroup::new(1));
     let clients: Rc<RefCell<Vec<Client>>> = Rc::default();
@@ -192,7 +144,7 @@ fn closing_the_excess_may_come_back_to_any_client_of_the_group() {
             calls.set(calls.get() + 1);
             for client in clients.borrow().iter() {
                 client.statistics();
-                // Takes what is idle there, and gives it up again: it is closed in the midst of this.
+                // Takes what is idle there, and gives it up again: it is closed in the middle of this.
                 let mut lease = Box::pin(client.pool().lease(None, None));
                 let _ = poll_once(lease.as_mut());
                 drop(lease);
@@ -202,7 +154,7 @@ fn closing_the_excess_may_come_back_to_any_client_of_the_group() {
     };
     for _ in 0..3 {
         let client = member_with(&reactor, &group, &peer, 2, |config| {
-            config.tls = Some(Rc::new(ByTheProgram(on_drop.clone())));
+            config.tls = Some(Rc::new(ProgramTls { on_drop: Some(on_drop.clone()), ..Default::default() }));
         });
         clients.borrow_mut().push(client);
     }

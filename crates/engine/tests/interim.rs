@@ -1,4 +1,4 @@
-//! Heads before the final one.
+//! Interim heads.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
@@ -19,7 +19,7 @@ fn expecting(body: &'static str) -> engine::Request {
 }
 
 #[test]
-fn interim_heads_are_passed_over() {
+fn test_interim_heads_are_skipped() {
     let peer = Peer::new([vec![
         Step::Head,
         send([CONTINUE, HINTS, OK].concat()),
@@ -43,16 +43,23 @@ fn interim_heads_are_passed_over() {
 }
 
 #[test]
-fn interim_heads_do_not_go_on_for_ever() {
+fn test_interim_heads_without_end_are_an_error() {
+    // As large as a head may be, eight of them make a mebibyte.
+    let large = ["HTTP/1.1 103 Early Hints\r\nLink: ", &"x".repeat(128 * 1024 - 36), "\r\n\r\n"].concat();
+    assert_eq!(large.len(), 128 * 1024);
     let peer = Peer::new([
-        vec![Step::Head, send(HINTS.repeat(32) + OK), Step::Head, send(HINTS.repeat(33) + OK), Step::Gone],
+        vec![Step::Head, send(HINTS.repeat(1000) + OK), Step::Head, send(HINTS.repeat(1001) + OK), Step::Gone],
+        vec![Step::Head, send(large.repeat(8) + OK), Step::Head, send(large.repeat(9) + OK), Step::Gone],
         vec![serve(OK)],
     ]);
     let (reactor, client) = client(&peer, 1);
     run(&reactor, async {
         assert_eq!(answer(&client, get()).await.expect("as many as may be").0, 200);
         let refused = answer(&client, get()).await.expect_err("too many");
-        assert!(matches!(refused.kind(), Kind::Response(ResponseError::TooManyInterim(32))), "{refused}");
+        assert!(matches!(refused.kind(), Kind::Response(ResponseError::TooManyInterim(1000))), "{refused}");
+        assert_eq!(answer(&client, get()).await.expect("as large as may be").0, 200);
+        let refused = answer(&client, get()).await.expect_err("too large");
+        assert!(matches!(refused.kind(), Kind::Response(ResponseError::InterimTooLarge(1_048_576))), "{refused}");
         assert_eq!(answer(&client, get()).await.expect("an answer").0, 200);
     });
     drop(client);
@@ -60,7 +67,7 @@ fn interim_heads_do_not_go_on_for_ever() {
 }
 
 #[test]
-fn an_end_behind_an_interim_head_is_an_error_and_not_tried_again() {
+fn test_end_behind_an_interim_head_is_an_error_and_not_retried() {
     let peer = Peer::new([vec![Step::Head, send(OK), Step::Head, send(HINTS)]]);
     let (reactor, client) = client(&peer, 1);
     run(&reactor, async {
@@ -72,7 +79,7 @@ fn an_end_behind_an_interim_head_is_an_error_and_not_tried_again() {
 }
 
 #[test]
-fn the_body_waits_for_leave() {
+fn test_body_waits_for_100_continue() {
     let head = "POST / HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
     let peer = Peer::new([vec![
         expect(head),
@@ -98,7 +105,7 @@ fn the_body_waits_for_leave() {
 }
 
 #[test]
-fn a_final_head_instead_of_leave_is_the_answer_and_no_body_follows() {
+fn test_final_head_instead_of_100_continue_is_the_response_without_a_body_sent() {
     for interim in ["", HINTS] {
         let refusal = format!("{interim}HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno");
         let peer = Peer::new([vec![Step::Head, send(refusal), Step::Closed], vec![serve(OK)]]);
@@ -113,7 +120,7 @@ fn a_final_head_instead_of_leave_is_the_answer_and_no_body_follows() {
 }
 
 #[test]
-fn a_peer_that_never_gives_leave_gets_the_body_after_a_second() {
+fn test_body_is_sent_after_a_second_without_100_continue() {
     let (came, has_come) = tell();
     let peer = Peer::new([vec![Step::Head, came, expect("hello"), send([CONTINUE, OK].concat()), Step::Closed]]);
     let (reactor, client) = client(&peer, 1);
@@ -127,7 +134,7 @@ fn a_peer_that_never_gives_leave_gets_the_body_after_a_second() {
 }
 
 #[test]
-fn a_peer_that_closes_instead_of_giving_leave() {
+fn test_close_instead_of_100_continue_is_an_error() {
     let peer = Peer::new([vec![Step::Head], vec![Step::Head, send(HINTS)]]);
     let (reactor, client) = client(&peer, 1);
     run(&reactor, async {
@@ -141,7 +148,7 @@ fn a_peer_that_closes_instead_of_giving_leave() {
 }
 
 #[test]
-fn leave_is_not_waited_for_where_there_is_no_body() {
+fn test_empty_body_does_not_wait_for_100_continue() {
     let peer = Peer::new([vec![Step::Head, send(OK), Step::Closed]]);
     let (reactor, client) = client(&peer, 1);
     let started = Instant::now();

@@ -9,7 +9,7 @@ use std::cell::Cell;
 use engine::SystemResolver;
 use support::*;
 
-/// Counts what this thread holds, and the most that it ever held.
+/// Counts the memory that this thread holds, and its maximum.
 struct Counting;
 
 thread_local! {
@@ -43,7 +43,7 @@ static ALLOCATOR: Counting = Counting;
 const MIB: usize = 1024 * 1024;
 
 #[test]
-fn a_body_of_64_mib_in_pieces_of_16_kib() {
+fn test_body_of_64_mib_in_pieces_of_16_kib_takes_little_memory() {
     let counted = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 64 * MIB);
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     let chunk = [b"100000\r\n".as_slice(), &vec![b'x'; MIB], b"\r\n"].concat();
@@ -78,7 +78,7 @@ fn a_body_of_64_mib_in_pieces_of_16_kib() {
 }
 
 #[test]
-fn idle_connections_and_finished_requests_hold_little() {
+fn test_idle_connections_and_finished_requests_hold_little_memory() {
     let answer = [b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n".as_slice(), &[b'x'; 100_000]].concat();
     let peer = Peer::new([vec![serve(answer)]]);
     let (reactor, client) = client(&peer, 1);

@@ -1,4 +1,4 @@
-//! Who gets a connection, and when; and that nobody keeps a place that he left.
+//! The pool: which request gets a connection, when, and that no slot leaks.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
@@ -8,10 +8,12 @@ use std::rc::Rc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use engine::dial::Resolution;
-use engine::timers::Deadline;
+use engine::connect::Resolution;
+use engine::pool::crowd::Crowd;
+use engine::rt::timeout::Deadline;
 use engine::{
-    Client, Ending, Error, Journal, Kind, Phase, Reactor, Request, RequestBody, Resolver, Response, SystemResolver,
+    Client, CloseReason, ConnectionObserver, Error, Kind, Phase, Reactor, Request, RequestBody, Resolver, Response,
+    SystemResolver,
 };
 use support::*;
 
@@ -27,7 +29,7 @@ fn assert_pool_closed(error: Error) {
     assert_eq!(error.phase(), Phase::Pool);
 }
 
-/// A client with one place, taken by a response of which the last byte is still to come.
+/// A client with one connection, held by a response whose last byte is still to come.
 struct Busy {
     peer: Peer,
     reactor: Rc<Reactor>,
@@ -38,7 +40,7 @@ struct Busy {
 }
 
 impl Busy {
-    /// `then` is what the peer does after the last byte, `next` its next connection.
+    /// Starts the peer. `then` are its steps after the last byte, `next` those on its next connection.
     fn new(then: Vec<Step>, next: Option<Vec<Step>>) -> Busy {
         let (closed, last_byte) = gate();
         let script = [Step::Head, send(&OK[..OK.len() - 1]), closed, send("k")].into_iter().chain(then).collect();
@@ -49,7 +51,7 @@ impl Busy {
         Busy { peer, reactor, client, response, last_byte }
     }
 
-    /// Gives the place back, together with its connection.
+    /// Returns the slot, together with its connection.
     fn finish_response(&mut self) {
         self.last_byte.send(()).expect("a peer that waits");
         assert_eq!(run(&self.reactor, read_all(&mut self.response.body, 100)).expect("a body"), b"ok");
@@ -57,7 +59,7 @@ impl Busy {
 }
 
 #[test]
-fn there_are_never_more_connections_than_allowed() {
+fn test_connections_never_exceed_the_limit() {
     let peer = Peer::new([vec![serve(OK)], vec![serve(OK)], vec![serve(OK)]]);
     let (reactor, client) = client(&peer, 3);
     let answers = run(&reactor, join_all((0..50).map(|_| answer(&client, get()))));
@@ -73,7 +75,7 @@ fn there_are_never_more_connections_than_allowed() {
 }
 
 #[test]
-fn the_connection_that_came_back_last_is_used_next() {
+fn test_connection_returned_last_is_used_next() {
     let (closed, open) = gate();
     let marked = send(OK.replace("ok", "1!"));
     let peer = Peer::new([
@@ -93,7 +95,7 @@ fn the_connection_that_came_back_last_is_used_next() {
 }
 
 #[test]
-fn first_come_first_served() {
+fn test_queue_is_served_in_order() {
     let peer = Peer::new([vec![serve(OK)]]);
     let (reactor, client) = client(&peer, 1);
     let order = RefCell::new(Vec::new());
@@ -111,7 +113,7 @@ fn first_come_first_served() {
 }
 
 #[test]
-fn who_comes_late_does_not_overtake_the_queue() {
+fn test_late_request_does_not_overtake_the_queue() {
     let mut busy = Busy::new(vec![serve(OK)], None);
     let order = RefCell::new(Vec::new());
     {
@@ -124,7 +126,7 @@ fn who_comes_late_does_not_overtake_the_queue() {
         };
         let (mut first, late) = (numbered(1), numbered(2));
         assert!(poll_once(first.as_mut()).is_pending());
-        // The place was given to the first, who does not know it yet.
+        // The slot was granted to the first, which has not run since.
         busy.last_byte.send(()).expect("a peer that waits");
         assert_eq!(run(&busy.reactor, read_all(&mut busy.response.body, 100)).expect("a body"), b"ok");
         run(&busy.reactor, join(late, first));
@@ -136,7 +138,7 @@ fn who_comes_late_does_not_overtake_the_queue() {
 }
 
 #[test]
-fn who_leaves_the_queue_is_forgotten() {
+fn test_request_that_leaves_the_queue_is_forgotten() {
     let mut busy = Busy::new(vec![serve(OK)], None);
     let queue = |client: &Client| {
         let statistics = client.pool().statistics();
@@ -159,7 +161,7 @@ fn who_leaves_the_queue_is_forgotten() {
 }
 
 #[test]
-fn a_grant_that_nobody_takes_is_passed_on_with_its_connection() {
+fn test_untaken_grant_is_passed_on_with_its_connection() {
     let mut busy = Busy::new(vec![serve(OK)], None);
     {
         let mut leaving = Box::pin(answer(&busy.client, get()));
@@ -178,7 +180,7 @@ fn a_grant_that_nobody_takes_is_passed_on_with_its_connection() {
 }
 
 #[test]
-fn a_grant_without_a_connection_is_passed_on_too() {
+fn test_untaken_grant_without_a_connection_is_passed_on() {
     let busy = Busy::new(Vec::new(), Some(vec![serve(OK)]));
     let Busy { peer, reactor, client, response, last_byte } = busy;
     {
@@ -196,7 +198,7 @@ fn a_grant_without_a_connection_is_passed_on_too() {
 }
 
 #[test]
-fn a_closed_pool_turns_away_the_queue_and_lets_the_rest_finish() {
+fn test_closed_pool_fails_the_queue_and_lets_the_rest_finish() {
     let mut busy = Busy::new(vec![Step::Closed], None);
     let queued = {
         let mut queued = Box::pin(answer(&busy.client, get()));
@@ -214,7 +216,7 @@ fn a_closed_pool_turns_away_the_queue_and_lets_the_rest_finish() {
 }
 
 #[test]
-fn closing_the_pool_closes_its_idle_connections() {
+fn test_closed_pool_closes_its_idle_connections() {
     let peer = Peer::new([vec![Step::Head, send(OK), Step::Closed]]);
     let (reactor, client) = client(&peer, 1);
     assert_eq!(run(&reactor, answer(&client, get())).expect("an answer").0, 200);
@@ -224,7 +226,7 @@ fn closing_the_pool_closes_its_idle_connections() {
 }
 
 #[test]
-fn closing_what_is_idle_disturbs_nobody_else() {
+fn test_close_idle_leaves_the_rest_alone() {
     let mut busy = Busy::new(vec![Step::Head, send(OK), Step::Closed], Some(vec![serve(OK)]));
     busy.client.pool().close_idle();
     busy.finish_response();
@@ -240,7 +242,7 @@ fn closing_what_is_idle_disturbs_nobody_else() {
 }
 
 #[test]
-fn a_pool_closed_between_grant_and_use_keeps_nothing() {
+fn test_pool_closed_between_grant_and_use_keeps_nothing() {
     for polled in [true, false] {
         let mut busy = Busy::new(if polled { vec![serve(OK)] } else { vec![Step::Closed] }, None);
         {
@@ -259,7 +261,7 @@ fn a_pool_closed_between_grant_and_use_keeps_nothing() {
     }
 }
 
-/// Never knows an address.
+/// Never returns an address.
 struct Clueless;
 
 impl Resolver for Clueless {
@@ -269,7 +271,7 @@ impl Resolver for Clueless {
 }
 
 #[test]
-fn a_request_dropped_while_it_resolves_or_connects_leaves_its_place() {
+fn test_request_dropped_while_it_resolves_or_connects_frees_its_slot() {
     let (address, _full) = deaf_address();
     let (reactor, client) = client_with(address, 1, |_| ());
     let resolvers: [&dyn Resolver; 2] = [&Clueless, &SystemResolver];
@@ -292,25 +294,25 @@ fn a_request_dropped_while_it_resolves_or_connects_leaves_its_place() {
 }
 
 #[test]
-fn a_request_dropped_on_its_way_closes_its_connection_and_leaves_its_place() {
+fn test_request_dropped_in_flight_closes_its_connection_and_frees_its_slot() {
     let lines = "Content-Length: 5\r\nExpect: 100-continue\r\n";
     let expecting = request("POST", lines, RequestBody::Bytes("hello".into()));
     let waits: [(Request, Vec<Step>); 4] = [
-        // In the send, before leave is given, before the head, and in the middle of it.
+        // While sending, before 100 Continue, before the head, and in the middle of it.
         (post(vec![0; 32 * 1024 * 1024]), vec![Step::Head]),
         (expecting, vec![Step::Head]),
         (get(), vec![Step::Head]),
         (get(), vec![Step::Head, send("HTTP/1.1 200 OK\r\nConte")]),
     ];
     for (request, mut script) in waits {
-        let (told, was_told) = tell();
-        script.extend([told, Step::Gone]);
+        let (notify, notified) = tell();
+        script.extend([notify, Step::Gone]);
         let peer = Peer::new([script, vec![serve(OK)]]);
         let (reactor, client) = client(&peer, 1);
         {
             let mut dropped = Box::pin(answer(&client, request));
             run_until(&reactor, dropped.as_mut(), || client.pool().statistics().opened == 1);
-            was_told.wait();
+            notified.wait();
             run(&reactor, async {
                 for _ in 0..3 {
                     turn(&reactor).await;
@@ -330,28 +332,28 @@ fn a_request_dropped_on_its_way_closes_its_connection_and_leaves_its_place() {
 }
 
 #[test]
-fn an_idle_connection_is_closed_when_its_peer_closes_it_and_not_only_when_it_is_wanted() {
+fn test_idle_connection_is_closed_when_its_peer_closes_it() {
     let (wait, go) = gate();
-    let (told, heard) = tell();
+    let (notify, notified) = tell();
     let peer =
-        Peer::new([vec![Step::Head, send(OK), wait, Step::Close, told], vec![Step::Head, send(OK), Step::Closed]]);
+        Peer::new([vec![Step::Head, send(OK), wait, Step::Close, notify], vec![Step::Head, send(OK), Step::Closed]]);
     let (reactor, client) = client(&peer, 2);
     run(&reactor, answer(&client, get())).expect("an answer");
     assert_eq!(client.pool().statistics().idle, 1);
     go.send(()).expect("a peer that waits");
-    heard.wait();
+    notified.wait();
     while client.pool().statistics().idle > 0 {
         reactor.turn(Some(BOUND)).expect("events");
     }
     let statistics = client.pool().statistics();
-    assert_eq!((statistics.closed.of(Ending::EndedWhileIdle), statistics.closed.total()), (1, 1));
+    assert_eq!((statistics.closed.of(CloseReason::EndedWhileIdle), statistics.closed.total()), (1, 1));
     run(&reactor, answer(&client, get())).expect("an answer");
     drop(client);
     peer.finish();
 }
 
 #[test]
-fn connections_are_not_idle_for_ever() {
+fn test_idle_connections_expire() {
     let peer = Peer::new([vec![Step::Head, send(OK), Step::Closed], vec![Step::Head, send(OK), Step::Closed]]);
     let (reactor, client) =
         client_with(peer.address, 2, |config| config.idle_timeout = Some(Duration::from_millis(20)));
@@ -364,14 +366,14 @@ fn connections_are_not_idle_for_ever() {
             reactor.expire(Instant::now());
         }
         let statistics = client.pool().statistics();
-        assert_eq!((statistics.closed.of(Ending::IdleTimeout), statistics.closed.total()), (times, times));
+        assert_eq!((statistics.closed.of(CloseReason::IdleTimeout), statistics.closed.total()), (times, times));
     }
     drop(client);
     peer.finish();
 }
 
 #[test]
-fn a_connection_in_use_does_not_expire() {
+fn test_connection_in_use_does_not_expire() {
     let mut busy = Busy::new(vec![Step::Head, send(OK), Step::Closed], None);
     busy.reactor.expire(Instant::now() + Duration::from_secs(3600));
     busy.finish_response();
@@ -382,17 +384,17 @@ fn a_connection_in_use_does_not_expire() {
     busy.peer.finish();
 }
 
-/// A journal that keeps what it is told.
+/// An observer that records its notifications.
 #[derive(Default)]
 struct Kept(RefCell<Vec<String>>);
 
-impl Journal for Kept {
+impl ConnectionObserver for Kept {
     fn opened(&self, peer: &str, took: Duration) {
         assert!(took < BOUND);
         self.0.borrow_mut().push(format!("opened {}", peer.is_empty()));
     }
 
-    fn closed(&self, _: &str, ending: Ending) {
+    fn closed(&self, _: &str, ending: CloseReason) {
         self.0.borrow_mut().push(format!("closed {}", ending.name()));
     }
 
@@ -400,10 +402,14 @@ impl Journal for Kept {
         assert!(error.is_disconnect(), "{error}");
         self.0.borrow_mut().push("repeated".to_owned());
     }
+
+    fn waits(&self, _: &Crowd) {
+        self.0.borrow_mut().push("waits".to_owned());
+    }
 }
 
 #[test]
-fn the_journal_is_told_why_connections_end() {
+fn test_observer_receives_the_close_reasons() {
     let last = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
     let glued = format!("{OK}more");
     let old = "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -420,7 +426,7 @@ fn the_journal_is_told_why_connections_end() {
         vec![Step::Head, to_close, Step::Gone],
     ]);
     let journal = Rc::new(Kept::default());
-    let (reactor, client) = client_with(peer.address, 1, |config| config.journal = Some(journal.clone()));
+    let (reactor, client) = client_with(peer.address, 1, |config| config.observer = Some(journal.clone()));
     for _ in 0..6 {
         run(&reactor, answer(&client, get())).expect("an answer");
     }
@@ -457,9 +463,9 @@ fn the_journal_is_told_why_connections_end() {
 }
 
 #[test]
-fn each_ending_has_a_name_of_its_own() {
-    let mut names: Vec<_> = Ending::ALL.iter().map(|ending| ending.name()).collect();
+fn test_each_close_reason_has_a_name_of_its_own() {
+    let mut names: Vec<_> = CloseReason::ALL.iter().map(|ending| ending.name()).collect();
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), Ending::ALL.len());
+    assert_eq!(names.len(), CloseReason::ALL.len());
 }

@@ -1,4 +1,4 @@
-//! Proxies that do as they are asked, and those that do not.
+//! Proxies that grant requests, and those that refuse or violate the protocol.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
@@ -7,11 +7,11 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use engine::dial::Resolution;
-use engine::proxy::{Credentials, Protocol, Proxy, Refusal};
-use engine::stream::Stream;
-use engine::timers::Deadline;
-use engine::tls::{Facts, Handshake, Secured, Tls};
+use engine::connect::Resolution;
+use engine::connect::proxy::{Credentials, Protocol, Proxy, Refusal};
+use engine::rt::stream::Stream;
+use engine::rt::timeout::Deadline;
+use engine::tls::{Handshake, Offer, Secured, Tls, TlsInfo};
 use engine::{Client, Config, Error, Kind, Phase, Reactor, Request, Resolver, Result};
 use support::*;
 
@@ -19,16 +19,16 @@ const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const ESTABLISHED: &str = "HTTP/1.1 200 Connection established\r\n\r\n";
 const GET: &str = "GET / HTTP/1.1\r\n\r\n";
 
-/// What an origin wants to be private, and yet does not hide: all that a tunnel has to know of TLS.
+/// TLS of an origin without encryption: sufficient for testing a tunnel.
 struct Unhidden;
 
 impl Tls for Unhidden {
-    fn handshake(&self, stream: Stream) -> Handshake {
-        Box::pin(async { Ok(Secured { stream, facts: Rc::new(Facts::default()) }) })
+    fn handshake(&self, stream: Stream, _: Offer) -> Handshake {
+        Box::pin(async { Ok(Secured { stream, facts: Rc::new(TlsInfo::default()) }) })
     }
 }
 
-/// Knows the proxy, and two addresses for everybody else.
+/// Resolves the proxy, and two addresses for every other name.
 struct Addresses;
 
 impl Resolver for Addresses {
@@ -44,7 +44,7 @@ impl Resolver for Addresses {
     }
 }
 
-/// A client of `host`, port 443 or 80, that has to pass by the peer.
+/// Creates a client of `host`, port 443 or 80, via the peer as its proxy.
 fn through(protocol: Protocol, peer: &Peer, host: &str, secrets: Option<(&str, &str)>) -> (Rc<Reactor>, Client) {
     let reactor = Reactor::new().expect("a reactor");
     let is_http = protocol == Protocol::Http;
@@ -72,7 +72,7 @@ fn assert_passes(protocol: Protocol, host: &str, secrets: Option<(&str, &str)>, 
     peer.finish();
 }
 
-/// The error of a request that comes to nothing, which leaves nothing behind.
+/// Returns the error of a request that fails, which leaves nothing behind.
 fn failure(protocol: Protocol, host: &str, secrets: Option<(&str, &str)>, script: Vec<Step>) -> Error {
     let peer = Peer::new([script]);
     let (reactor, client) = through(protocol, &peer, host, secrets);
@@ -106,7 +106,7 @@ mod connect {
     use super::*;
 
     #[test]
-    fn one_connect_serves_many_requests() {
+    fn test_one_connect_serves_many_requests() {
         let asked = "CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n";
         let script = vec![expect(asked), send(ESTABLISHED), expect(GET), send(OK), expect(GET), send(OK), Step::Close];
         let again = vec![expect(asked), send(ESTABLISHED), expect(GET), send(OK), Step::Closed];
@@ -121,7 +121,7 @@ mod connect {
     }
 
     #[test]
-    fn credentials_are_for_the_proxy_alone() {
+    fn test_credentials_are_sent_to_the_proxy_alone() {
         let head = "CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\
                     Proxy-Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n\r\n";
         let script = vec![expect(head), send(ESTABLISHED), expect(GET), send(OK), Step::Closed];
@@ -130,7 +130,7 @@ mod connect {
     }
 
     #[test]
-    fn connect_tells_the_value_that_the_request_brings_for_the_proxy() {
+    fn test_connect_sends_the_requests_value_for_the_proxy() {
         let head =
             "CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\nProxy-Authorization: Digest mine\r\n\r\n";
         let script = vec![expect(head), send(ESTABLISHED), expect(GET), send(OK), expect(GET), send(OK), Step::Closed];
@@ -145,7 +145,7 @@ mod connect {
     }
 
     #[test]
-    fn hosts_are_written_as_authorities() {
+    fn test_hosts_are_written_as_authorities() {
         for (host, written) in [
             ("2001:db8::1", "[2001:db8::1]:443"),
             ("192.0.2.1", "192.0.2.1:443"),
@@ -158,7 +158,7 @@ mod connect {
     }
 
     #[test]
-    fn any_2xx_opens_it_whatever_its_fields_say() {
+    fn test_any_2xx_opens_the_tunnel() {
         for head in [
             "HTTP/1.0 200 Connection established\r\nProxy-agent: old\r\n\r\n",
             "HTTP/1.1 204 No Content\r\n\r\n",
@@ -176,7 +176,7 @@ mod connect {
     }
 
     #[test]
-    fn a_refusal_says_what_the_proxy_said() {
+    fn test_refusal_quotes_the_proxy() {
         let cases = [
             ("407 Proxy Authentication Required\r\n\r\n", 407, "407 Proxy Authentication Required"),
             ("502 \r\nContent-Length: 0\r\n\r\n", 502, "502"),
@@ -199,7 +199,7 @@ mod connect {
     }
 
     #[test]
-    fn a_refusal_is_quoted_up_to_a_bound() {
+    fn test_refusal_is_quoted_up_to_a_limit() {
         let long = format!("HTTP/1.1 403 {}\r\nContent-Length: 0\r\n\r\n", "x".repeat(100_000));
         let refusal = connect_refused(vec![Step::Head, send(long), Step::Gone]);
         assert_eq!(refusal.words, format!("403 {}", "x".repeat(512)));
@@ -211,7 +211,7 @@ mod connect {
     }
 
     #[test]
-    fn nobody_waits_long_for_the_body_of_a_refusal() {
+    fn test_body_of_a_refusal_is_not_waited_for_long() {
         let started = Instant::now();
         let refusal =
             connect_refused(vec![Step::Head, send("HTTP/1.1 403 No\r\nContent-Length: 9\r\n\r\nsome"), Step::Gone]);
@@ -222,14 +222,14 @@ mod connect {
     }
 
     #[test]
-    fn a_body_that_is_on_its_way_is_waited_for() {
+    fn test_body_of_a_refusal_in_flight_is_waited_for() {
         let script =
             vec![Step::Head, send("HTTP/1.1 403 No\r\nContent-Length: 9\r\n\r\nall "), send("of it"), Step::Gone];
         assert_eq!(connect_refused(script).words, "403 No: all of it");
     }
 
     #[test]
-    fn a_proxy_that_repeats_our_credentials_is_not_quoted_with_them() {
+    fn test_credentials_repeated_by_the_proxy_are_not_quoted() {
         let answer = "HTTP/1.1 407 no dXNlcjpzZWNyZXQ=\r\n\r\nyou said: Basic dXNlcjpzZWNyZXQ= (user:secret)";
         let script = vec![Step::Head, send(answer), Step::Gone];
         let failed = failure(Protocol::Http, "example.org", Some(("user", "secret")), script);
@@ -239,7 +239,7 @@ mod connect {
     }
 
     #[test]
-    fn half_of_our_credentials_is_not_quoted_either() {
+    fn test_half_of_the_credentials_is_not_quoted() {
         let secrets = Some(("user", "open sesame"));
         let words =
             |answer: String| refusal(Protocol::Http, "a.test", secrets, vec![Step::Head, send(answer), Step::Gone]);
@@ -249,7 +249,7 @@ mod connect {
                 format!("HTTP/1.1 407 {long}{said}\r\nContent-Length: 0\r\n\r\n"),
                 format!("HTTP/1.1 407 No\r\n\r\n{long}{said}"),
                 format!("HTTP/1.1 407 No\r\nContent-Length: 2000\r\n\r\n{long}{said}{}", "x".repeat(2000)),
-                // No more than this has come so far.
+                // No more than this has arrived so far.
                 format!("HTTP/1.1 407 No\r\n\r\n{long}{}", &said[..5]),
                 format!("HTTP/1.1 407 No\r\nContent-Length: 2000\r\n\r\n{long}{}", &said[..5]),
             ] {
@@ -263,41 +263,41 @@ mod connect {
     }
 
     #[test]
-    fn what_comes_unasked_is_not_the_origins() {
+    fn test_unsolicited_bytes_are_not_the_origins() {
         for behind in ["x", OK] {
             let script = vec![Step::Head, send(format!("{ESTABLISHED}{behind}")), Step::Gone];
             let refusal = connect_refused(script);
             assert_eq!(refusal.status, None);
-            assert_eq!(refusal.words, "its answer 200 is followed by what nobody asked for");
+            assert_eq!(refusal.words, "unexpected bytes follow its response 200");
         }
     }
 
     #[test]
-    fn an_answer_that_is_none() {
-        let closed = "it closed the connection instead of an answer";
+    fn test_malformed_answer_is_an_error() {
+        let closed = "it closed the connection without a response";
         assert_eq!(connect_refused(vec![Step::Head, Step::Close]).words, closed);
         let unfinished = vec![Step::Head, send("HTTP/1.1 200 OK\r\nA: b"), Step::HalfClose, Step::Gone];
-        assert!(connect_refused(unfinished).words.starts_with("its answer is not good HTTP: "));
+        assert!(connect_refused(unfinished).words.starts_with("its response is not valid HTTP: "));
         for answer in ["SSH-2.0-OpenSSH\r\n", "HTTP/2.0 200 OK\r\n\r\n", "HTTP/1.1 abc\r\n\r\n"] {
             let refusal = connect_refused(vec![Step::Head, send(answer), Step::Gone]);
             assert_eq!(refusal.status, None);
-            assert!(refusal.words.starts_with("its answer is not good HTTP: "), "{refusal}");
+            assert!(refusal.words.starts_with("its response is not valid HTTP: "), "{refusal}");
         }
         // The last of these bytes is the first one too many.
         let endless = format!("HTTP/1.1 200 OK\r\nA: {}", "b".repeat(128 * 1024 + 1 - 20));
         assert!(connect_refused(vec![Step::Head, send(endless), Step::Gone]).words.contains("too large"));
-        let talkative = vec![Step::Head, send("HTTP/1.1 100 Continue\r\n\r\n".repeat(40)), Step::Gone];
-        assert!(connect_refused(talkative).words.contains("not good HTTP"));
+        let talkative = vec![Step::Head, send("HTTP/1.1 100 Continue\r\n\r\n".repeat(1001)), Step::Gone];
+        assert!(connect_refused(talkative).words.contains("not valid HTTP"));
     }
 
     #[test]
-    fn a_connection_that_breaks_is_the_networks_fault() {
+    fn test_broken_connection_to_the_proxy_is_a_network_error() {
         let failed = failure(Protocol::Http, "example.org", None, vec![Step::Head, Step::Reset]);
         assert!(matches!(failed.kind(), Kind::Io(error) if error.kind() == std::io::ErrorKind::ConnectionReset));
     }
 
     #[test]
-    fn a_host_cannot_forge_a_line() {
+    fn test_host_cannot_forge_a_line() {
         let peer = Peer::new([vec![Step::Closed]]);
         let (reactor, client) = through(Protocol::Http, &peer, "example.org\r\nX: y", None);
         let failed = run(&reactor, ask(&client, get())).expect_err("no such host");
@@ -308,7 +308,7 @@ mod connect {
 }
 
 #[test]
-fn silence_ends_with_the_dials_limit() {
+fn test_silent_proxy_ends_with_the_connection_timeout() {
     let limit = Duration::from_millis(100);
     let half = |protocol| match protocol {
         Protocol::Http => b"HTTP/1.1 200".as_slice(),
@@ -332,19 +332,19 @@ fn silence_ends_with_the_dials_limit() {
 }
 
 #[test]
-fn a_proxy_that_nobody_runs_is_named() {
+fn test_error_of_a_missing_proxy_names_it() {
     let (address, _kept) = refusing_address();
     let (reactor, client) = client_with(address, 1, |config| {
         *config = Config::new("example.org", 80);
         config.route.proxy = Some(Proxy::new(Protocol::Socks5h, "127.0.0.1", address.port()));
     });
-    let failed = run(&reactor, ask(&client, get())).expect_err("nobody listens");
+    let failed = run(&reactor, ask(&client, get())).expect_err("a port without a listener");
     assert!(matches!(failed.kind(), Kind::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused));
     assert_eq!((failed.phase(), failed.peer()), (Phase::Connect, Some(address.to_string().as_str())));
 }
 
 #[test]
-fn credentials_are_never_shown() {
+fn test_credentials_are_never_shown() {
     let credentials = Credentials { user: "Aladdin".into(), password: "open sesame".into() };
     assert_eq!(format!("{credentials:?}"), "Credentials(..)");
 }
@@ -355,12 +355,12 @@ mod socks {
     const GRANTED_5: &[u8] = &[5, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     const GRANTED_4: &[u8] = &[0, 90, 0, 0, 0, 0, 0, 0];
 
-    /// A script that grants what it is asked for in these bytes, without authentication.
+    /// Returns a script that expects these bytes and grants the request, without authentication.
     fn granting(request: &[u8]) -> Vec<Step> {
         vec![expect([5, 1, 0]), send([5, 0]), expect(request), send(GRANTED_5), expect(GET), send(OK), Step::Closed]
     }
 
-    /// What comes of these answers, to the greeting and to the request, and `end`.
+    /// Returns the result of these answers, to the greeting and to the request, and `end`.
     fn refused_5(answers: &[&[u8]], end: Step) -> String {
         let mut script = vec![Step::Drain(3)];
         if let [method, reply] = answers {
@@ -380,7 +380,7 @@ mod socks {
     }
 
     #[test]
-    fn version_5_is_told_names_or_addresses() {
+    fn test_socks5_gets_names_or_addresses() {
         let v6 = b"\x05\x01\x00\x04\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x07\x00\x50";
         assert_passes(Protocol::Socks5h, "example.org", None, granting(b"\x05\x01\x00\x03\x0bexample.org\x00\x50"));
         assert_passes(
@@ -396,7 +396,7 @@ mod socks {
     }
 
     #[test]
-    fn version_5_authenticates_when_it_is_asked_to() {
+    fn test_socks5_authenticates_when_asked() {
         let asked = b"\x05\x01\x00\x03\x0bexample.org\x00\x50";
         let login = b"\x01\x07Aladdin\x0bopen sesame";
         let secrets = Some(("Aladdin", "open sesame"));
@@ -412,8 +412,9 @@ mod socks {
             Step::Closed,
         ];
         assert_passes(Protocol::Socks5h, "example.org", secrets, script);
-        let unasked = vec![expect([5, 2, 0, 2]), send([5, 0]), expect(asked), send(GRANTED_5), expect(GET), send(OK)];
-        assert_passes(Protocol::Socks5h, "example.org", secrets, unasked);
+        let unsolicited =
+            vec![expect([5, 2, 0, 2]), send([5, 0]), expect(asked), send(GRANTED_5), expect(GET), send(OK)];
+        assert_passes(Protocol::Socks5h, "example.org", secrets, unsolicited);
         let script =
             vec![expect([5, 2, 0, 2]), send([5, 2]), expect(b"\x01\x05token\x00"), send([1, 0]), expect(asked)];
         let script = script.into_iter().chain([send(GRANTED_5), expect(GET), send(OK)]).collect();
@@ -421,7 +422,7 @@ mod socks {
     }
 
     #[test]
-    fn version_5_refuses_who_asks() {
+    fn test_socks5_refusal_of_credentials_is_reported() {
         let secrets = Some(("Aladdin", "open sesame"));
         let script = vec![Step::Drain(4), send([5, 2]), Step::Drain(21), send([1, 1]), Step::Gone];
         let refused = refusal(Protocol::Socks5h, "example.org", secrets, script);
@@ -429,14 +430,14 @@ mod socks {
         for method in [0xff, 1, 3] {
             let script = vec![Step::Drain(4), send([5, method]), Step::Gone];
             let refused = refusal(Protocol::Socks5h, "example.org", secrets, script);
-            assert_eq!(refused.words, "it does not take a user and password");
-            assert_eq!(refused_5(&[&[5, method]], Step::Gone), "it wants to be told who asks");
+            assert_eq!(refused.words, "it does not support a user and password");
+            assert_eq!(refused_5(&[&[5, method]], Step::Gone), "it requires a user and password");
         }
-        assert_eq!(refused_5(&[&[5, 2]], Step::Gone), "it wants to be told who asks");
+        assert_eq!(refused_5(&[&[5, 2]], Step::Gone), "it requires a user and password");
     }
 
     #[test]
-    fn replies_are_put_in_words() {
+    fn test_socks_replies_are_explained() {
         for (reply, words) in [
             (1, "general failure"),
             (2, "not allowed by its rules"),
@@ -444,16 +445,16 @@ mod socks {
             (4, "host unreachable"),
             (5, "connection refused"),
             (6, "time to live expired"),
-            (7, "it does not know the command"),
-            (8, "it does not know this type of address"),
+            (7, "it does not support the command"),
+            (8, "it does not support this type of address"),
             (9, "unknown reply 9"),
         ] {
             assert_eq!(refused_5(&[&[5, 0], &[5, reply, 0, 1]], Step::Gone), words);
         }
         for (reply, words) in [
             (91, "rejected or failed"),
-            (92, "it cannot ask this machine's identd who asks"),
-            (93, "this machine's identd names another user"),
+            (92, "it cannot reach identd on this machine"),
+            (93, "identd on this machine reports another user"),
             (94, "unknown reply 94"),
         ] {
             assert_eq!(refused_4(&[0, reply, 0, 0, 0, 0, 0, 0], Step::Gone), words);
@@ -461,13 +462,13 @@ mod socks {
     }
 
     #[test]
-    fn an_answer_that_is_none() {
-        assert_eq!(refused_5(&[b"HTTP/1.1 400 Bad Request\r\n\r\n"], Step::Gone), "its answer is not SOCKS 5");
-        assert_eq!(refused_5(&[&[5, 0], &[4, 0, 0, 1]], Step::Gone), "its answer is not SOCKS 5");
+    fn test_malformed_answer_is_an_error() {
+        assert_eq!(refused_5(&[b"HTTP/1.1 400 Bad Request\r\n\r\n"], Step::Gone), "its reply is not SOCKS 5");
+        assert_eq!(refused_5(&[&[5, 0], &[4, 0, 0, 1]], Step::Gone), "its reply is not SOCKS 5");
         let unknown = refused_5(&[&[5, 0], &[5, 0, 0, 9]], Step::Gone);
-        assert_eq!(unknown, "its answer has an address of the unknown kind 9");
-        assert_eq!(refused_4(b"HTTP/1.1", Step::Gone), "its answer is not SOCKS 4");
-        let closed = "it closed the connection instead of an answer";
+        assert_eq!(unknown, "its reply has an address of the unknown type 9");
+        assert_eq!(refused_4(b"HTTP/1.1", Step::Gone), "its reply is not SOCKS 4");
+        let closed = "it closed the connection without a response";
         for said in 0..2 {
             assert_eq!(refused_5(&[&[5, 0][..said]], Step::HalfClose), closed);
         }
@@ -482,7 +483,7 @@ mod socks {
     }
 
     #[test]
-    fn whatever_address_the_proxy_tells_is_read_away_and_no_more() {
+    fn test_bound_address_of_any_kind_is_skipped_exactly() {
         let name = [b"\x05\x00\x00\x03\xff".as_slice(), &[0xfe; 255], b"\x00\x50"].concat();
         for bound in [b"\x05\x00\xee\x04aaaabbbbccccdddd\x00\x50".as_slice(), b"\x05\x00\x00\x03\x00\x00\x50", &name] {
             let script = vec![Step::Drain(3), trickle([5, 0]), Step::Drain(18), trickle(bound), expect(GET), send(OK)];
@@ -491,7 +492,7 @@ mod socks {
     }
 
     #[test]
-    fn version_4_is_told_an_address_and_4a_a_name() {
+    fn test_socks4_gets_an_address_and_socks4a_a_name() {
         let granting = |request: &[u8]| vec![expect(request), trickle(GRANTED_4), expect(GET), send(OK), Step::Closed];
         let user = Some(("me", ""));
         assert_passes(Protocol::Socks4, "example.org", None, granting(b"\x04\x01\x00\x50\xc0\x00\x02\x07\x00"));
@@ -501,7 +502,7 @@ mod socks {
     }
 
     #[test]
-    fn what_cannot_be_asked_for_is_not() {
+    fn test_host_that_socks_cannot_encode_is_refused() {
         let v6 = refusal(Protocol::Socks4a, "2001:db8::7", None, vec![Step::Closed]);
         assert_eq!(v6.words, "SOCKS 4 has no IPv6 addresses");
         let failed = failure(Protocol::Socks4, "2001:db8::7", None, vec![Step::Closed]);
@@ -527,7 +528,7 @@ mod socks {
     }
 
     #[test]
-    fn the_tunnel_is_kept_for_the_next_request() {
+    fn test_tunnel_is_kept_for_the_next_request() {
         let mut script = granting(b"\x05\x01\x00\x03\x0bexample.org\x00\x50");
         script.truncate(6);
         script.extend([expect(GET), send(OK), Step::Closed]);

@@ -1,4 +1,4 @@
-//! The reactor: its end, its deadlines, and that nobody keeps it to himself.
+//! The reactor: its end, its deadlines, and fairness between tasks.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use engine::timers::sleep;
+use engine::rt::timeout::sleep;
 use engine::{Kind, Phase, Reactor, RequestBody, SystemResolver};
 use support::*;
 
@@ -36,7 +36,7 @@ async fn turns_during<F: Future>(reactor: &std::rc::Rc<Reactor>, future: F) -> (
 }
 
 #[test]
-fn a_task_that_always_has_more_to_do_leaves_others_their_turns() {
+fn test_busy_task_does_not_starve_others() {
     let reactor = Reactor::new().expect("a reactor");
     let over = Cell::new(false);
     let mut polls = 0;
@@ -57,7 +57,7 @@ fn a_task_that_always_has_more_to_do_leaves_others_their_turns() {
 }
 
 #[test]
-fn a_fast_download_leaves_others_their_turns() {
+fn test_fast_download_does_not_starve_others() {
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 64 * MIB);
     let peer = Peer::new([vec![Step::Head, send(head), Step::Repeat(vec![b'x'; MIB], 64), Step::Closed]]);
     let (reactor, client) = client(&peer, 1);
@@ -79,7 +79,7 @@ fn a_fast_download_leaves_others_their_turns() {
 }
 
 #[test]
-fn a_fast_upload_leaves_others_their_turns() {
+fn test_fast_upload_does_not_starve_others() {
     let peer = Peer::new([vec![
         Step::Head,
         Step::Drain(64 * (MIB + "100000\r\n\r\n".len()) + "0\r\n\r\n".len()),
@@ -98,7 +98,7 @@ fn a_fast_upload_leaves_others_their_turns() {
 }
 
 #[test]
-fn closing_the_reactor_fails_whoever_waits() {
+fn test_closed_reactor_fails_all_waits() {
     let ((came, has_come), length) = (tell(), 8 * MIB);
     let peer = Peer::new([
         vec![Step::Head, came, Step::Gone],
@@ -144,9 +144,9 @@ fn closing_the_reactor_fails_whoever_waits() {
 }
 
 #[test]
-fn many_deadlines_at_once() {
+fn test_many_deadlines_pass_at_once() {
     const REQUESTS: usize = 200;
-    // Nobody accepts: the kernel does, and nobody answers.
+    // Only the kernel accepts connections here: no request is answered.
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     socket2::SockRef::from(&listener).listen(REQUESTS as i32).expect("a listening socket");
     let limit = Duration::from_millis(100);
@@ -155,7 +155,7 @@ fn many_deadlines_at_once() {
     let started = Instant::now();
     let failures = run(&reactor, join_all((0..REQUESTS).map(|_| answer(&client, get()))));
     for failure in failures {
-        let failure = failure.expect_err("nobody answers");
+        let failure = failure.expect_err("a peer that does not answer");
         assert!(matches!(failure.kind(), Kind::Timeout(after) if *after == limit), "{failure}");
         assert_eq!(failure.phase(), Phase::Head);
     }
@@ -164,7 +164,7 @@ fn many_deadlines_at_once() {
 }
 
 #[test]
-fn no_deadline_passes_too_early_or_for_the_sake_of_another() {
+fn test_each_deadline_passes_in_time() {
     let reactor = Reactor::new().expect("a reactor");
     let sleeping = async |millis| {
         let started = Instant::now();
@@ -175,7 +175,7 @@ fn no_deadline_passes_too_early_or_for_the_sake_of_another() {
 }
 
 #[test]
-fn a_timeout_may_be_longer_than_any_clock() {
+fn test_timeout_longer_than_any_clock_is_no_limit() {
     for huge in [Duration::MAX, Duration::from_secs(u64::MAX / 4), Duration::from_secs(60 * 60 * 24 * 365 * 50)] {
         let peer = Peer::new([vec![Step::Head, trickle(OK), Step::Closed]]);
         let (reactor, client) = client_with(peer.address, 1, |config| {

@@ -1,4 +1,4 @@
-//! Connections that were closed by the peer while nobody used them, or just as somebody does.
+//! Connections that the peer closed while they were idle, or just as a request uses them.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
@@ -11,7 +11,7 @@ use support::*;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// How a peer ends a connection.
+/// The way in which a peer ends a connection.
 type End = fn() -> Step;
 
 fn put() -> Request {
@@ -23,7 +23,7 @@ async fn expect_ok(client: &Client, request: Request) {
 }
 
 #[test]
-fn what_is_idempotent_is_sent_again_when_the_peer_closed_as_it_came() {
+fn test_idempotent_request_is_retried_when_the_peer_closed_meanwhile() {
     let file = || std::fs::File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).expect("a file");
     let package = || FileBody { file: file(), offset: 1, length: 7 };
     let cases: [(End, Request, &str); 6] = [
@@ -51,7 +51,7 @@ fn what_is_idempotent_is_sent_again_when_the_peer_closed_as_it_came() {
 }
 
 #[test]
-fn what_is_not_idempotent_is_never_sent_twice() {
+fn test_request_that_is_not_idempotent_is_never_sent_twice() {
     let chunked = || request("POST", "Transfer-Encoding: chunked\r\n", RequestBody::Chunked(Pieces::of(["hello"])));
     let cases: [(End, Request, &str); 4] = [
         (|| Step::Close, post("hello"), "hello"),
@@ -64,7 +64,7 @@ fn what_is_not_idempotent_is_never_sent_twice() {
         let (reactor, client) = client(&peer, 1);
         run(&reactor, async {
             expect_ok(&client, get()).await;
-            let failed = answer(&client, request).await.expect_err("nobody knows whether it arrived");
+            let failed = answer(&client, request).await.expect_err("the request may have arrived");
             assert!(failed.is_disconnect(), "{failed}");
             assert_eq!(peer.connections(), 1);
             expect_ok(&client, get()).await;
@@ -75,7 +75,7 @@ fn what_is_not_idempotent_is_never_sent_twice() {
 }
 
 #[test]
-fn a_body_that_is_used_up_is_not_sent_again() {
+fn test_body_that_was_read_is_not_sent_again() {
     let body = RequestBody::Chunked(Pieces::of(["hello"]));
     let request = request("PUT", "Transfer-Encoding: chunked\r\n", body);
     let peer = Peer::new([vec![Step::Head, send(OK), Step::Head, expect("5\r\nhello\r\n0\r\n\r\n")]]);
@@ -89,7 +89,7 @@ fn a_body_that_is_used_up_is_not_sent_again() {
 }
 
 #[test]
-fn a_fresh_connection_that_is_closed_is_not_followed_by_another() {
+fn test_new_connection_that_is_closed_is_not_retried() {
     let peer = Peer::new([vec![Step::Head, send(OK), Step::Head], vec![Step::Head], vec![Step::Head]]);
     let (reactor, client) = client(&peer, 1);
     run(&reactor, async {
@@ -104,7 +104,7 @@ fn a_fresh_connection_that_is_closed_is_not_followed_by_another() {
 }
 
 #[test]
-fn an_answer_that_has_begun_is_not_asked_for_again() {
+fn test_response_that_has_begun_is_not_retried() {
     let peer = Peer::new([vec![Step::Head, send(OK), Step::Head, send("HTTP/1.1 200 OK\r\n")]]);
     let (reactor, client) = client(&peer, 1);
     run(&reactor, async {
@@ -115,7 +115,7 @@ fn an_answer_that_has_begun_is_not_asked_for_again() {
     peer.finish();
 }
 
-/// A client with one idle connection that its peer has closed, in that way.
+/// Creates a client with one idle connection that its peer has closed, in that way.
 fn with_closed_idle(end: Step, then: impl AsyncFnOnce(&std::rc::Rc<Reactor>, &Client)) {
     let ((closed, open), (ended, has_ended)) = (gate(), tell());
     let peer = Peer::new([vec![Step::Head, send(OK), closed, end, ended], vec![Step::Head, expect("hello"), send(OK)]]);
@@ -133,11 +133,11 @@ fn with_closed_idle(end: Step, then: impl AsyncFnOnce(&std::rc::Rc<Reactor>, &Cl
 }
 
 #[test]
-fn an_idle_connection_that_was_closed_is_found_before_it_is_used() {
+fn test_closed_idle_connection_is_found_before_it_is_used() {
     for end in [Step::Close, Step::Reset] {
         with_closed_idle(end, async |reactor, _| turn(reactor).await);
     }
-    // The reactor has not looked, but it is long ago.
+    // The reactor has not run since, although the close was long ago.
     for end in [Step::Close, Step::Reset] {
         with_closed_idle(end, async |_, _| {
             let idle = Instant::now();
@@ -149,14 +149,14 @@ fn an_idle_connection_that_was_closed_is_found_before_it_is_used() {
 }
 
 #[test]
-fn an_idle_connection_that_was_closed_a_moment_ago_is_found_before_it_gets_what_cannot_be_sent_again() {
+fn test_idle_connection_closed_a_moment_ago_gets_no_request() {
     for end in [Step::Close, Step::Reset] {
         with_closed_idle(end, async |_, _| ());
     }
 }
 
 #[test]
-fn a_connection_that_was_closed_is_not_handed_on_to_what_cannot_be_sent_again() {
+fn test_closed_connection_is_not_handed_on() {
     let ((closed, open), (ended, has_ended)) = (gate(), tell());
     let peer = Peer::new([
         vec![Step::Head, send(&OK[..OK.len() - 1]), closed, send("k"), Step::HalfClose, ended, Step::Closed],
@@ -177,8 +177,8 @@ fn a_connection_that_was_closed_is_not_handed_on_to_what_cannot_be_sent_again() 
 }
 
 #[test]
-fn a_streamed_body_of_which_nothing_went_out_is_not_lost() {
-    // The connection is reset and nobody has looked: the first write finds out, before the body was asked for.
+fn test_streamed_body_that_was_not_sent_is_not_lost() {
+    // The connection was reset unnoticed: the first write fails, before any byte of the body is read.
     let ((closed, open), (ended, has_ended)) = (gate(), tell());
     let peer = Peer::new([
         vec![Step::Head, send(OK), closed, Step::Reset, ended],

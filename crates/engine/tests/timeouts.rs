@@ -1,4 +1,4 @@
-//! Peers that keep us waiting.
+//! Timeouts, with peers that let the client wait.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
@@ -14,8 +14,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use engine::dial::Resolution;
-use engine::timers::{Deadline, sleep};
+use engine::connect::Resolution;
+use engine::rt::timeout::{Deadline, sleep};
 use engine::{
     BodySource, Client, Config, Error, Kind, Phase, Reactor, Request, RequestBody, Resolver, SystemResolver, Timeouts,
 };
@@ -36,18 +36,18 @@ fn assert_free(client: &Client) {
 }
 
 #[test]
-fn nobody_takes_the_connection() {
+fn test_connect_without_an_answer_times_out() {
     let (address, _full) = deaf_address();
     let (reactor, client) = client_with(address, 1, |config| config.timeouts.connection = Some(LIMIT));
     let started = Instant::now();
-    let failed = run(&reactor, answer(&client, get())).expect_err("nobody answers");
+    let failed = run(&reactor, answer(&client, get())).expect_err("a peer that does not answer");
     assert_timeout(&failed, Phase::Connect);
     assert!(started.elapsed() >= LIMIT && failed.elapsed().is_some_and(|elapsed| elapsed >= LIMIT));
     assert_free(&client);
 }
 
 #[test]
-fn no_head_comes_or_half_of_one() {
+fn test_missing_or_half_head_times_out() {
     for words in ["", "HTTP/1.1 200 OK\r\nConte", "HTTP/1.1 103 Early Hints\r\n\r\n"] {
         let peer = Peer::new([vec![Step::Head, send(words), Step::Gone], vec![serve(OK)]]);
         let (reactor, client) = client_with(peer.address, 1, |config| config.timeouts.network = Some(LIMIT));
@@ -63,7 +63,7 @@ fn no_head_comes_or_half_of_one() {
 }
 
 #[test]
-fn a_reused_connection_that_stays_silent_is_not_tried_again() {
+fn test_silent_reused_connection_is_not_retried() {
     let peer = Peer::new([vec![Step::Head, send(OK), Step::Head, Step::Closed]]);
     let (reactor, client) = client_with(peer.address, 1, |config| config.timeouts.network = Some(LIMIT));
     assert_eq!(run(&reactor, answer(&client, get())).expect("an answer").0, 200);
@@ -74,7 +74,7 @@ fn a_reused_connection_that_stays_silent_is_not_tried_again() {
 }
 
 #[test]
-fn the_body_stops_coming() {
+fn test_body_that_stops_times_out() {
     let counted = "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nsome";
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n";
     let endless = "HTTP/1.1 200 OK\r\n\r\nsome";
@@ -98,21 +98,21 @@ fn the_body_stops_coming() {
 }
 
 #[test]
-fn the_peer_stops_reading() {
+fn test_peer_that_stops_reading_times_out() {
     let peer = Peer::new([vec![Step::Head, Step::Gone]]);
     let (reactor, client) = client_with(peer.address, 1, |config| config.timeouts.network = Some(LIMIT));
     // The peer must read on at the end, to see the close behind all that it was sent.
-    let (told, was_told) = tell();
+    let (notify, notified) = tell();
     let (closed, open) = gate();
-    let deaf = Peer::new([vec![Step::Head, told, closed, Step::Gone]]);
+    let deaf = Peer::new([vec![Step::Head, notify, closed, Step::Gone]]);
     let (deaf_reactor, deaf_client) = client_with(deaf.address, 1, |config| config.timeouts.network = Some(LIMIT));
     let failed = run(&deaf_reactor, answer(&deaf_client, post(vec![0; 32 * 1024 * 1024]))).expect_err("stuck");
     assert_timeout(&failed, Phase::Send);
-    was_told.wait();
+    notified.wait();
     assert_free(&deaf_client);
     open.send(()).expect("a peer that waits");
     deaf.finish();
-    // And a body that is read in time is no reason for one.
+    // A body that is read in time does not time out.
     let failed = run(&reactor, answer(&client, post(vec![0; 1024 * 1024]))).expect_err("no answer");
     assert_timeout(&failed, Phase::Head);
     drop(client);
@@ -120,7 +120,7 @@ fn the_peer_stops_reading() {
 }
 
 #[test]
-fn the_limit_is_for_each_wait_and_not_for_all() {
+fn test_network_timeout_holds_for_each_wait() {
     let (gates, keys): (Vec<Step>, Vec<_>) = (0..OK.len().min(8)).map(|_| gate()).unzip();
     let mut script = vec![Step::Head];
     let mut rest = OK.as_bytes();
@@ -147,7 +147,7 @@ fn the_limit_is_for_each_wait_and_not_for_all() {
 }
 
 #[test]
-fn a_limit_of_nothing_fails_at_the_first_wait() {
+fn test_limit_of_zero_fails_at_the_first_wait() {
     let peer = Peer::new([vec![Step::Gone]]);
     let (reactor, client) = client_with(peer.address, 1, |config| config.timeouts.network = Some(Duration::ZERO));
     let failed = run(&reactor, answer(&client, get())).expect_err("no time");
@@ -157,7 +157,7 @@ fn a_limit_of_nothing_fails_at_the_first_wait() {
 }
 
 #[test]
-fn a_read_that_was_given_up_does_not_count_against_the_next() {
+fn test_cancelled_read_does_not_count_for_the_next() {
     let (closed, open) = gate();
     let peer = Peer::new([vec![Step::Head, send(&OK[..OK.len() - 1]), closed, send("k"), Step::Closed]]);
     let (reactor, client) = client_with(peer.address, 1, |config| config.timeouts.network = Some(LIMIT));
@@ -177,7 +177,7 @@ fn a_read_that_was_given_up_does_not_count_against_the_next() {
 }
 
 #[test]
-fn who_gave_up_is_not_woken() {
+fn test_cancelled_wait_is_not_woken() {
     let (closed, open) = gate();
     let (sent, was_sent) = tell();
     let peer = Peer::new([vec![Step::Head, send(&OK[..OK.len() - 1]), closed, send("k"), sent, Step::Gone]]);
@@ -188,7 +188,7 @@ fn who_gave_up_is_not_woken() {
     let waker = Waker::from(witness.clone());
     assert!(pin!(response.body.fetch()).poll(&mut Context::from_waker(&waker)).is_pending());
     drop(waker);
-    assert_eq!(Arc::strong_count(&witness), 1, "nobody keeps the waker");
+    assert_eq!(Arc::strong_count(&witness), 1, "no reference to the waker remains");
     open.send(()).expect("a peer that waits");
     was_sent.wait();
     run(&reactor, sleep(&reactor, LIMIT * 2));
@@ -219,7 +219,7 @@ fn assert_deadline(error: &Error, phase: Phase) {
     assert!(error.peer().is_some() && error.elapsed().is_none_or(|elapsed| elapsed >= LIMIT));
 }
 
-/// A peer whose script is followed once, and that is a good one from then on.
+/// Starts a peer that plays the script once, and serves all connections after that.
 fn bad_then_good(script: Vec<Step>) -> Peer {
     Peer::new([script, vec![serve(OK)]])
 }
@@ -231,13 +231,13 @@ fn assert_whole_again(reactor: &Rc<Reactor>, client: &Client) {
 }
 
 #[test]
-fn the_whole_request_has_no_more_time_than_its_connection() {
+fn test_connection_timeout_holds_for_the_whole_dial() {
     let (address, _full) = deaf_address();
     let (reactor, client) = client_with(address, 1, |config| {
         hurried(config);
         config.timeouts.connection = Some(BOUND);
     });
-    let failed = run(&reactor, answer(&client, get())).expect_err("nobody answers");
+    let failed = run(&reactor, answer(&client, get())).expect_err("a peer that does not answer");
     assert_deadline(&failed, Phase::Connect);
     assert_free(&client);
 
@@ -245,7 +245,7 @@ fn the_whole_request_has_no_more_time_than_its_connection() {
         config.timeouts.total = Some(BOUND);
         config.timeouts.connection = Some(LIMIT);
     });
-    let failed = run(&reactor, answer(&client, get())).expect_err("nobody answers");
+    let failed = run(&reactor, answer(&client, get())).expect_err("a peer that does not answer");
     assert_timeout(&failed, Phase::Connect);
 }
 
@@ -267,7 +267,7 @@ impl Resolver for Slow {
 }
 
 #[test]
-fn a_resolver_takes_too_long() {
+fn test_slow_resolver_times_out() {
     for blocks in [false, true] {
         let peer = Peer::new([vec![serve(OK)]]);
         let (reactor, client) = client_with(peer.address, 1, hurried);
@@ -286,7 +286,7 @@ fn a_resolver_takes_too_long() {
 }
 
 #[test]
-fn the_queue_takes_too_long() {
+fn test_wait_in_the_queue_times_out() {
     let (closed, open) = gate();
     let peer = Peer::new([vec![Step::Head, closed, send(OK), Step::Closed]]);
     let (reactor, client) = client_with(peer.address, 1, |config| config.timeouts.network = Some(BOUND));
@@ -310,7 +310,7 @@ fn the_queue_takes_too_long() {
 }
 
 #[test]
-fn sending_takes_too_long() {
+fn test_slow_sending_exceeds_the_total_timeout() {
     let (closed, open) = gate();
     let peer = bad_then_good(vec![Step::Head, closed, Step::Gone]);
     let (reactor, client) = client_with(peer.address, 1, hurried);
@@ -322,7 +322,7 @@ fn sending_takes_too_long() {
     peer.finish();
 }
 
-/// Blocks for a moment before each piece, and comes to its end only when it should have been ended long before.
+/// Blocks for a moment before each piece, and ends only long after the deadline.
 #[derive(Default)]
 struct Drops(u32);
 
@@ -335,7 +335,7 @@ impl BodySource for Drops {
 }
 
 #[test]
-fn a_body_that_never_has_to_wait_for_the_peer_is_ended() {
+fn test_upload_that_never_waits_exceeds_the_total_timeout() {
     let peer = bad_then_good(vec![Step::Head, Step::Gone]);
     let (reactor, client) = client_with(peer.address, 1, hurried);
     let endless = request("POST", "Transfer-Encoding: chunked\r\n", RequestBody::Chunked(Box::<Drops>::default()));
@@ -346,9 +346,9 @@ fn a_body_that_never_has_to_wait_for_the_peer_is_ended() {
     peer.finish();
 }
 
-/// Waiting for leave has a limit of its own, of a second.
+/// The wait for 100 Continue has a limit of its own, of a second.
 #[test]
-fn leave_to_send_the_body_does_not_come() {
+fn test_missing_100_continue_exceeds_the_total_timeout() {
     let peer = bad_then_good(vec![Step::Head, Step::Closed]);
     let (reactor, client) = client_with(peer.address, 1, hurried);
     let lines = "Content-Length: 2\r\nExpect: 100-continue\r\n";
@@ -362,8 +362,8 @@ fn leave_to_send_the_body_does_not_come() {
     peer.finish();
 }
 
-/// A peer that answers with `start` and then goes on to say `piece` every `pause` for as long as it is heard; to the
-/// next connection it is a good one. It ends with that.
+/// Starts a peer that answers with `start` and then sends `piece` every `pause` until the client closes. It serves the
+/// next connection, and ends with that.
 fn endless(start: &'static str, piece: Vec<u8>, pause: Duration) -> (SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("bound");
@@ -380,7 +380,7 @@ fn endless(start: &'static str, piece: Vec<u8>, pause: Duration) -> (SocketAddr,
         let mut stream = accept();
         stream.write_all(start.as_bytes()).expect("a client that reads");
         while stream.write_all(&piece).is_ok() {
-            assert!(started.elapsed() < BOUND, "heard for ever");
+            assert!(started.elapsed() < BOUND, "the client never stops reading");
             std::thread::sleep(pause);
         }
         accept().write_all(OK.as_bytes()).expect("a client that reads");
@@ -389,7 +389,7 @@ fn endless(start: &'static str, piece: Vec<u8>, pause: Duration) -> (SocketAddr,
 }
 
 #[test]
-fn a_byte_now_and_then_outlives_nothing() {
+fn test_trickled_body_exceeds_the_total_timeout() {
     for (start, piece, phase) in [
         ("HTTP/1.1 200 OK\r\nX: ", "y", Phase::Head),
         ("", "HTTP/1.1 103 Early Hints\r\n\r\n", Phase::Head),
@@ -409,7 +409,7 @@ fn a_byte_now_and_then_outlives_nothing() {
 }
 
 #[test]
-fn an_endless_body_is_ended_however_it_is_read() {
+fn test_endless_body_exceeds_the_total_timeout() {
     // A reader that is slower than its peer never waits for it.
     for (room, pause) in [(64 * 1024, Duration::ZERO), (64 * 1024, LIMIT / 10), (4096, LIMIT / 10)] {
         let (address, peer) = endless("HTTP/1.1 200 OK\r\n\r\n", vec![b'z'; 64 * 1024], Duration::ZERO);
@@ -434,9 +434,9 @@ fn an_endless_body_is_ended_however_it_is_read() {
     }
 }
 
-/// All of the body is there in time, but not taken: what is not delivered when the time is over is not delivered.
+/// The whole body arrives in time but is not read: bytes that were not delivered before the deadline are not delivered.
 #[test]
-fn a_reader_that_never_waits_is_told() {
+fn test_reader_that_never_waits_exceeds_the_total_timeout() {
     for room in [64, 16 * 1024] {
         let body = vec![b'z'; 256 * 1024];
         let peer = bad_then_good(vec![Step::Head, send("HTTP/1.1 200 OK\r\n\r\n"), Step::Send(body), Step::Close]);
@@ -458,7 +458,7 @@ fn a_reader_that_never_waits_is_told() {
 }
 
 #[test]
-fn a_request_without_time_says_nothing() {
+fn test_request_with_an_expired_deadline_sends_nothing() {
     let peer = Peer::new([vec![serve(OK)]]);
     let (reactor, client) = client_with(peer.address, 1, |_| ());
     let hopeless = || {
@@ -469,7 +469,7 @@ fn a_request_without_time_says_nothing() {
         let failed = run(&reactor, answer(&client, hopeless())).expect_err("no time");
         assert!(matches!(failed.kind(), Kind::Deadline(Duration::ZERO)), "{failed}");
         assert_eq!(failed.phase(), Phase::Pool);
-        // The second time there is a connection, which this does no harm.
+        // The second time there is a connection, which stays usable.
         assert_eq!(run(&reactor, answer(&client, get())).expect("an answer").0, 200);
     }
     assert_eq!(peer.connections(), 1);
@@ -477,9 +477,9 @@ fn a_request_without_time_says_nothing() {
     peer.finish();
 }
 
-/// A request's own timeouts are in place of the client's, all of them.
+/// A request's own timeouts replace all those of the client.
 #[test]
-fn a_request_brings_its_own() {
+fn test_requests_own_timeouts_replace_the_clients() {
     let (closed, open) = gate();
     let peer = Peer::new([vec![Step::Head, Step::Gone], vec![Step::Head, closed, send(OK), Step::Head, Step::Gone]]);
     let (reactor, client) = client_with(peer.address, 1, |config| config.timeouts.network = Some(BOUND));
@@ -491,13 +491,13 @@ fn a_request_brings_its_own() {
     let (reactor, client) = client_with(peer.address, 1, |config| {
         config.timeouts = Timeouts { network: Some(LIMIT), total: Some(LIMIT), ..Timeouts::default() };
     });
-    let patient = Request { timeouts: Some(Box::default()), ..get() };
+    let unlimited = Request { timeouts: Some(Box::default()), ..get() };
     let opening = async {
         sleep(&reactor, LIMIT * 2).await;
         open.send(()).expect("a peer that waits");
     };
-    let (patiently, ()) = run(&reactor, join(answer(&client, patient), opening));
-    assert_eq!(patiently.expect("an answer").0, 200);
+    let (answered, ()) = run(&reactor, join(answer(&client, unlimited), opening));
+    assert_eq!(answered.expect("an answer").0, 200);
     // On the same connection, the next has the client's again.
     let failed = run(&reactor, answer(&client, get())).expect_err("no answer");
     assert!(matches!(failed.kind(), Kind::Timeout(_) | Kind::Deadline(_)), "{failed}");
@@ -507,7 +507,7 @@ fn a_request_brings_its_own() {
 }
 
 #[test]
-fn a_limit_beyond_all_clocks_is_none() {
+fn test_limit_beyond_all_clocks_is_no_limit() {
     let peer = Peer::new([vec![serve(OK)]]);
     let longest = Some(Duration::MAX);
     let timeouts = Timeouts { connection: longest, network: longest, pool: longest, total: longest };

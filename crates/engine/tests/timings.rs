@@ -1,4 +1,4 @@
-//! How long the steps of a request took, and how many bytes it was, without Python.
+//! Durations of the steps of a request, and its numbers of bytes, without Python.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
@@ -13,7 +13,7 @@ use support::*;
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 #[test]
-fn each_request_has_its_own() {
+fn test_each_request_has_its_own_timings() {
     let peer = Peer::new([vec![serve(OK)]]);
     let (reactor, client) = client(&peer, 1);
     run(&reactor, async {
@@ -37,7 +37,7 @@ fn each_request_has_its_own() {
 }
 
 #[test]
-fn the_end_is_that_of_the_last_byte() {
+fn test_end_is_the_time_of_the_last_byte() {
     let (step, go) = gate();
     let script = vec![Step::Head, send(&OK[..OK.len() - 1]), step, send(&OK[OK.len() - 1..]), Step::Closed];
     let peer = Peer::new([script]);
@@ -56,7 +56,7 @@ fn the_end_is_that_of_the_last_byte() {
 }
 
 #[test]
-fn the_connections_that_a_request_needed_are_noted_even_if_it_fails() {
+fn test_connections_of_a_failed_request_are_noted() {
     let peer = Peer::new([vec![serve(OK)], vec![Step::Head, Step::Close]]);
     let (reactor, client) = client(&peer, 1);
     run(&reactor, async {

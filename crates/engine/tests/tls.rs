@@ -1,4 +1,4 @@
-//! TLS, against a rustls server that does what no real one would do on demand.
+//! TLS, against a rustls server that misbehaves on demand.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
@@ -14,9 +14,9 @@ use std::sync::{Arc, LazyLock};
 use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
-use engine::proxy::{Protocol, Proxy};
-use engine::tls::{Options, SetupError, TlsClient, Verify, Versions};
-use engine::{Client, Config, Conversation, Error, Kind, Phase, Reactor, SystemResolver, Turn};
+use engine::connect::proxy::{Protocol, Proxy};
+use engine::tls::{Options, SetupError, TlsClient, TlsError, Verify, Versions};
+use engine::{Client, Config, Error, IoState, Kind, Phase, RawConnection, Reactor, SystemResolver};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, IsCa, KeyPair, KeyUsagePurpose,
     date_time_ymd,
@@ -27,13 +27,13 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use support::*;
 use tokio::io::ReadBuf;
 use wire::Limits;
-use wire::framing::Asked;
+use wire::framing::MethodKind;
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 type Stream<S = TcpStream> = StreamOwned<ServerConnection, S>;
 
-/// A CA, and the file in which it is.
+/// A CA, and the path of its file.
 struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     file: PathBuf,
@@ -49,7 +49,7 @@ static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| {
     Authority { issuer, file }
 });
 
-/// A file of this process alone.
+/// Returns the path of a file of this process alone.
 fn file_of(name: &str, text: &str) -> PathBuf {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let number = COUNT.fetch_add(1, Ordering::SeqCst);
@@ -58,7 +58,7 @@ fn file_of(name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// A server's configuration, with a certificate of that name which the CA has signed.
+/// Returns a server's configuration, with a certificate of that name, signed by the CA.
 fn certified(name: &str, edit: impl FnOnce(&mut CertificateParams)) -> Arc<ServerConfig> {
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
@@ -78,7 +78,7 @@ fn configured_with(chain: Vec<CertificateDer<'static>>, key: KeyPair) -> Arc<Ser
     Arc::new(builder.with_single_cert(chain, key).expect("a key that fits"))
 }
 
-/// A listener with a script for each connection that comes.
+/// A listener with a script for each connection.
 struct Server {
     address: SocketAddr,
     thread: JoinHandle<()>,
@@ -167,7 +167,7 @@ fn refused(config: Arc<ServerConfig>, name: &str, options: &Options) -> Error {
 }
 
 #[test]
-fn one_connection_serves_many_requests_and_says_what_it_is() {
+fn test_one_connection_serves_many_requests_and_reports_its_tls() {
     let server = Server::new(certified("a.test", |_| ()), vec![answers(3)]);
     let (reactor, client) = secured(server.address, "a.test", &trusting());
     for _ in 0..3 {
@@ -184,7 +184,7 @@ fn one_connection_serves_many_requests_and_says_what_it_is() {
 }
 
 #[test]
-fn sessions_are_resumed_within_a_client_and_by_no_other() {
+fn test_sessions_are_resumed_within_one_client_only() {
     let config = certified("a.test", |_| ());
     let server = Server::new(config, vec![answers(1), answers(1), answers(1)]);
     let (reactor, client) = secured(server.address, "a.test", &trusting());
@@ -202,10 +202,15 @@ fn sessions_are_resumed_within_a_client_and_by_no_other() {
     server.finish();
 }
 
+/// Returns OpenSSL's number for the certificate's problem.
+fn code_of(error: &TlsError) -> Option<u32> {
+    error.certificate.as_ref().map(|verdict| verdict.code)
+}
+
 #[test]
-fn what_is_wrong_with_a_certificate_is_said() {
+fn test_error_of_a_certificate_names_the_problem() {
     let code = |error: &Error| match error.kind() {
-        Kind::Tls(error) => error.certificate,
+        Kind::Tls(error) => code_of(error),
         other => panic!("{other:?}"),
     };
     let error = refused(certified("a.test", |_| ()), "b.test", &trusting());
@@ -228,7 +233,7 @@ fn what_is_wrong_with_a_certificate_is_said() {
     assert_eq!(code(&error), Some(20));
 }
 
-/// A certificate that has signed itself, as a CA or not, and the file in which it is.
+/// Returns a self-signed certificate, as a CA or not, and the path of its file.
 fn self_signed(is_ca: bool) -> (Arc<ServerConfig>, PathBuf) {
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new(["a.test".to_owned()]).expect("a name");
@@ -241,14 +246,14 @@ fn self_signed(is_ca: bool) -> (Arc<ServerConfig>, PathBuf) {
 }
 
 #[test]
-fn a_self_signed_certificate_is_accepted_where_it_was_picked_itself() {
+fn test_trusted_self_signed_certificate_is_accepted() {
     for is_ca in [false, true] {
         let (config, file) = self_signed(is_ca);
         let error = refused(config.clone(), "a.test", &trusting());
         assert!(matches!(error.kind(), Kind::Tls(error) if error.certificate.is_some()), "{error}");
         let options = Options { roots: Some(file), ..Options::default() };
         let error = refused(config.clone(), "b.test", &options);
-        assert!(matches!(error.kind(), Kind::Tls(error) if error.certificate == Some(62)), "{error}");
+        assert!(matches!(error.kind(), Kind::Tls(error) if code_of(error) == Some(62)), "{error}");
         let server = Server::new(config, vec![answers(1)]);
         let (reactor, client) = secured(server.address, "a.test", &options);
         assert_eq!(run(&reactor, answer(&client, get())).expect("trust").1, "ok");
@@ -261,12 +266,13 @@ type Edit = fn(&mut CertificateParams);
 
 fn as_it_is(_: &mut CertificateParams) {}
 
-/// A root, edited; a server's certificate that it has issued, perhaps by way of an intermediate one; the root's file.
+/// Returns a server's configuration with a certificate issued by an edited root, perhaps via an intermediate one, and
+/// the root's file.
 fn issued(edit: impl FnOnce(&mut CertificateParams), by_intermediate: bool) -> (Arc<ServerConfig>, PathBuf) {
     issued_with(edit, by_intermediate.then_some(as_it_is), as_it_is)
 }
 
-/// The like, with the intermediate and the server's certificate edited, too.
+/// Returns the same as [`issued`], with the intermediate and the server's certificate edited too.
 fn issued_with(
     edit: impl FnOnce(&mut CertificateParams),
     between: Option<Edit>,
@@ -298,7 +304,7 @@ fn issued_with(
 }
 
 #[test]
-fn trusted_certificate_that_may_not_issue_others_is_refused() {
+fn test_trusted_certificate_that_may_not_issue_others_is_refused() {
     let cases: [(Edit, bool, u32, &str); 6] = [
         (|params| params.is_ca = IsCa::ExplicitNoCa, false, 79, "'CN=an odd root', which is not a CA certificate"),
         (|params| params.is_ca = IsCa::NoCa, true, 79, "which is not a CA certificate"),
@@ -310,12 +316,12 @@ fn trusted_certificate_that_may_not_issue_others_is_refused() {
     for (edit, by_intermediate, code, words) in cases {
         let (config, file) = issued(edit, by_intermediate);
         let error = refused(config, "a.test", &Options { roots: Some(file), ..Options::default() });
-        assert!(matches!(error.kind(), Kind::Tls(error) if error.certificate == Some(code)), "{error}");
+        assert!(matches!(error.kind(), Kind::Tls(error) if code_of(error) == Some(code)), "{error}");
         assert!(error.to_string().contains(words), "{error}");
     }
 }
 
-/// An unknown critical extension.
+/// Adds an unknown critical extension.
 fn odd() -> CustomExtension {
     let mut odd = CustomExtension::from_oid_content(&[1, 2, 3, 4, 5], vec![5, 0]);
     odd.set_criticality(true);
@@ -323,7 +329,7 @@ fn odd() -> CustomExtension {
 }
 
 #[test]
-fn key_usage_that_does_not_permit_what_the_key_is_used_for_is_refused() {
+fn test_key_usage_that_does_not_permit_what_the_key_is_used_for_is_refused() {
     let cases: [(Option<Edit>, Edit, u32); 6] = [
         (Some(|params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature]), as_it_is, 79),
         (Some(|params| params.key_usages = vec![KeyUsagePurpose::CrlSign]), as_it_is, 79),
@@ -335,17 +341,17 @@ fn key_usage_that_does_not_permit_what_the_key_is_used_for_is_refused() {
     for (between, server, code) in cases {
         let (config, file) = issued_with(as_it_is, between, server);
         let error = refused(config, "a.test", &Options { roots: Some(file), ..Options::default() });
-        assert!(matches!(error.kind(), Kind::Tls(error) if error.certificate == Some(code)), "{error}");
+        assert!(matches!(error.kind(), Kind::Tls(error) if code_of(error) == Some(code)), "{error}");
     }
 }
 
-/// A key usage that is no string of bits.
+/// Adds a key usage that is no bit string.
 fn unreadable_usage() -> CustomExtension {
     CustomExtension::from_oid_content(&[2, 5, 29, 15], vec![5, 0])
 }
 
 #[test]
-fn key_usage_that_permits_what_the_key_is_used_for_is_accepted() {
+fn test_key_usage_that_permits_what_the_key_is_used_for_is_accepted() {
     let uses: [Edit; 3] = [
         |params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature],
         |params| params.key_usages = vec![KeyUsagePurpose::KeyEncipherment, KeyUsagePurpose::DataEncipherment],
@@ -364,7 +370,7 @@ fn key_usage_that_permits_what_the_key_is_used_for_is_accepted() {
 }
 
 #[test]
-fn trusted_certificate_that_allows_the_chain_is_accepted() {
+fn test_trusted_certificate_that_allows_the_chain_is_accepted() {
     for (length, by_intermediate) in [(0, false), (1, true)] {
         let edit = |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(length));
         let (config, file) = issued(edit, by_intermediate);
@@ -378,7 +384,7 @@ fn trusted_certificate_that_allows_the_chain_is_accepted() {
 }
 
 #[test]
-fn less_is_checked_only_on_request() {
+fn test_less_is_checked_only_on_request() {
     let (config, _) = self_signed(true);
     for (options, name, verified) in [
         (Options { verify: Verify::Chain, ..trusting() }, "b.test", Verify::Chain),
@@ -407,7 +413,7 @@ impl rustls::server::ResolvesServerCert for Impostor {
 }
 
 #[test]
-fn a_certificate_without_its_key_is_refused_even_unverified() {
+fn test_certificate_without_its_key_is_refused_even_unverified() {
     let (own, shown) = (KeyPair::generate().expect("a key"), KeyPair::generate().expect("a key"));
     let params = CertificateParams::new(["a.test".to_owned()]).expect("a name");
     let certificate = params.signed_by(&shown, &AUTHORITY.issuer).expect("a certificate");
@@ -424,7 +430,7 @@ fn a_certificate_without_its_key_is_refused_even_unverified() {
 }
 
 #[test]
-fn versions_that_are_not_allowed_are_not_spoken() {
+fn test_versions_that_are_not_allowed_are_not_used() {
     for (versions, version) in [(Versions::Tls12, "TLSv1.2"), (Versions::Tls13, "TLSv1.3")] {
         let server = Server::new(certified("a.test", |_| ()), vec![answers(1)]);
         let (reactor, client) = secured(server.address, "a.test", &Options { versions, ..trusting() });
@@ -436,7 +442,7 @@ fn versions_that_are_not_allowed_are_not_spoken() {
 }
 
 #[test]
-fn tickets_and_new_keys_leave_an_idle_connection_fit() {
+fn test_tickets_and_new_keys_leave_an_idle_connection_reusable() {
     let (asked, ask) = gate();
     let (done, told) = tell();
     let (Step::Await(asked), Step::Tell(done)) = (asked, done) else { panic!("the steps that were made") };
@@ -465,7 +471,7 @@ fn tickets_and_new_keys_leave_an_idle_connection_fit() {
 }
 
 #[test]
-fn what_comes_unasked_ends_an_idle_connection() {
+fn test_unsolicited_data_ends_an_idle_connection() {
     for words in [OK, b""] {
         let (done, told) = tell();
         let Step::Tell(done) = done else { panic!("the step that was made") };
@@ -498,7 +504,7 @@ fn what_comes_unasked_ends_an_idle_connection() {
 }
 
 #[test]
-fn a_record_that_is_begun_on_an_idle_connection_ends_it() {
+fn test_partial_record_on_an_idle_connection_ends_it() {
     let (done, told) = tell();
     let Step::Tell(done) = done else { panic!("the step that was made") };
     let server = Server::new(
@@ -527,7 +533,7 @@ fn a_record_that_is_begun_on_an_idle_connection_ends_it() {
 }
 
 #[test]
-fn a_body_to_the_end_needs_a_proper_end() {
+fn test_close_delimited_body_needs_close_notify() {
     for says_goodbye in [true, false] {
         let server = Server::new(
             certified("a.test", |_| ()),
@@ -556,7 +562,7 @@ fn a_body_to_the_end_needs_a_proper_end() {
 }
 
 #[test]
-fn much_comes_whole_in_both_directions() {
+fn test_large_bodies_arrive_whole_in_both_directions() {
     const SIZE: usize = 5_000_000;
     let body: Vec<u8> = (0..SIZE).map(|i| (i % 251) as u8).collect();
     let expected = body.clone();
@@ -581,7 +587,7 @@ fn much_comes_whole_in_both_directions() {
 }
 
 #[test]
-fn a_peer_that_speaks_no_tls_or_nothing_at_all() {
+fn test_peer_without_tls_or_that_closes_silently_is_an_error() {
     let plain: Box<dyn FnOnce(TcpStream) + Send> = Box::new(|mut socket| {
         socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").expect("a client that listens");
         drop(socket.read(&mut [0; 1024]));
@@ -601,7 +607,7 @@ fn a_peer_that_speaks_no_tls_or_nothing_at_all() {
 }
 
 #[test]
-fn a_conversation_turns_private_when_its_owner_says_so() {
+fn test_raw_connection_is_secured_on_request() {
     let config = certified("a.test", |_| ());
     let trusted = TlsClient::new("a.test", &trusting()).expect("good options");
     let unknown = TlsClient::new("b.test", &trusting()).expect("good options");
@@ -617,27 +623,27 @@ fn a_conversation_turns_private_when_its_owner_says_so() {
         }) as Box<dyn FnOnce(TcpStream) + Send>]);
         let reactor = Reactor::new().expect("a reactor");
         let config = Config::new("127.0.0.1", server.address.port());
-        let (limits, patient) = (Limits::default(), Some(BOUND));
+        let (limits, wait_limit) = (Limits::default(), Some(BOUND));
         run(&reactor, async {
-            let mut conversation = Conversation::open(&reactor, &config, &SystemResolver).await.expect("a connection");
-            conversation.send(b"CONNECT a.test:443 HTTP/1.1\r\n\r\n", patient).await.expect("a proxy that listens");
+            let mut raw = RawConnection::open(&reactor, &config, &SystemResolver).await.expect("a connection");
+            raw.send(b"CONNECT a.test:443 HTTP/1.1\r\n\r\n", wait_limit).await.expect("a proxy that listens");
             let mut room = [MaybeUninit::uninit(); 100];
             let mut room = ReadBuf::uninit(&mut room);
             while !room.filled().ends_with(b"\r\n\r\n") {
-                conversation.receive(&mut room, patient).await.expect("an answer");
+                raw.receive(&mut room, wait_limit).await.expect("an answer");
             }
-            let secured = conversation.secure(&tls, patient).await;
+            let secured = raw.secure(&tls, wait_limit).await;
             assert_eq!(secured.is_ok(), is_good, "{secured:?}");
             if let Err(error) = secured {
-                assert_eq!((error.phase(), conversation.turn()), (Phase::Tls, Turn::Nobody));
+                assert_eq!((error.phase(), raw.turn()), (Phase::Tls, IoState::Neither));
                 return;
             }
-            assert!(conversation.facts().is_some_and(|facts| facts.verified == Verify::Full));
+            assert!(raw.facts().is_some_and(|facts| facts.verified == Verify::Full));
             for _ in 0..2 {
-                conversation.send(b"GET / HTTP/1.1\r\n\r\n", patient).await.expect("a host that listens");
-                let answer = conversation.answer(Asked::Other, &limits, patient).await.expect("an answer");
+                raw.send(b"GET / HTTP/1.1\r\n\r\n", wait_limit).await.expect("a host that listens");
+                let answer = raw.answer(MethodKind::Other, &limits, wait_limit).await.expect("an answer");
                 assert!(answer.tls.is_some() && answer.body.is_complete());
-                assert!(conversation.descriptor().is_some_and(|descriptor| descriptor.number().is_some()));
+                assert!(raw.descriptor().is_some_and(|descriptor| descriptor.number().is_some()));
             }
         });
         server.finish();
@@ -645,7 +651,7 @@ fn a_conversation_turns_private_when_its_owner_says_so() {
 }
 
 #[test]
-fn tls_within_tls_through_a_proxy() {
+fn test_tls_within_tls_through_a_proxy_works() {
     let (outer, inner) = (certified("proxy.test", |_| ()), certified("a.test", |_| ()));
     let server = Server::new(
         outer,
@@ -676,7 +682,7 @@ fn tls_within_tls_through_a_proxy() {
 }
 
 #[test]
-fn what_cannot_be_set_up_names_its_file() {
+fn test_setup_error_names_its_file() {
     let setup = |options: &Options| TlsClient::new("a.test", options).map(drop).expect_err("bad options");
     let missing = PathBuf::from("/nowhere/ca.pem");
     let error = setup(&Options { roots: Some(missing.clone()), ..Options::default() });

@@ -1,4 +1,4 @@
-//! What a request says behind its body.
+//! Trailers of a request.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
@@ -7,14 +7,14 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use engine::timers::Deadline;
+use engine::rt::timeout::Deadline;
 use engine::{FileBody, Kind, Phase, Request, RequestBody, TrailerSource};
 use support::*;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
 
-/// Says how often it was asked.
+/// Trailers that count the calls.
 struct Numbered(Rc<Cell<usize>>);
 
 impl TrailerSource for Numbered {
@@ -43,7 +43,7 @@ fn with(trailers: impl TrailerSource + 'static, method: &str, lines: &str, body:
 }
 
 #[test]
-fn trailers_follow_the_last_chunk_of_any_body() {
+fn test_trailers_follow_the_last_chunk_of_any_body() {
     let cases = [
         (RequestBody::Bytes(Bytes::new()), ""),
         (RequestBody::Bytes("hello, world".into()), "c\r\nhello, world\r\n"),
@@ -70,7 +70,7 @@ fn trailers_follow_the_last_chunk_of_any_body() {
 }
 
 #[test]
-fn no_trailers_after_all_are_an_empty_section() {
+fn test_no_trailers_are_an_empty_section() {
     let peer = Peer::new([vec![Step::Head, expect("2\r\nhi\r\n0\r\n\r\n"), send(OK), Step::Closed]]);
     let (reactor, client) = client(&peer, 1);
     let request = with(Given(Ok(Vec::new())), "POST", "", RequestBody::Bytes("hi".into()));
@@ -80,7 +80,7 @@ fn no_trailers_after_all_are_an_empty_section() {
 }
 
 #[test]
-fn who_is_sent_again_is_asked_again() {
+fn test_trailers_are_made_again_for_a_retry() {
     let first = "5\r\nhello\r\n0\r\nX-Time: 1\r\nX-Empty: \r\n\r\n";
     let peer = Peer::new([
         vec![Step::Head, send(OK), Step::Head, expect(first), Step::Close],
@@ -97,7 +97,7 @@ fn who_is_sent_again_is_asked_again() {
 }
 
 #[test]
-fn an_error_of_their_source_closes_the_connection_before_the_last_chunk() {
+fn test_error_of_the_source_closes_the_connection_before_the_last_chunk() {
     let forged: Vec<(Bytes, Bytes)> = vec![("X".into(), "y\r\nZ: forged".into())];
     for (given, is_own) in [(Err("no sum"), true), (Ok(forged), false)] {
         let peer = Peer::new([vec![Step::Head, expect("2\r\nhi\r\n"), Step::Closed], vec![serve(OK)]]);
@@ -117,7 +117,7 @@ fn an_error_of_their_source_closes_the_connection_before_the_last_chunk() {
 }
 
 #[test]
-fn a_counted_body_has_none() {
+fn test_trailers_of_a_counted_body_are_refused() {
     let peer = Peer::new([vec![Step::Head, Step::Closed]]);
     let (reactor, client) = client(&peer, 1);
     let body = RequestBody::Counted(Pieces::of(["hello"]), 5);
@@ -129,7 +129,7 @@ fn a_counted_body_has_none() {
 }
 
 #[test]
-fn nobody_is_asked_for_them_unless_the_body_is_out() {
+fn test_source_is_asked_only_after_the_body() {
     const REFUSAL: &str = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno";
     let large = || Bytes::from(vec![b'x'; 32 * 1024 * 1024]);
     let cases = [
@@ -150,7 +150,7 @@ fn nobody_is_asked_for_them_unless_the_body_is_out() {
 }
 
 #[test]
-fn they_wait_for_the_leave_that_the_body_waits_for() {
+fn test_trailers_wait_for_100_continue_like_the_body() {
     let sent = "2\r\nhi\r\n0\r\nX-Time: 1\r\nX-Empty: \r\n\r\n";
     let leave = "HTTP/1.1 100 Continue\r\n\r\n";
     let peer = Peer::new([vec![
@@ -158,7 +158,7 @@ fn they_wait_for_the_leave_that_the_body_waits_for() {
         send(leave),
         expect(sent),
         send(OK),
-        // Without a body there is nothing to ask leave for.
+        // Without a body, the request does not wait for `100 Continue`.
         Step::Head,
         expect(sent.strip_prefix("2\r\nhi\r\n").expect("its chunk")),
         send(OK),

@@ -12,18 +12,18 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use engine::exchange::read_response;
-use engine::pool::Lease;
-use engine::stream::{Layer, Stream};
-use engine::timers::Patience;
+use engine::http1::exchange::read_response;
+use engine::pool::lease::Lease;
+use engine::rt::stream::{Layer, Stream};
+use engine::rt::timeout::WaitTimeout;
 use engine::{Connection, Error, Phase, Reactor};
 use support::{read_all, run};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use vectors::{Expected, Kind, Vector, load};
-use wire::framing::Asked;
+use wire::framing::MethodKind;
 use wire::{Limits, ResponseError};
 
-/// Gives one piece at a time, lets others go first in between, and closes or fails behind the last.
+/// Gives one piece at a time, lets other tasks run in between, and closes or fails behind the last.
 struct Pieces {
     pieces: VecDeque<Vec<u8>>,
     eof: bool,
@@ -74,6 +74,7 @@ fn kind(error: Error) -> (bool, Kind) {
             ResponseError::HeadTooLarge(_)
             | ResponseError::TooManyHeaders(_)
             | ResponseError::TooManyInterim(_)
+            | ResponseError::InterimTooLarge(_)
             | ResponseError::TrailersTooLarge(_)
             | ResponseError::ChunkExtension("the line is too long"),
         ) => Kind::TooLarge,
@@ -87,9 +88,9 @@ fn check(reactor: &Rc<Reactor>, vector: &Vector, pieces: &[&[u8]], room: usize) 
     let pieces = pieces.iter().filter(|piece| !piece.is_empty()).map(|piece| piece.to_vec()).collect();
     let stream = Pieces { pieces, eof: vector.eof, waited: false };
     let peer: Rc<str> = "peer".into();
-    let connection = Connection::new(reactor, Stream::Layer(Box::new(stream)), peer, Patience::new(reactor, None));
+    let connection = Connection::new(reactor, Stream::Layer(Box::new(stream)), peer, WaitTimeout::new(reactor, None));
     let received = run(reactor, async {
-        let asked = Asked::by(vector.method.as_bytes());
+        let asked = MethodKind::by(vector.method.as_bytes());
         let limits = Limits::default();
         let response = read_response(Lease::of(connection), asked, &limits);
         let mut response = response.await.map_err(|unanswered| unanswered.error)?;
@@ -101,7 +102,7 @@ fn check(reactor: &Rc<Reactor>, vector: &Vector, pieces: &[&[u8]], room: usize) 
         (Expected::Message(expected), Ok((response, body))) => {
             assert_eq!(response.head.status, expected.status);
             assert_eq!(body.escape_ascii().to_string(), expected.body.escape_ascii().to_string());
-            assert!(response.body.close_reason().is_none() || !expected.keep_alive);
+            assert!(response.body.close_cause().is_none() || !expected.keep_alive);
             let trailers = response.body.trailers().map_or(0, |trailers| trailers.len());
             assert_eq!(trailers, expected.trailers.len());
         }
@@ -114,7 +115,7 @@ fn check(reactor: &Rc<Reactor>, vector: &Vector, pieces: &[&[u8]], room: usize) 
 }
 
 #[test]
-fn every_response_however_it_is_cut() {
+fn test_every_response_is_read_the_same_in_any_pieces() {
     let reactor = Reactor::new().expect("a reactor");
     for vector in load() {
         for (number, pieces) in vector.divisions().iter().enumerate() {

@@ -1,4 +1,4 @@
-//! A histogram of latencies (HdrHistogram): a few kilobytes whatever the number of values, each kept with a bounded
+//! A histogram of latencies (HdrHistogram): a few kilobytes whatever the number of values, each counted with a bounded
 //! relative error.
 
 use std::sync::{Mutex, PoisonError};
@@ -7,10 +7,10 @@ use hdrhistogram::Histogram as Recorded;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-/// Counts values, which are whole microseconds wherever this package records some, between `lowest_us` and
-/// `highest_us`, to `significant_figures` decimal digits. May be used from any thread.
+/// Counts of values between `lowest_us` and `highest_us`, to `significant_figures` decimal digits. This package records
+/// whole microseconds. Thread-safe.
 ///
-/// Raises ValueError for bounds that make no histogram: 1 <= lowest_us, 2 * lowest_us <= highest_us,
+/// Raises ValueError unless 1 <= lowest_us, 2 * lowest_us <= highest_us,
 /// 0 <= significant_figures <= 5.
 #[pyclass(frozen, module = "geventhttpclient._core")]
 pub(crate) struct Histogram(Mutex<Recorded<u64>>);
@@ -36,7 +36,9 @@ impl Histogram {
         self.with(|recorded| recorded.saturating_record(us));
     }
 
-    /// The value that `p` percent of all values do not exceed, 0 without any. ValueError unless 0 <= p <= 100.
+    /// Returns the value that `p` percent of all values do not exceed; 0 without values.
+    ///
+    /// Raises ValueError unless 0 <= p <= 100.
     fn percentile(&self, p: f64) -> PyResult<u64> {
         if !(0.0..=100.0).contains(&p) {
             return Err(PyValueError::new_err(format!("a percentile is between 0 and 100, not {p}")));
@@ -44,15 +46,17 @@ impl Histogram {
         Ok(self.with(|recorded| recorded.value_at_percentile(p).min(recorded.max())))
     }
 
-    /// Adds all values of another histogram. ValueError where they lie beyond the bounds of this one.
+    /// Adds all values of another histogram.
+    ///
+    /// Raises ValueError if they lie beyond the bounds of this one.
     fn add(&self, other: &Bound<'_, Histogram>) -> PyResult<()> {
         // Taken out first: the other may be this one.
         let values = other.get().with(|recorded| recorded.clone());
         self.with(|recorded| recorded.add(values)).map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
-    /// (value, how often) for each value that was recorded, in rising order. A value is the highest of those that the
-    /// histogram does not tell apart.
+    /// Returns (value, count) for each value that was recorded, in rising order. A value represents all values that the
+    /// histogram does not distinguish, and is the highest of them.
     fn buckets(&self) -> Vec<(u64, u64)> {
         self.with(|recorded| {
             recorded.iter_recorded().map(|each| (each.value_iterated_to(), each.count_at_value())).collect()
@@ -64,31 +68,31 @@ impl Histogram {
         self.with(Recorded::reset);
     }
 
-    /// How many values there are.
+    /// The number of values.
     #[getter]
     fn count(&self) -> u64 {
         self.with(|recorded| recorded.len())
     }
 
-    /// The lowest value, 0 without any.
+    /// The lowest value; 0 without values.
     #[getter]
     fn min(&self) -> u64 {
         self.with(|recorded| recorded.min())
     }
 
-    /// The highest value, 0 without any.
+    /// The highest value; 0 without values.
     #[getter]
     fn max(&self) -> u64 {
         self.with(|recorded| recorded.max())
     }
 
-    /// Their mean, 0 without any.
+    /// The mean of the values; 0 without values.
     #[getter]
     fn mean(&self) -> f64 {
         self.with(|recorded| recorded.mean())
     }
 
-    /// Their standard deviation, 0 without any.
+    /// The standard deviation of the values; 0 without values.
     #[getter]
     fn stdev(&self) -> f64 {
         self.with(|recorded| recorded.stdev())

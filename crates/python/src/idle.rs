@@ -1,4 +1,4 @@
-//! A bound on the idle connections of several pools, as Python holds it.
+//! The bound on the idle connections of several pools.
 
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use crate::hub::{Runtime, forget_idle_group};
+use crate::hub::Runtime;
+use crate::thread::{ThreadState, forget_idle_group};
 
-/// Bounds the idle connections of all pools that have joined it, in each thread: beyond `limit` the one that has been
-/// idle longest is closed.
+/// A bound on the idle connections of all pools that have joined it, in each thread: beyond `limit` the one that has
+/// been idle for longest is closed.
 #[pyclass(frozen, module = "geventhttpclient._core")]
 pub(crate) struct IdleGroup {
     id: u64,
-    /// The most connections that are idle at a time.
+    /// The most connections that may be idle at once.
     #[pyo3(get)]
     limit: usize,
 }
@@ -21,7 +22,7 @@ pub(crate) struct IdleGroup {
 impl IdleGroup {
     /// Returns the engine's group for that hub.
     pub(crate) fn of_runtime(&self, runtime: &Runtime) -> Rc<engine::IdleGroup> {
-        runtime.idle_group(self.id, self.limit)
+        ThreadState::of(runtime).idle_group(self.id, self.limit)
     }
 }
 
@@ -33,7 +34,7 @@ impl IdleGroup {
         IdleGroup { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), limit }
     }
 
-    /// A copy is a group of its own with the same limit.
+    /// Makes a copy a group of its own with the same limit.
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> (Bound<'py, PyType>, (usize,)) {
         (slf.get_type(), (slf.get().limit,))
     }
@@ -41,7 +42,7 @@ impl IdleGroup {
 
 impl Drop for IdleGroup {
     fn drop(&mut self) {
-        // Not at the interpreter's end, as for the pools.
+        // Not at the interpreter's end, as for pools.
         Python::try_attach(|py| forget_idle_group(py, self.id));
     }
 }

@@ -1,4 +1,4 @@
-//! Panics of this module: defects of ours, which must not take the program with them.
+//! Panics of this module: defects of it, which must not end the program.
 
 use std::any::Any;
 use std::io::Write;
@@ -19,7 +19,7 @@ pub(crate) fn set_hook() {
     }));
 }
 
-/// The exception that tells of a panic.
+/// Returns the exception that reports a panic.
 #[cold]
 pub(crate) fn as_exception(payload: &(dyn Any + Send)) -> PyErr {
     let message = message(payload);

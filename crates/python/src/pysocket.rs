@@ -4,19 +4,19 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use engine::stream::Layer;
+use engine::rt::stream::Layer;
 use pyo3::exceptions::PyValueError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes that were read before, then what the socket has. Its `recv` waits in its own way, switching greenlets: it is
-/// polled by its own greenlet only, and is never pending.
+/// A stream of bytes that were read before, then those of a socket. The socket's `recv` waits by itself and switches
+/// greenlets: the stream is polled by its own greenlet only, and is never pending.
 pub(crate) struct PySocket {
     socket: Py<PyAny>,
     read_before: Vec<u8>,
-    /// Bytes to ask the socket for at once.
+    /// Bytes that the socket is asked for at once.
     block_size: usize,
 }
 

@@ -1,7 +1,7 @@
-//! What `geventhttpclient.url` stands on: [`wire::url`] for Python strings.
+//! The base of `geventhttpclient.url`: [`wire::url`] for Python strings.
 //!
-//! A URL crosses as its six fields (scheme, netloc, path, params, query, fragment), in which an empty one is a missing
-//! one. Every `UrlError` is a ValueError.
+//! A URL crosses as its six fields (scheme, netloc, path, params, query, fragment); a missing one is empty. Every
+//! `UrlError` becomes a ValueError.
 use std::borrow::Cow;
 
 use pyo3::exceptions::{PyUnicodeEncodeError, PyValueError};
@@ -11,38 +11,17 @@ use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use wire::url::{Authority, Parts, UrlError, idna, percent, query, resolve};
 
-pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_function(wrap_pyfunction!(url_split, module)?)?;
-    module.add_function(wrap_pyfunction!(url_unsplit, module)?)?;
-    module.add_function(wrap_pyfunction!(url_resolve, module)?)?;
-    module.add_function(wrap_pyfunction!(path_append, module)?)?;
-    module.add_function(wrap_pyfunction!(authority_read, module)?)?;
-    module.add_function(wrap_pyfunction!(authority_port, module)?)?;
-    module.add_function(wrap_pyfunction!(authority_with_host, module)?)?;
-    module.add_function(wrap_pyfunction!(authority_with_port, module)?)?;
-    module.add_function(wrap_pyfunction!(authority_with_user, module)?)?;
-    module.add_function(wrap_pyfunction!(host_to_ascii, module)?)?;
-    module.add_function(wrap_pyfunction!(redact, module)?)?;
-    module.add_function(wrap_pyfunction!(redact_part, module)?)?;
-    module.add_function(wrap_pyfunction!(redact_all, module)?)?;
-    module.add_function(wrap_pyfunction!(query_encode, module)?)?;
-    module.add_function(wrap_pyfunction!(query_get, module)?)?;
-    module.add_function(wrap_pyfunction!(query_replace, module)?)?;
-    module.add_function(wrap_pyfunction!(requote_uri, module)?)?;
-    module.add_function(wrap_pyfunction!(unquote_unreserved, module)?)
-}
-
 type Fields = (PyBackedStr, PyBackedStr, PyBackedStr, PyBackedStr, PyBackedStr, PyBackedStr);
 
-/// The six fields of a text.
+/// Returns the six fields of a text.
 #[pyfunction]
-fn url_split<'py>(url: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyTuple>> {
+pub(crate) fn url_split<'py>(url: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyTuple>> {
     to_fields(url.py(), &wire::url::split(text_of(url)?).map_err(value_error)?)
 }
 
-/// The text of six fields.
+/// Returns the text of six fields.
 #[pyfunction]
-fn url_unsplit(
+pub(crate) fn url_unsplit(
     scheme: &Bound<'_, PyString>,
     netloc: &Bound<'_, PyString>,
     path: &Bound<'_, PyString>,
@@ -55,9 +34,13 @@ fn url_unsplit(
     Ok(Parts::from_fields([scheme?, netloc?, path?, params?, query?, fragment?]).to_string())
 }
 
-/// The six fields of what `reference` (a text or six fields) means at `base` (six fields).
+/// Resolves `reference` (a text or six fields) against `base` (six fields). Returns six fields.
 #[pyfunction]
-fn url_resolve<'py>(py: Python<'py>, base: Fields, reference: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
+pub(crate) fn url_resolve<'py>(
+    py: Python<'py>,
+    base: Fields,
+    reference: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyTuple>> {
     let base = from_fields(&base);
     if let Ok(text) = reference.cast::<PyString>() {
         let reference = wire::url::split(text_of(text)?).map_err(value_error)?;
@@ -67,17 +50,18 @@ fn url_resolve<'py>(py: Python<'py>, base: Fields, reference: &Bound<'py, PyAny>
     to_fields(py, &resolve(&base, &from_fields(&reference)))
 }
 
-/// The path with a value behind it.
+/// Returns the path with a value appended.
 #[pyfunction]
-fn path_append(path: &str, value: &str) -> String {
+pub(crate) fn path_append(path: &str, value: &str) -> String {
     wire::url::resolve::append_to_path(path, value)
 }
 
-/// `(netloc, username, password, hostname, port)`: texts empty where they are missing; the port None where it is
-/// missing and -1 where it is bad. `netloc` is the very object given, by which a cache knows its key again. ValueError
-/// where it holds what ends an authority.
+/// Returns `(netloc, username, password, hostname, port)`: missing texts are empty; the port is None if it is missing
+/// and -1 if it is bad. `netloc` is the very object given, by which a cache knows its key again.
+///
+/// Raises ValueError if it holds a character that ends an authority.
 #[pyfunction]
-fn authority_read<'py>(netloc: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyTuple>> {
+pub(crate) fn authority_read<'py>(netloc: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyTuple>> {
     let text = text_of(netloc)?;
     Authority::check(text).map_err(value_error)?;
     let authority = Authority::read(text);
@@ -86,30 +70,31 @@ fn authority_read<'py>(netloc: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyT
         .into_pyobject(netloc.py())
 }
 
-/// The port of an authority, where there is one. ValueError that names a bad one, unless it may be half of a password:
-/// `behind` is what follows the authority in its URL.
+/// Returns the port of an authority; None without one. `behind` is what follows the authority in its URL.
+///
+/// Raises ValueError, which names a bad port unless that may be half of a password.
 #[pyfunction]
-fn authority_port(netloc: &Bound<'_, PyString>, behind: &Bound<'_, PyString>) -> PyResult<Option<u16>> {
+pub(crate) fn authority_port(netloc: &Bound<'_, PyString>, behind: &Bound<'_, PyString>) -> PyResult<Option<u16>> {
     Authority::read(text_of(netloc)?).port_of_url(text_of(behind)?).map_err(value_error)
 }
 
-/// The authority with another host.
+/// Returns the authority with another host.
 #[pyfunction]
-fn authority_with_host(netloc: &Bound<'_, PyString>, host: &Bound<'_, PyString>) -> PyResult<String> {
+pub(crate) fn authority_with_host(netloc: &Bound<'_, PyString>, host: &Bound<'_, PyString>) -> PyResult<String> {
     Authority::read(text_of(netloc)?).with_host(text_of(host)?).map_err(value_error)
 }
 
-/// The authority with another port, or with none.
+/// Returns the authority with another port, or without one.
 #[pyfunction]
-fn authority_with_port(netloc: &Bound<'_, PyString>, port: Option<i64>) -> PyResult<String> {
+pub(crate) fn authority_with_port(netloc: &Bound<'_, PyString>, port: Option<i64>) -> PyResult<String> {
     let out_of_range = |port: i64| value_error(UrlError::PortOutOfRange { port: port.to_string() });
     let port = port.map(|port| u16::try_from(port).map_err(|_| out_of_range(port))).transpose()?;
     Ok(Authority::read(text_of(netloc)?).with_port(port))
 }
 
-/// The authority with another user, or with none.
+/// Returns the authority with another user, or without one.
 #[pyfunction]
-fn authority_with_user(
+pub(crate) fn authority_with_user(
     netloc: &Bound<'_, PyString>,
     username: Option<&Bound<'_, PyString>>,
     password: Option<&Bound<'_, PyString>>,
@@ -118,10 +103,10 @@ fn authority_with_user(
     Ok(Authority::read(text_of(netloc)?).with_user(username, password))
 }
 
-/// The query of key and value pairs. A value is a text, bytes, an iterable of these (the key is repeated), None (no
-/// pair), or anything with a `str()`.
+/// Returns the query of key and value pairs. A value is a text, bytes, an iterable of these (the key is repeated), None
+/// (no pair), or anything with a `str()`.
 #[pyfunction]
-fn query_encode(pairs: &Bound<'_, PyAny>) -> PyResult<String> {
+pub(crate) fn query_encode(pairs: &Bound<'_, PyAny>) -> PyResult<String> {
     let mut out = String::new();
     for pair in pairs.try_iter()? {
         let (key, value) = two(&pair?)?;
@@ -133,9 +118,12 @@ fn query_encode(pairs: &Bound<'_, PyAny>) -> PyResult<String> {
     Ok(out)
 }
 
-/// The decoded value of a key, the list of them where it is repeated, None where it is missing.
+/// Returns the decoded value of a key, a list of values if it is repeated, None if it is missing.
 #[pyfunction]
-fn query_get<'py>(query: &Bound<'py, PyString>, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+pub(crate) fn query_get<'py>(
+    query: &Bound<'py, PyString>,
+    key: &Bound<'py, PyAny>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = query.py();
     let key = FormText::of(key)?;
     let mut values = query::values(query.to_str()?, key.as_ref());
@@ -149,34 +137,34 @@ fn query_get<'py>(query: &Bound<'py, PyString>, key: &Bound<'py, PyAny>) -> PyRe
     Ok(Some(PyList::new(py, all)?.into_any()))
 }
 
-/// The query in which a key has this value and no other: see `query_encode` for what a value is.
+/// Returns the query in which a key has this value and no other: see `query_encode` for the types of values.
 #[pyfunction]
-fn query_replace(query: &str, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<String> {
+pub(crate) fn query_replace(query: &str, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<String> {
     Ok(wire::url::query::replace(query, FormText::of(key)?.as_ref(), &form_values(value)?))
 }
 
-/// The URI with exactly the escapes that it needs.
+/// Returns the URI with exactly the escapes that it needs.
 #[pyfunction]
-fn requote_uri<'py>(uri: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyString>> {
+pub(crate) fn requote_uri<'py>(uri: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyString>> {
     Ok(same_or_new(uri, percent::requote_uri(text_of(uri)?)))
 }
 
-/// The URI without escapes of unreserved characters.
+/// Returns the URI without escapes of unreserved characters.
 #[pyfunction]
-fn unquote_unreserved<'py>(uri: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyString>> {
+pub(crate) fn unquote_unreserved<'py>(uri: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyString>> {
     Ok(same_or_new(uri, percent::unquote_unreserved(text_of(uri)?).map_err(value_error)?))
 }
 
-/// A host's name in ASCII (UTS 46).
+/// Returns a host's name in ASCII (UTS 46).
 #[pyfunction]
-fn host_to_ascii<'a>(host: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, str>> {
+pub(crate) fn host_to_ascii<'a>(host: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, str>> {
     idna::to_ascii(text_of(host)?).map_err(value_error)
 }
 
 /// Returns a URL, or a part of one, without user and password: see `wire::url::redact`.
 #[pyfunction]
-fn redact<'py>(text: &Bound<'py, PyString>) -> Bound<'py, PyString> {
-    // Lone surrogates are part of no URL, but perhaps of one that an error has to quote.
+pub(crate) fn redact<'py>(text: &Bound<'py, PyString>) -> Bound<'py, PyString> {
+    // No URL has lone surrogates, but a text that an error quotes as one may.
     match text.to_str() {
         Ok(clean) => same_or_new(text, wire::url::redact(clean)),
         Err(_) => PyString::new(text.py(), &wire::url::redact(&text.to_string_lossy())),
@@ -185,7 +173,7 @@ fn redact<'py>(text: &Bound<'py, PyString>) -> Bound<'py, PyString> {
 
 /// Returns what may be shown of a part of a URL whose rest is not known: see `wire::url::redact_part`.
 #[pyfunction]
-fn redact_part<'py>(part: &Bound<'py, PyString>) -> Bound<'py, PyString> {
+pub(crate) fn redact_part<'py>(part: &Bound<'py, PyString>) -> Bound<'py, PyString> {
     match part.to_str() {
         Ok(clean) => same_or_new(part, wire::url::redact_part(clean)),
         Err(_) => PyString::new(part.py(), &wire::url::redact_part(&part.to_string_lossy())),
@@ -194,21 +182,21 @@ fn redact_part<'py>(part: &Bound<'py, PyString>) -> Bound<'py, PyString> {
 
 /// Returns a message in which each URL is redacted.
 #[pyfunction]
-fn redact_all<'py>(message: &Bound<'py, PyString>) -> Bound<'py, PyString> {
+pub(crate) fn redact_all<'py>(message: &Bound<'py, PyString>) -> Bound<'py, PyString> {
     match message.to_str() {
         Ok(clean) => same_or_new(message, wire::url::redact_all(clean)),
         Err(_) => PyString::new(message.py(), &wire::url::redact_all(&message.to_string_lossy())),
     }
 }
 
-/// The text of a str. UnicodeEncodeError for lone surrogates, which holds those alone: the usual one would show the
-/// whole text in its repr.
+/// Returns the text of a str. UnicodeEncodeError for lone surrogates, without the text: the usual one would show all of
+/// it in its repr.
 fn text_of<'a>(text: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
     text.to_str().map_err(|_| PyUnicodeEncodeError::new_err(("utf-8", "\u{fffd}", 0, 1, "surrogates not allowed")))
 }
 
 fn value_error(error: UrlError) -> PyErr {
-    PyValueError::new_err(error.to_string())
+    crate::error::InvalidRequest::new_err(error.to_string())
 }
 
 fn to_fields<'py>(py: Python<'py>, parts: &Parts<'_>) -> PyResult<Bound<'py, PyTuple>> {

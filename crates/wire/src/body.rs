@@ -1,35 +1,27 @@
-//! Taking the framing off a response's body, whichever it is.
+//! Removes the framing from the body of a response.
 
 use crate::chunked::Decoder;
-use crate::{Framing, HeaderMap, Limits, ResponseError};
+use crate::error::ResponseError;
+use crate::framing::{Framing, Step};
+use crate::headers::HeaderMap;
+use crate::limits::Limits;
 
-/// What the bytes at hand mean.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// The next bytes, at most that many, are the body's own.
-    Data(u64),
-    /// The message is complete: bytes that follow are not its.
-    End,
-    /// Nothing more can be said without more bytes.
-    More,
-}
-
-/// The body of one response as it comes in. Ask with [`step`](Body::step), then say with [`taken`](Body::taken) how much
-/// of the data was taken, from the bytes at hand or straight from the socket.
+/// State of the body of one response while it arrives. Call [`step`](Body::step), then report with
+/// [`taken`](Body::taken) how much of the data was consumed, from the buffered bytes or directly from the socket.
 #[derive(Clone, Debug)]
 pub enum Body {
     /// `Transfer-Encoding: chunked`.
     Chunked(Box<Decoder>),
-    /// That many bytes still to come.
+    /// Number of bytes that are still expected.
     Counted(u64),
-    /// Until the peer closes.
+    /// Ends when the peer closes the connection.
     UntilClose,
-    /// The peer has closed a body of the kind above.
+    /// The peer has closed the connection and so ended a body of the kind above.
     Closed,
 }
 
 impl Body {
-    /// The beginning of a body of that framing.
+    /// Returns the state at the start of a body with this framing.
     pub fn new(framing: Framing, limits: &Limits) -> Self {
         match framing {
             Framing::Chunked => Body::Chunked(Box::new(Decoder::new(*limits))),
@@ -39,8 +31,11 @@ impl Body {
         }
     }
 
-    /// Reads framing from the front of `input`: how many bytes of it were framing and are done with, and what follows
-    /// them.
+    /// Reads framing from the start of `input`. Returns how many bytes of it were framing, which are consumed, and the
+    /// meaning of those that follow.
+    ///
+    /// # Errors
+    /// Those of a malformed chunked body; the other framings have none.
     pub fn step(&mut self, input: &[u8]) -> Result<(usize, Step), ResponseError> {
         match self {
             Body::Chunked(decoder) => decoder.step(input),
@@ -50,7 +45,7 @@ impl Body {
         }
     }
 
-    /// So many bytes of the announced data were taken.
+    /// Records that this many bytes of the announced data were consumed.
     pub fn taken(&mut self, length: u64) {
         match self {
             Body::Chunked(decoder) => decoder.taken(length),
@@ -59,7 +54,10 @@ impl Body {
         }
     }
 
-    /// The peer has closed. An error for every framing that promised more (RFC 9112 section 8).
+    /// Records that the peer has closed the connection.
+    ///
+    /// # Errors
+    /// [`ResponseError::EarlyEnd`] if the framing promised more (RFC 9112 section 8).
     pub fn end_of_input(&mut self) -> Result<(), ResponseError> {
         match self {
             Body::Chunked(_) => Err(ResponseError::EarlyEnd("the last chunk is missing")),
@@ -72,7 +70,7 @@ impl Body {
         }
     }
 
-    /// How many bytes are still to come, where the framing says so.
+    /// Returns how many bytes are still expected; `None` if the framing does not say.
     pub fn remaining(&self) -> Option<u64> {
         match self {
             Body::Counted(left) => Some(*left),
@@ -81,11 +79,64 @@ impl Body {
         }
     }
 
-    /// What came behind a chunked body; empty before its end, and for the other framings.
+    /// Returns the trailers of a chunked body, empty before its end; `None` for the other framings.
     pub fn trailers(&self) -> Option<&HeaderMap> {
         match self {
             Body::Chunked(decoder) => Some(decoder.trailers()),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(framing: Framing) -> Body {
+        Body::new(framing, &Limits::default())
+    }
+
+    #[test]
+    fn test_body_counted_ends_after_its_bytes() {
+        let mut body = body(Framing::Counted(5));
+        assert_eq!((body.step(b"abc"), body.remaining()), (Ok((0, Step::Data(5))), Some(5)));
+        body.taken(3);
+        assert_eq!((body.step(b"de"), body.remaining()), (Ok((0, Step::Data(2))), Some(2)));
+        assert!(matches!(body.end_of_input(), Err(ResponseError::EarlyEnd(_))));
+        body.taken(2);
+        assert_eq!((body.step(b"next"), body.remaining()), (Ok((0, Step::End)), Some(0)));
+        assert_eq!(body.end_of_input(), Ok(()));
+        assert!(body.trailers().is_none());
+    }
+
+    #[test]
+    fn test_body_none_is_complete_at_once() {
+        let mut body = body(Framing::None);
+        assert_eq!((body.step(b"next"), body.remaining()), (Ok((0, Step::End)), Some(0)));
+        assert_eq!(body.end_of_input(), Ok(()));
+    }
+
+    #[test]
+    fn test_body_until_close_ends_with_the_input() {
+        let mut body = body(Framing::UntilClose);
+        assert_eq!((body.step(b"abc"), body.remaining()), (Ok((0, Step::Data(u64::MAX))), None));
+        body.taken(3);
+        assert_eq!(body.step(b""), Ok((0, Step::Data(u64::MAX))));
+        assert_eq!(body.end_of_input(), Ok(()));
+        assert_eq!((body.step(b""), body.remaining()), (Ok((0, Step::End)), Some(0)));
+        assert_eq!(body.end_of_input(), Ok(()));
+        assert!(body.trailers().is_none());
+    }
+
+    #[test]
+    fn test_body_chunked_ends_after_its_trailers() {
+        let mut body = body(Framing::Chunked);
+        assert_eq!((body.step(b"3\r\nabc"), body.remaining()), (Ok((3, Step::Data(3))), None));
+        body.taken(3);
+        assert_eq!(body.step(b"\r\n0\r\nA"), Ok((6, Step::More)));
+        assert!(matches!(body.end_of_input(), Err(ResponseError::EarlyEnd(_))));
+        assert!(body.trailers().is_some_and(HeaderMap::is_empty));
+        assert_eq!(body.step(b": b\r\n\r\nnext"), Ok((7, Step::End)));
+        assert_eq!(body.trailers().and_then(|trailers| trailers.get(b"a")), Some(b"b".as_slice()));
     }
 }

@@ -1,4 +1,4 @@
-//! The chunked transfer coding, both ways: RFC 9112 section 7.1.
+//! The chunked transfer coding, encoder and decoder: RFC 9112 section 7.1.
 //!
 //! ```text
 //! chunked-body = *chunk last-chunk trailer-section CRLF
@@ -7,20 +7,27 @@
 //! last-chunk   = 1*("0") [ chunk-ext ] CRLF
 //! ```
 
-use crate::body::Step;
+use crate::error::{RequestError, ResponseError};
+use crate::framing::Step;
 use crate::head::parse_trailers;
+use crate::headers::HeaderMap;
+use crate::limits::Limits;
+use crate::request;
 use crate::token::line_feed;
-use crate::{HeaderMap, Limits, RequestError, ResponseError, request};
 
 /// The end of a chunked body without trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// The line before a chunk's data; the data is followed by CRLF. Never of an empty chunk, which would end the body.
+/// Returns the line before the data of a chunk; the data is followed by CRLF. `length` must not be 0, which would end
+/// the body.
 pub fn size_line(length: u64) -> String {
     format!("{length:x}\r\n")
 }
 
-/// The end of a chunked body with trailers (section 7.1.2).
+/// Returns the end of a chunked body with trailers (section 7.1.2).
+///
+/// # Errors
+/// [`RequestError::FieldName`] and [`RequestError::FieldValue`] for a malformed trailer.
 pub fn last_chunk<'a>(trailers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Result<Vec<u8>, RequestError> {
     let mut text = b"0\r\n".to_vec();
     for (name, value) in trailers {
@@ -32,39 +39,39 @@ pub fn last_chunk<'a>(trailers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) 
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// In the digits of a size line: the size so far, and how many digits it has.
+    /// In the digits of a size line: the size so far, and its number of digits.
     Size(u64, u8),
-    /// In blanks behind the size, before an extension or the line's end.
+    /// In the blanks after the size, before an extension or the end of the line.
     Blanks(u64),
-    /// In an extension, which means nothing to us.
+    /// In an extension, which is ignored.
     Extension(u64),
-    /// Behind the CR of a size line.
+    /// After the CR of a size line.
     SizeEnd(u64),
-    /// So many bytes of data to come.
+    /// In the data: the number of bytes that are still expected.
     Data(u64),
-    /// Behind the data, before its CRLF; whether the CR has been seen.
+    /// After the data, before its CRLF; true after the CR.
     DataEnd(bool),
-    /// In the lines behind the last chunk.
+    /// In the lines after the last chunk.
     Trailers,
     Done,
 }
 
-/// Takes the chunked coding off a body that comes in pieces of any size.
+/// Decodes a chunked body that arrives in pieces of any size.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     state: State,
-    /// Bytes of the current size line.
+    /// Length of the current size line so far.
     line: usize,
-    /// The trailer section as far as it has come.
+    /// Received part of the trailer section.
     section: Vec<u8>,
-    /// Where its last line begins, which has not ended.
+    /// Start of its last line, which is incomplete.
     section_line: usize,
     trailers: HeaderMap,
     limits: Limits,
 }
 
 impl Decoder {
-    /// At the beginning of a body.
+    /// Returns a decoder at the start of a body.
     pub fn new(limits: Limits) -> Self {
         Decoder {
             state: State::Size(0, 0),
@@ -76,13 +83,13 @@ impl Decoder {
         }
     }
 
-    /// The field lines that came behind the last chunk. They are never merged into the head's
-    /// (RFC 9110 section 6.5.1): a trailer could otherwise forge a framing or routing field.
+    /// Returns the field lines that followed the last chunk. They are never merged into those of the head
+    /// (RFC 9110 section 6.5.1): otherwise a trailer could forge a framing or routing field.
     pub fn trailers(&self) -> &HeaderMap {
         &self.trailers
     }
 
-    /// See [`Body::step`](crate::Body::step).
+    /// Reads framing from the start of `input`; see [`Body::step`](crate::Body::step).
     pub fn step(&mut self, input: &[u8]) -> Result<(usize, Step), ResponseError> {
         let mut used = 0;
         loop {
@@ -105,7 +112,7 @@ impl Decoder {
         }
     }
 
-    /// See [`Body::taken`](crate::Body::taken).
+    /// Records that data was consumed; see [`Body::taken`](crate::Body::taken).
     pub fn taken(&mut self, length: u64) {
         if let State::Data(left) = self.state {
             self.state = match left.saturating_sub(length) {
@@ -126,7 +133,7 @@ impl Decoder {
                     return Err(ResponseError::ChunkSize);
                 }
                 let digit = (byte as char).to_digit(16).unwrap_or_default();
-                State::Size(size << 4 | u64::from(digit), digits + 1)
+                State::Size((size << 4) + u64::from(digit), digits + 1)
             }
             (State::Size(_, 0), _) => return Err(ResponseError::ChunkSize),
             // Blanks before an extension are BWS; some old servers also pad the bare size with them.
@@ -134,11 +141,14 @@ impl Decoder {
             (State::Size(size, _) | State::Blanks(size), b';') => State::Extension(size),
             (State::Size(size, _) | State::Blanks(size) | State::Extension(size), b'\r') => State::SizeEnd(size),
             (State::Size(..) | State::Blanks(_), _) => return Err(ResponseError::ChunkSize),
-            // A bare LF in here is read as the line's end by some and not by others: request smuggling lives on that.
+            // Some parsers end the line at a bare LF here and others do not, which enables request smuggling.
             (State::Extension(_), b'\n' | 0) => return Err(ResponseError::ChunkExtension("a control character")),
             (State::Extension(size), _) => State::Extension(size),
             (State::SizeEnd(0), b'\n') => State::Trailers,
-            (State::SizeEnd(size), b'\n') => State::Data(size),
+            (State::SizeEnd(size), b'\n') => {
+                self.line = 0;
+                State::Data(size)
+            }
             (State::SizeEnd(_), _) => return Err(ResponseError::ChunkSize),
             (State::DataEnd(false), b'\r') => State::DataEnd(true),
             (State::DataEnd(true), b'\n') => {
@@ -151,10 +161,10 @@ impl Decoder {
         Ok(())
     }
 
-    /// Takes what belongs to the trailer section; how many bytes that was.
+    /// Consumes bytes of the trailer section and returns how many.
     fn trailer_section(&mut self, input: &[u8]) -> Result<usize, ResponseError> {
         let before = self.section.len();
-        // The common end needs no copy: nothing but the blank line.
+        // The common case, a blank line alone, needs no copy.
         if before == 0 && input.starts_with(b"\r\n") {
             self.state = State::Done;
             return Ok(2);
@@ -177,9 +187,9 @@ impl Decoder {
     }
 }
 
-/// Where the trailer section ends. Its line that begins at `start` is under way, and has no end before `from`: that is
-/// not looked at again. Of a head's lines a lone LF may end any (RFC 9112 section 2.2), but in the framing of a body
-/// readers differ over that, so that some would see the end where others do not.
+/// Returns the end of the trailer section, or `None` if it is incomplete. The line that begins at `start` has no end
+/// before `from`, so the search begins there. A lone LF may end a line of a head (RFC 9112 section 2.2), but it is
+/// refused here: parsers disagree about it in the framing of a body, so some would see the end where others do not.
 fn end_of_section(section: &[u8], start: &mut usize, from: usize) -> Result<Option<usize>, ResponseError> {
     loop {
         let unseen = from.max(*start);
@@ -199,7 +209,7 @@ mod tests {
     use super::*;
     use crate::token::SEARCHED;
 
-    /// The body, what is left behind it, and the trailers; None while the end has not come.
+    /// Body, bytes that follow it, and the decoder with the trailers; no decoder if the body is incomplete.
     type Decoded = (Vec<u8>, Vec<u8>, Option<Decoder>);
 
     fn decode(pieces: &[&[u8]]) -> Result<Decoded, ResponseError> {
@@ -231,7 +241,7 @@ mod tests {
     const WHOLE: &[u8] = b"5\r\nhello\r\n006;a=\"b;c\"\r\n world\r\n1 \r\n!\r\n0;last\r\nX-Sum: 9\r\nY:\r\n\r\nNEXT";
 
     #[test]
-    fn whole_split_at_every_point_and_byte_by_byte() {
+    fn test_decoder_body_in_any_pieces_decodes_the_same() {
         let check = |pieces: &[&[u8]]| {
             let (body, rest, decoder) = decode(pieces).expect("good");
             assert_eq!((body.as_slice(), rest.as_slice()), (b"hello world!".as_slice(), b"NEXT".as_slice()));
@@ -246,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_has_not_come_is_no_end() {
+    fn test_decoder_truncated_body_does_not_end() {
         let end = WHOLE.len() - b"NEXT".len();
         for cut in 0..end {
             assert!(decode(&[&WHOLE[..cut]]).expect("good so far").2.is_none(), "{cut}");
@@ -254,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_sizes_are_refused() {
+    fn test_decoder_malformed_size_is_refused() {
         for text in [
             "+5\r\n",
             "-1\r\n",
@@ -274,14 +284,14 @@ mod tests {
     }
 
     #[test]
-    fn data_must_end_where_its_size_says() {
+    fn test_decoder_data_without_crlf_is_refused() {
         for text in [b"1\r\nabc\r\n".as_slice(), b"1\r\na\n0\r\n\r\n", b"1\r\na\r0"] {
             assert_eq!(decode(&[text]).map(|_| ()), Err(ResponseError::ChunkEnd));
         }
     }
 
     #[test]
-    fn extensions_and_trailers_have_limits() {
+    fn test_decoder_long_extension_or_trailers_are_refused() {
         let endless = [b"5;".as_slice(), &[b'x'; 5000]].concat();
         assert!(matches!(decode(&[&endless]), Err(ResponseError::ChunkExtension(_))));
         assert!(matches!(decode(&[b"5;a\nb\r\n"]), Err(ResponseError::ChunkExtension(_))));
@@ -294,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn body_that_comes_byte_by_byte_is_searched_once() {
+    fn test_decoder_trailers_byte_by_byte_are_searched_once() {
         let limits = Limits::default();
         for size in [2, 4, 8, 15].map(|kilobytes| kilobytes * 1024) {
             let line = |length: usize| [b"A: ".as_slice(), &vec![b'a'; length], b"\r\n"].concat();
@@ -313,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_behind_the_last_chunk_end_with_crlf() {
+    fn test_decoder_trailer_line_without_crlf_is_refused() {
         for text in ["0\r\n\n", "0\r\nA: b\n", "0\r\nA: b\r\n\n", "0\r\n\rX", "0\r\nA: b\r\n\rX"] {
             let bytewise: Vec<_> = text.as_bytes().chunks(1).collect();
             for pieces in [&[text.as_bytes()][..], &bytewise] {
@@ -323,7 +333,75 @@ mod tests {
     }
 
     #[test]
-    fn size_lines() {
+    fn test_size_line_is_hexadecimal() {
         assert_eq!((size_line(1).as_str(), size_line(255).as_str()), ("1\r\n", "ff\r\n"));
+    }
+
+    #[test]
+    fn test_last_chunk_appends_trailers() {
+        let last = |trailers: &[(&'static [u8], &'static [u8])]| last_chunk(trailers.iter().copied());
+        assert_eq!(last(&[]).as_deref(), Ok(LAST_CHUNK));
+        assert_eq!(last(&[(b"A", b"b"), (b"C", b"")]).as_deref(), Ok(b"0\r\nA: b\r\nC: \r\n\r\n".as_slice()));
+        assert!(matches!(last(&[(b"A b", b"")]), Err(RequestError::FieldName(_))));
+    }
+
+    #[test]
+    fn test_decoder_size_line_limit_is_exact() {
+        let step = |line: &[u8], limit| {
+            let limits = Limits { chunk_line_bytes: limit, ..Limits::default() };
+            Decoder::new(limits).step(line)
+        };
+        for line in [b"5\r\n".as_slice(), b"005\r\n", b"5;abc\r\n", b"5 \r\n"] {
+            assert_eq!(step(line, line.len()), Ok((line.len(), Step::Data(5))));
+            assert!(matches!(step(line, line.len() - 1), Err(ResponseError::ChunkExtension(_))));
+        }
+        // The limit is for each line, and the CRLF after data is not part of one.
+        let mut decoder = Decoder::new(Limits { chunk_line_bytes: 4, ..Limits::default() });
+        for _ in 0..3 {
+            assert_eq!(decoder.step(b"01\r\n"), Ok((4, Step::Data(1))));
+            decoder.taken(1);
+            assert_eq!(decoder.step(b"\r\n"), Ok((2, Step::More)));
+        }
+    }
+
+    #[test]
+    fn test_decoder_sizes_have_up_to_16_digits() {
+        let size = |text: &str| Decoder::new(Limits::default()).step(text.as_bytes()).map(|(_, step)| step);
+        assert_eq!(size("0123456789abcdef\r\n"), Ok(Step::Data(0x0123_4567_89ab_cdef)));
+        assert_eq!(size("FEDCBA9876543210\r\n"), Ok(Step::Data(0xfedc_ba98_7654_3210)));
+        assert_eq!(size("00000000000000001\r\n"), Err(ResponseError::ChunkSize));
+    }
+
+    #[test]
+    fn test_decoder_trailer_limit_is_exact() {
+        let section = b"A: b\r\nC: d\r\n\r\n";
+        let limits = |trailer_bytes| Limits { trailer_bytes, ..Limits::default() };
+        let last = |limits, pieces: &[&[u8]]| {
+            let mut decoder = Decoder::new(limits);
+            decoder.step(b"0\r\n")?;
+            pieces.iter().try_fold((0, Step::More), |_, piece| decoder.step(piece))
+        };
+        let bytewise: Vec<_> = section.chunks(1).collect();
+        assert_eq!(last(limits(section.len()), &[section]), Ok((section.len(), Step::End)));
+        assert_eq!(last(limits(section.len()), &bytewise), Ok((1, Step::End)));
+        for pieces in [&[section.as_slice()][..], &bytewise] {
+            let refused = Err(ResponseError::TrailersTooLarge(section.len() - 1));
+            assert_eq!(last(limits(section.len() - 1), pieces), refused);
+        }
+        assert_eq!(last(limits(6), &[&section[..5]]), Ok((5, Step::More)));
+        assert_eq!(last(limits(6), &[&section[..6]]), Err(ResponseError::TrailersTooLarge(6)));
+    }
+
+    #[test]
+    fn test_taken_outside_of_data_changes_nothing() {
+        let mut decoder = Decoder::new(Limits::default());
+        decoder.taken(5);
+        assert_eq!(decoder.step(b"3\r\n"), Ok((3, Step::Data(3))));
+        decoder.taken(1);
+        assert_eq!(decoder.step(b"bc"), Ok((0, Step::Data(2))));
+        decoder.taken(5);
+        assert_eq!(decoder.step(b"\r\n0\r\n\r\nnext"), Ok((7, Step::End)));
+        decoder.taken(5);
+        assert_eq!(decoder.step(b"next"), Ok((0, Step::End)));
     }
 }

@@ -1,46 +1,54 @@
-//! What can be wrong with a message, sorted by who is to blame: [`RequestError`] is the caller's, [`ResponseError`] and
-//! [`CodingError`] are the peer's.
+//! Errors in a message: [`RequestError`] is the caller's fault, [`ResponseError`] the peer's.
 
-use crate::coding::{Coding, MOST_CODINGS};
-
-/// The caller asked for a request that must not be sent.
+/// Errors of a request that must not be sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// RFC 9110 section 5.5: CR, LF, NUL and other controls would let a value forge lines of its own.
-    #[error("Invalid value of header {name:?}: it holds the control character {byte:#04x}")]
+    /// RFC 9110 section 5.5: CR, LF, NUL or another control character, which could forge a line.
+    #[error("Invalid value of header {name:?}: it contains the control character {byte:#04x}")]
     FieldValue {
-        /// The field's name.
+        /// Name of the field.
         name: String,
-        /// The first byte that does not belong.
+        /// First forbidden byte.
         byte: u8,
     },
-    /// RFC 9110 section 5.1: a field name is a token.
+    /// RFC 9110 section 5.1: a field name that is not a token.
     #[error("Invalid header name {0:?}: not a token")]
     FieldName(String),
-    /// RFC 9110 section 9.1: a method is a token.
+    /// RFC 9112 section 3.2: a request target that is a URL of another origin.
+    #[error("Invalid host in URL {url:?}: this client is for {own}")]
+    ForeignTarget {
+        /// Redacted target.
+        url: String,
+        /// Origin of the client.
+        own: String,
+    },
+    /// RFC 9110 section 9.1: a method that is not a token.
     #[error("Invalid method {0:?}: not a token")]
     Method(String),
-    /// RFC 9112 section 3.2: no whitespace and no controls in a request target.
+    /// A request target that is a URL of a protocol other than http and https.
+    #[error("Invalid URL {0:?}: this client speaks http and https alone")]
+    Scheme(String),
+    /// RFC 9112 section 3.2: white space or a control character in a request target.
     #[error("Invalid request target {0:?}: white space and control characters must be percent-encoded")]
     Target(String),
-    /// RFC 9110 section 6.5.1: what must be known before the body comes too late behind it.
-    #[error("Invalid trailer {0:?}: such a field must not follow a body")]
+    /// RFC 9110 section 6.5.1: a field that recipients need before the body.
+    #[error("Invalid trailer {0:?}: this field must not follow a body")]
     Trailer(String),
 }
 
-/// The peer sent what is no HTTP/1.x response, or one that cannot be trusted to end where it seems to.
+/// Errors of a response: not HTTP/1.x, too large, or with an end that cannot be determined safely.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResponseError {
-    /// RFC 9112 section 7.1: a chunk's data is not followed by CRLF.
+    /// RFC 9112 section 7.1: data of a chunk that is not followed by CRLF.
     #[error("Invalid chunk: its data is not followed by CRLF")]
     ChunkEnd,
-    /// RFC 9112 section 7.1.1: a chunk-size line that never ends, or with controls in its extensions.
+    /// RFC 9112 section 7.1.1: a chunk-size line that is too long, or has control characters in its extensions.
     #[error("Invalid chunk extension: {0}")]
     ChunkExtension(&'static str),
-    /// RFC 9112 section 7.1: not 1 to 16 hexadecimal digits.
+    /// RFC 9112 section 7.1: a chunk size other than 1 to 16 hexadecimal digits.
     #[error("Invalid character in chunk size")]
     ChunkSize,
-    /// RFC 9112 section 6.3: not a number, or several that differ.
+    /// RFC 9112 section 6.3: a Content-Length that is not a number, or several that differ.
     #[error("Invalid Content-Length {0:?}")]
     ContentLength(String),
     /// The connection ended before the message did.
@@ -49,19 +57,22 @@ pub enum ResponseError {
     /// More than [`Limits::head_bytes`](crate::Limits::head_bytes).
     #[error("Response head too large: more than {0} bytes")]
     HeadTooLarge(usize),
-    /// RFC 9112 section 5.1: a field name that is no token, or has a blank before its colon.
+    /// RFC 9112 section 5.1: a field name that is not a token, or has a blank before its colon.
     #[error("Invalid header token")]
     HeaderToken,
-    /// RFC 9110 section 5.5: a control character.
+    /// RFC 9110 section 5.5: a control character in a field value.
     #[error("Invalid header value char")]
     HeaderValue,
-    /// A second response began where none was asked for.
+    /// A second response that no request asked for.
     #[error("Data after the complete response")]
     Glued,
+    /// More than [`Limits::interim_bytes`](crate::Limits::interim_bytes).
+    #[error("Interim responses too large: more than {0} bytes")]
+    InterimTooLarge(usize),
     /// The first bytes are not `HTTP/`.
     #[error("Expected HTTP/, got {0:?}")]
     NotHttp(String),
-    /// RFC 9112 section 4: not three digits, or below 100.
+    /// RFC 9112 section 4: a status code other than three digits, or below 100.
     #[error("Invalid status code")]
     Status,
     /// More than [`Limits::interim_responses`](crate::Limits::interim_responses).
@@ -70,22 +81,22 @@ pub enum ResponseError {
     /// More than [`Limits::header_count`](crate::Limits::header_count).
     #[error("Too many header fields: more than {0}")]
     TooManyHeaders(usize),
-    /// RFC 9112 section 7.1: a line behind the last chunk that does not end with CRLF.
+    /// RFC 9112 section 7.1: a line after the last chunk that does not end with CRLF.
     #[error("Invalid line end in the trailer section: not CRLF")]
     TrailerEnd,
     /// More than [`Limits::trailer_bytes`](crate::Limits::trailer_bytes).
     #[error("Trailer section too large: more than {0} bytes")]
     TrailersTooLarge(usize),
-    /// RFC 9112 section 6.1: a coding that was never offered, or chunked applied twice.
+    /// RFC 9112 section 6.1: a coding that the request did not offer, or one after chunked.
     #[error("Unsupported Transfer-Encoding {0:?}")]
     TransferEncoding(String),
-    /// Only HTTP/1.0 and HTTP/1.1 are understood here.
+    /// A version other than `HTTP/1.` and one digit.
     #[error("Invalid HTTP version")]
     Version,
 }
 
 impl ResponseError {
-    /// The number that programs know these errors by: that of the same error in llhttp.
+    /// Returns the error number that 2.x exposed: that of the same error in llhttp.
     pub fn code(&self) -> i32 {
         match self {
             ResponseError::ChunkEnd | ResponseError::TrailerEnd => 2,
@@ -98,41 +109,43 @@ impl ResponseError {
             ResponseError::Status => 13,
             ResponseError::EarlyEnd(_) => 14,
             ResponseError::TransferEncoding(_) => 15,
-            // llhttp knows no limits; 24 is its code for what the user of the parser refuses.
+            // llhttp has no limits; 24 is its code for a message that the user of the parser refuses.
             ResponseError::HeadTooLarge(_)
             | ResponseError::TooManyHeaders(_)
             | ResponseError::TooManyInterim(_)
+            | ResponseError::InterimTooLarge(_)
             | ResponseError::TrailersTooLarge(_) => 24,
         }
     }
 }
 
-/// The peer sent a body that is not coded as it says, or one that grows beyond what was allowed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CodingError {
-    /// The body ended before the coding's stream did.
-    #[error("{0}: the body ends before the stream does")]
-    CutShort(Coding),
-    /// Not what the coding looks like, or a checksum that does not fit.
-    #[error("{coding}: {words}")]
-    Damaged {
-        /// What the body was said to be.
-        coding: Coding,
-        /// What is wrong with it, in the decoder's words.
-        words: String,
-    },
-    /// There is no memory for what the body decodes to.
-    #[error("no memory for the decoded body")]
-    OutOfMemory,
-    /// More than [`coding`](crate::coding) allows for what was sent, or than the limit that was given.
-    #[error("{coding}: the body decodes to more than the {allowed} bytes that are allowed")]
-    TooLarge {
-        /// The coding whose stage made too much.
-        coding: Coding,
-        /// In bytes.
-        allowed: u64,
-    },
-    /// More than [`MOST_CODINGS`].
-    #[error("Content-Encoding: {0} codings, and at most {MOST_CODINGS} are undone")]
-    TooMany(usize),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_code_is_that_of_llhttp() {
+        for (error, code) in [
+            (ResponseError::ChunkEnd, 2),
+            (ResponseError::TrailerEnd, 2),
+            (ResponseError::Glued, 5),
+            (ResponseError::NotHttp(String::new()), 8),
+            (ResponseError::Version, 9),
+            (ResponseError::HeaderToken, 10),
+            (ResponseError::HeaderValue, 10),
+            (ResponseError::ContentLength(String::new()), 11),
+            (ResponseError::ChunkSize, 12),
+            (ResponseError::ChunkExtension(""), 12),
+            (ResponseError::Status, 13),
+            (ResponseError::EarlyEnd(""), 14),
+            (ResponseError::TransferEncoding(String::new()), 15),
+            (ResponseError::HeadTooLarge(1), 24),
+            (ResponseError::TooManyHeaders(1), 24),
+            (ResponseError::TooManyInterim(1), 24),
+            (ResponseError::InterimTooLarge(1), 24),
+            (ResponseError::TrailersTooLarge(1), 24),
+        ] {
+            assert_eq!(error.code(), code, "{error}");
+        }
+    }
 }

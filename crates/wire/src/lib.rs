@@ -1,11 +1,11 @@
 //! HTTP/1.1 and URLs as functions of bytes.
 //!
-//! Nothing here owns a socket, reads a clock or has heard of Python, and nothing is `unsafe`: every function can be
+//! Nothing here owns a socket, reads a clock or depends on Python, and nothing is `unsafe`: every function can be
 //! replayed, fed in pieces, and fuzzed.
 //!
-//! A response is read in three steps, each in its file: [`head`] finds and parses the head, [`framing`] decides how long
-//! the body is, [`body`] takes the framing off. What is in it may be compressed, which [`coding`] undoes. A request's head
-//! is written by [`request`], its chunks by [`chunked`].
+//! A response is read in three steps, each in its own file: [`head`] finds and parses the head, [`framing`] determines
+//! the length of the body, [`body`] removes the framing. [`coding`] decompresses the content. [`request`] writes the
+//! head of a request, [`chunked`] its chunks.
 #![forbid(unsafe_code)]
 
 pub mod body;
@@ -21,8 +21,9 @@ pub mod token;
 pub mod url;
 
 pub use body::Body;
-pub use error::{CodingError, RequestError, ResponseError};
+pub use coding::CodingError;
+pub use error::{RequestError, ResponseError};
 pub use framing::Framing;
 pub use head::{HeadReader, ResponseHead, Version};
 pub use headers::HeaderMap;
-pub use limits::Limits;
+pub use limits::{InterimCount, Limits};

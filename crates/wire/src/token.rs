@@ -1,4 +1,4 @@
-//! Classes of bytes, as tables.
+//! Classes of bytes: tokens, field values, request targets, lists.
 
 /// `tchar` of RFC 9110 section 5.6.2:
 /// `"!" / "#" / "$" / "%" / "&" / "'" / "*" / "+" / "-" / "." / "^" / "_" / "`" / "|" / "~" / DIGIT / ALPHA`.
@@ -18,23 +18,23 @@ const TCHAR: [bool; 256] = {
     table
 };
 
-/// Whether these bytes are a `token` (RFC 9110 section 5.6.2): at least one `tchar` and nothing else.
+/// Returns true for a `token` (RFC 9110 section 5.6.2): one or more `tchar` and nothing else.
 pub fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&byte| TCHAR[byte as usize])
 }
 
-/// The first byte that no field value may hold (RFC 9110 section 5.5): a control other than HTAB.
+/// Returns the first byte that a field value must not contain (RFC 9110 section 5.5): a control other than HTAB.
 pub fn forbidden_in_value(bytes: &[u8]) -> Option<u8> {
     bytes.iter().copied().find(|&byte| (byte < 0x20 && byte != b'\t') || byte == 0x7f)
 }
 
-/// Whether these bytes can stand in a request line: no white space and no controls. Bytes above 0x7F are let through,
-/// as every server reads them.
+/// Returns true for a target that a request line can hold: not empty, no white space, no controls. Bytes above 0x7F are
+/// allowed, since all servers read them.
 pub fn is_target(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|&byte| byte > 0x20 && byte != 0x7f)
 }
 
-/// Without the `OWS` of RFC 9110 section 5.6.3 (SP and HTAB) at both ends.
+/// Returns the bytes without the `OWS` (SP and HTAB, RFC 9110 section 5.6.3) at both ends.
 pub fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = bytes {
         bytes = rest;
@@ -45,12 +45,12 @@ pub fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// The members of a comma-separated list (RFC 9110 section 5.6.1), trimmed, empty ones left out.
+/// Returns the members of a comma-separated list (RFC 9110 section 5.6.1), trimmed, without the empty ones.
 pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(trim).filter(|member| !member.is_empty())
 }
 
-/// Where the next LF is.
+/// Returns the position of the next LF.
 pub(crate) fn line_feed(bytes: &[u8]) -> Option<usize> {
     let found = memchr::memchr(b'\n', bytes);
     #[cfg(test)]
@@ -60,7 +60,7 @@ pub(crate) fn line_feed(bytes: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 thread_local! {
-    /// Bytes that `line_feed` has looked at, for tests that count work.
+    /// Number of bytes that `line_feed` has examined, for tests that count work.
     pub(crate) static SEARCHED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_what_the_rfc_lists() {
+    fn test_is_token_accepts_the_characters_of_the_rfc() {
         for byte in 0..=255u8 {
             let listed = byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
             assert_eq!(is_token(&[b'x', byte]), listed, "{byte:#x}");
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn values_hold_no_controls_but_tab() {
+    fn test_forbidden_in_value_finds_controls_except_tab() {
         assert_eq!(forbidden_in_value(b"a\tb \xff\x80"), None);
         for byte in (0..0x20).filter(|&byte| byte != b'\t').chain([0x7f]) {
             assert_eq!(forbidden_in_value(&[b'a', byte]), Some(byte));
@@ -86,8 +86,33 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_trimmed_and_skip_empty_members() {
+    fn test_list_trims_and_skips_empty_members() {
         let members: Vec<&[u8]> = list(b" a , ,b\t,").collect();
         assert_eq!(members, [b"a", b"b"]);
+    }
+
+    #[test]
+    fn test_is_target_refuses_white_space_and_controls() {
+        for byte in 0..=255u8 {
+            assert_eq!(is_target(&[b'/', byte]), byte > 0x20 && byte != 0x7f, "{byte:#x}");
+        }
+        assert!(!is_target(b""));
+    }
+
+    #[test]
+    fn test_trim_removes_blanks_at_both_ends() {
+        for (text, trimmed) in [(b"".as_slice(), b"".as_slice()), (b" \t", b""), (b"\t a b \t ", b"a b"), (b"a", b"a")]
+        {
+            assert_eq!(trim(text), trimmed);
+        }
+        assert_eq!(trim(b"\r a\n"), b"\r a\n");
+    }
+
+    #[test]
+    fn test_line_feed_finds_the_first() {
+        assert_eq!(
+            (line_feed(b""), line_feed(b"abc"), line_feed(b"a\nb\n"), line_feed(b"\n")),
+            (None, None, Some(1), Some(0))
+        );
     }
 }

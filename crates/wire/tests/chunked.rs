@@ -1,14 +1,14 @@
-//! The chunked decoder beside a naive one: on good bodies of random shape, and on damaged ones.
+//! Compares the chunked decoder with a naive one, on valid bodies of random shape and on damaged ones.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
 use support::Chance;
 use wire::Limits;
-use wire::body::Step;
 use wire::chunked::{Decoder, LAST_CHUNK, size_line};
+use wire::framing::Step;
 
-/// What a decoder makes of some bytes.
+/// Result of decoding some bytes.
 #[derive(Debug, PartialEq)]
 struct Decoded {
     body: Vec<u8>,
@@ -17,14 +17,14 @@ struct Decoded {
 
 #[derive(Debug, PartialEq)]
 enum End {
-    /// So many bytes are left behind the end.
+    /// The body is complete; the number of bytes after it.
     Whole(usize),
     /// More bytes are needed.
     Open,
     Broken,
 }
 
-/// One byte after the other, without a thought of speed.
+/// Decodes byte by byte, without regard to speed.
 fn naive(input: &[u8]) -> Decoded {
     let mut body = Vec::new();
     let end = naive_chunks(input, &mut body);
@@ -71,7 +71,7 @@ fn naive_chunks(mut input: &[u8], body: &mut Vec<u8>) -> End {
     }
 }
 
-/// Knows only trailer sections whose fields are good.
+/// Finds the end of a trailer section without checking its fields.
 fn naive_trailers(mut input: &[u8]) -> End {
     loop {
         let Some(length) = input.iter().position(|&byte| byte == b'\n') else {
@@ -113,11 +113,11 @@ fn decode(pieces: &[&[u8]]) -> (Decoded, Vec<(String, String)>) {
             }
         }
     }
-    assert!(held.is_empty(), "what is not data is taken at once");
+    assert!(held.is_empty(), "framing is consumed at once");
     (Decoded { body, end: End::Open }, Vec::new())
 }
 
-/// A good body in random chunks: its content, its trailers, its bytes.
+/// Returns a valid body in random chunks: content, trailers, encoded bytes.
 fn random_body(chance: &mut Chance) -> (Vec<u8>, Vec<(String, String)>, Vec<u8>) {
     let (mut content, mut trailers, mut coded) = (Vec::new(), Vec::new(), Vec::new());
     let extension =
@@ -155,14 +155,14 @@ fn random_body(chance: &mut Chance) -> (Vec<u8>, Vec<(String, String)>, Vec<u8>)
 }
 
 #[test]
-fn good_bodies_come_out_however_they_are_cut() {
+fn test_decoder_valid_bodies_in_any_pieces_decode_the_same() {
     for seed in 0..2000 {
         let mut chance = Chance::new(seed);
         let (content, trailers, mut coded) = random_body(&mut chance);
         let behind = chance.below(4);
         coded.extend(chance.bytes(behind));
         let expected = (Decoded { body: content, end: End::Whole(behind) }, trailers);
-        assert_eq!(naive(&coded), expected.0, "seed {seed}: the naive one");
+        assert_eq!(naive(&coded), expected.0, "seed {seed}: naive decoder");
         assert_eq!(decode(&[&coded]), expected, "seed {seed}: whole");
         assert_eq!(decode(&coded.chunks(1).collect::<Vec<_>>()), expected, "seed {seed}: byte by byte");
         assert_eq!(decode(&chance.cut(&coded)), expected, "seed {seed}: in pieces");
@@ -170,7 +170,7 @@ fn good_bodies_come_out_however_they_are_cut() {
 }
 
 #[test]
-fn a_body_that_is_cut_off_is_open() {
+fn test_decoder_truncated_body_is_open() {
     for seed in 0..200 {
         let mut chance = Chance::new(seed);
         let (_, _, coded) = random_body(&mut chance);
@@ -182,7 +182,7 @@ fn a_body_that_is_cut_off_is_open() {
 }
 
 #[test]
-fn damaged_bodies_are_read_as_the_naive_one_reads_them() {
+fn test_decoder_damaged_bodies_decode_as_by_the_naive_decoder() {
     let (mut broken, mut whole) = (0, 0);
     for seed in 0..20_000 {
         let mut chance = Chance::new(seed);
@@ -194,7 +194,7 @@ fn damaged_bodies_are_read_as_the_naive_one_reads_them() {
         let (at_once, trailers) = decode(&[&coded]);
         let in_pieces = decode(&chance.cut(&coded));
         assert_eq!((at_once.body.clone(), &at_once.end, &trailers), (in_pieces.0.body, &in_pieces.0.end, &in_pieces.1));
-        // A damaged trailer section may be broken where the naive one does not look.
+        // The decoder may find a fault in a trailer section that the naive one does not check.
         if at_once.end != End::Broken || expected.end == End::Broken {
             assert_eq!(at_once, expected, "seed {seed}: {}", coded.escape_ascii());
         } else {
@@ -207,5 +207,5 @@ fn damaged_bodies_are_read_as_the_naive_one_reads_them() {
             End::Open => {}
         }
     }
-    assert!(broken > 1000 && whole > 1000, "{broken} broken, {whole} whole: the damage is well dosed");
+    assert!(broken > 1000 && whole > 1000, "{broken} broken, {whole} whole: too few of either");
 }

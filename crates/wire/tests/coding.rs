@@ -1,4 +1,4 @@
-//! Content codings, undone: against the encoders, in pieces of every size, cut short, damaged, and blown up.
+//! Decodes the output of encoders: in pieces of every size, truncated, damaged, and as decompression bombs.
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 mod support;
@@ -35,7 +35,7 @@ fn br(data: &[u8]) -> Vec<u8> {
     encoder.into_inner()
 }
 
-/// With the length in its frame's head, and a checksum behind it.
+/// Returns a frame with its length in the header, and a checksum at the end.
 fn zstd(data: &[u8]) -> Vec<u8> {
     let mut encoder = zstd_safe::CCtx::create();
     encoder.set_parameter(zstd_safe::CParameter::ChecksumFlag(true)).expect("known");
@@ -45,7 +45,7 @@ fn zstd(data: &[u8]) -> Vec<u8> {
     room
 }
 
-/// Compresses well, and not into one block.
+/// Returns text that compresses well, but not into one block.
 fn text(lines: usize) -> Vec<u8> {
     (0..lines).flat_map(|i| format!("{{\"id\": {i}, \"name\": \"user {}\"}}\n", i * 7919 % 1000).into_bytes()).collect()
 }
@@ -64,7 +64,7 @@ fn decode(coding: &str, pieces: &[&[u8]]) -> Result<Vec<u8>, CodingError> {
     decode_within(coding, pieces, None)
 }
 
-/// Into rooms of so many bytes.
+/// Decodes into buffers of `room` bytes.
 fn decode_through(coding: &str, mut input: &[u8], room: usize) -> Result<Vec<u8>, CodingError> {
     let mut decoder = Decoder::new(coding, None)?;
     let (mut output, mut room) = (Vec::new(), vec![0; room]);
@@ -79,7 +79,7 @@ fn decode_through(coding: &str, mut input: &[u8], room: usize) -> Result<Vec<u8>
     }
 }
 
-/// Content-Encoding, and the data that way.
+/// Returns pairs of a Content-Encoding and the data in it.
 fn samples(data: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let halves = data.split_at(data.len() / 2);
     vec![
@@ -99,7 +99,7 @@ fn samples(data: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[test]
-fn whole_split_at_every_point_and_byte_by_byte() {
+fn test_decoder_body_in_any_pieces_decodes_the_same() {
     for data in [b"".to_vec(), b"x".to_vec(), text(60)] {
         for (coding, body) in samples(&data) {
             assert_eq!(decode(coding, &[&body]).as_ref(), Ok(&data), "{coding}");
@@ -113,7 +113,7 @@ fn whole_split_at_every_point_and_byte_by_byte() {
 }
 
 #[test]
-fn into_rooms_of_any_size() {
+fn test_fill_buffers_of_any_size_decode_the_same() {
     let data = text(300);
     for (coding, body) in samples(&data) {
         for room in [1, 2, 7, 1000, data.len() - 1, data.len(), data.len() + 1] {
@@ -123,7 +123,7 @@ fn into_rooms_of_any_size() {
 }
 
 #[test]
-fn long_bodies_in_pieces() {
+fn test_decoder_long_body_in_pieces_decodes_the_same() {
     let data = text(60_000);
     for (coding, body) in samples(&data) {
         assert_eq!(decode(coding, &[&body]).as_ref(), Ok(&data), "{coding}");
@@ -132,10 +132,10 @@ fn long_bodies_in_pieces() {
 }
 
 #[test]
-fn a_body_that_is_cut_short_is_an_error_at_every_byte() {
+fn test_finish_truncated_body_is_an_error() {
     let data = text(40);
     for (coding, body) in samples(&data).into_iter().filter(|(coding, _)| !["identity", ""].contains(coding)) {
-        // Behind a whole member or frame there may be more, or not.
+        // A body may end after a complete member or frame.
         let whole_before = |cut: usize| decode(coding, &[&body[..cut]]).is_ok();
         let fine: Vec<usize> = (1..body.len()).filter(|&cut| whole_before(cut)).collect();
         let half = data.len() / 2;
@@ -157,17 +157,17 @@ fn a_body_that_is_cut_short_is_an_error_at_every_byte() {
 }
 
 #[test]
-fn no_body_at_all_is_fine() {
+fn test_finish_empty_body_is_valid() {
     for coding in ["gzip", "deflate", "br", "zstd", "gzip, br, zstd"] {
         assert_eq!(decode(coding, &[]), Ok(vec![]));
         assert_eq!(decode(coding, &[b"", b""]), Ok(vec![]));
-        // Nothing, coded once and not twice.
+        // An empty body that is encoded once and not twice.
         assert_eq!(decode(&format!("{coding}, gzip"), &[&gzip(b"")]), Ok(vec![]));
     }
 }
 
 #[test]
-fn what_stands_behind_the_end() {
+fn test_decoder_bytes_after_the_end_depend_on_the_coding() {
     let data = text(10);
     for behind in [b"\r\n".as_slice(), b"\0\0\0\0", b"\x1f", b"\x1f\x00", b"<html>"] {
         for (coding, body) in [("gzip", gzip(&data)), ("deflate", zlib(&data)), ("deflate", bare_deflate(&data))] {
@@ -180,13 +180,13 @@ fn what_stands_behind_the_end() {
             assert!(decode(coding, &[&body, behind]).is_err(), "{coding} {behind:?}");
         }
     }
-    // What looks like one more member must be one.
+    // Bytes that look like another member must be one.
     let damaged = decode("gzip", &[&gzip(&data), b"\x1f\x8b\x07\x00"]).expect_err("no such method").to_string();
     assert_eq!(damaged, "gzip: unknown compression method");
 }
 
 #[test]
-fn errors_name_the_coding_and_last() {
+fn test_decoder_error_names_the_coding_and_is_repeated() {
     for (coding, name) in [("x-gzip", "gzip"), ("deflate", "deflate"), ("br", "br"), ("zstd", "zstd")] {
         let mut decoder = Decoder::new(coding, None).expect("known");
         let mut output = Vec::new();
@@ -200,7 +200,7 @@ fn errors_name_the_coding_and_last() {
 }
 
 #[test]
-fn a_wrong_checksum_is_an_error() {
+fn test_decoder_wrong_checksum_is_an_error() {
     let data = text(40);
     for (coding, mut body, at) in
         [("gzip", gzip(&data), 8), ("gzip", gzip(&data), 1), ("deflate", zlib(&data), 1), ("zstd", zstd(&data), 1)]
@@ -213,7 +213,7 @@ fn a_wrong_checksum_is_an_error() {
 }
 
 #[test]
-fn damage_and_noise_never_panic() {
+fn test_decoder_damaged_bodies_do_not_panic() {
     let data = text(40);
     for (coding, body) in samples(&data) {
         for seed in 0..1500 {
@@ -235,7 +235,7 @@ fn damage_and_noise_never_panic() {
 }
 
 #[test]
-fn a_limit_is_exact() {
+fn test_decoder_limit_is_exact() {
     let data = text(3000);
     for (coding, body) in samples(&data).into_iter().filter(|(coding, _)| !["identity", ""].contains(coding)) {
         let length = data.len() as u64;
@@ -245,21 +245,21 @@ fn a_limit_is_exact() {
             assert!(matches!(error, CodingError::TooLarge { allowed, .. } if allowed == limit), "{coding} {error}");
         }
     }
-    // Between two codings there may be a few bytes more than in the end.
+    // The output of the inner coding may exceed the limit by a few bytes.
     let noise = Chance::new(1).bytes(5000);
     assert_eq!(decode_within("gzip, zstd", &[&zstd(&gzip(&noise))], Some(5000)), Ok(noise));
     assert_eq!(decode_within("gzip", &[&gzip(b"")], Some(0)), Ok(vec![]));
 }
 
 #[test]
-fn bombs_are_noticed_while_they_are_small() {
+fn test_decoder_bomb_is_refused_early() {
     const MIB: usize = 1 << 20;
     let zeros = vec![0; MIB];
-    // 10 MB that would come to 10 GB.
+    // 10 MB that would decode to 10 GB.
     let members = gzip(&zeros).repeat(10_000);
     let frames = zstd(&zeros).repeat(40_000);
     let hidden = gzip(&members[..members.len() / 10]);
-    // The second coding makes nothing of what the first makes too much of.
+    // The first stage produces too much, of which the second makes nothing.
     let for_nothing = gzip(&[gzip(b"whole"), vec![0; 65 * MIB]].concat());
     for (coding, body) in [("gzip", &members), ("zstd", &frames), ("gzip, gzip", &hidden), ("gzip, gzip", &for_nothing)]
     {
@@ -274,9 +274,9 @@ fn bombs_are_noticed_while_they_are_small() {
 }
 
 #[test]
-fn a_large_body_may_be_large() {
+fn test_decoder_large_body_beyond_the_bound_is_allowed() {
     let noise = Chance::new(1).bytes(1 << 20);
-    // Twice as large as is always allowed, and coming from enough bytes.
+    // Twice as large as is always allowed, from enough encoded bytes.
     let member = [noise, vec![0; 1 << 20]].concat();
     let (times, body) = (64, gzip(&member));
     let mut decoder = Decoder::new("gzip", None).expect("known");
@@ -297,7 +297,7 @@ fn a_large_body_may_be_large() {
 }
 
 #[test]
-fn unknown_codings_leave_everything_as_it_is() {
+fn test_decoder_unknown_coding_passes_bytes_unchanged() {
     for (coding, unknown) in
         [("compress", "compress"), ("gzip, aes128gcm", "aes128gcm"), ("Odd, br", "Odd"), ("a, b", "b")]
     {
@@ -313,7 +313,7 @@ fn unknown_codings_leave_everything_as_it_is() {
 }
 
 #[test]
-fn codings_have_a_limit_too() {
+fn test_decoder_too_many_codings_are_refused() {
     let (many, more) = (["gzip"; MOST_CODINGS].join(","), ["gzip"; MOST_CODINGS + 1].join(","));
     let body = (0..MOST_CODINGS).fold(b"deep".to_vec(), |body, _| gzip(&body));
     assert_eq!(decode(&many, &[&body]), Ok(b"deep".to_vec()));
@@ -321,7 +321,7 @@ fn codings_have_a_limit_too() {
 }
 
 #[test]
-fn what_was_flushed_comes_out_at_once() {
+fn test_feed_flushed_bytes_are_decoded_at_once() {
     let flushed = |coding: &str, body: &[u8]| {
         let mut decoder = Decoder::new(coding, None).expect("known");
         let mut output = Vec::new();
@@ -349,19 +349,19 @@ fn what_was_flushed_comes_out_at_once() {
 }
 
 #[test]
-fn windows_are_bounded() {
+fn test_decoder_large_window_is_refused() {
     // Magic, no length, a window of 2^(10 + exponent), and a last raw block of 3 bytes.
     let frame = |exponent: u8| [&[0x28, 0xb5, 0x2f, 0xfd, 0x00, exponent << 3, 0x19, 0, 0], b"abc".as_slice()].concat();
     assert_eq!(decode("zstd", &[&frame(13)]), Ok(b"abc".to_vec()));
     let error = decode("zstd", &[&frame(14)]).expect_err("16 MiB").to_string();
     assert_eq!(error, "zstd: Frame requires too much memory for decoding");
-    // The large windows that are no part of RFC 7932.
+    // Large windows are an extension that RFC 7932 does not have.
     let error = decode("br", &[b"\x11\x1e\x03\x03\x03"]).expect_err("1 GiB").to_string();
     assert!(error.starts_with("br: ") && error.contains("WINDOW_BITS"), "{error}");
 }
 
 #[test]
-fn one_body_leaves_nothing_to_the_next() {
+fn test_decoder_abandoned_body_does_not_affect_the_next() {
     let data = text(20);
     for (coding, body) in samples(&data) {
         for cut in [1, body.len() / 2, body.len() - 1] {
@@ -376,13 +376,13 @@ fn one_body_leaves_nothing_to_the_next() {
 }
 
 #[test]
-fn a_preset_dictionary_is_an_error() {
+fn test_decoder_preset_dictionary_is_an_error() {
     let error = decode("deflate", &[b"\x78\xbb\x00\x00\x00\x01\x00"]).expect_err("not ours").to_string();
     assert_eq!(error, "deflate: the stream needs a dictionary");
 }
 
 #[test]
-fn lengths_that_bodies_state() {
+fn test_expected_length_is_the_stated_length() {
     let expected = |coding: &str, limit, body: &[u8]| Decoder::new(coding, limit).expect("known").expected_length(body);
     let data = text(100);
     assert_eq!(expected("gzip", None, &gzip(&data)), data.len());
@@ -394,13 +394,13 @@ fn lengths_that_bodies_state() {
     // No deflate stream of six bytes can be that long.
     assert_eq!(expected("gzip", None, b"ab\xff\xff\xff\x0f"), 0);
     assert_eq!(expected("gzip", None, b"ab"), 0);
-    // Said to be 2^40 bytes.
+    // A frame that states 2^40 bytes.
     let boast = [0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0, 0, 0, 0, 0, 1, 0, 0];
     assert_eq!(expected("zstd", None, &boast) as u64, ALWAYS_ALLOWED);
 }
 
 #[test]
-fn names() {
+fn test_coding_displays_its_name() {
     let names = [Coding::Gzip, Coding::Deflate, Coding::Brotli, Coding::Zstd].map(|coding| coding.to_string());
     assert_eq!(names, ["gzip", "deflate", "br", "zstd"]);
 }

@@ -1,10 +1,11 @@
-//! The framing of every combination of what bears on it, beside a table of rules of which the first that fits decides.
+//! Checks the framing of all combinations of method, version, status and fields against a table of rules. The first
+//! rule that matches decides.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use wire::framing::{Asked, CloseReason, close_reason};
+use wire::framing::{CloseCause, MethodKind, close_cause};
 use wire::{Framing, HeadReader, Limits, ResponseError};
 
-/// One response, as far as it matters here.
+/// One response, and the method of its request.
 #[derive(Debug)]
 struct Case {
     method: &'static str,
@@ -25,7 +26,7 @@ enum Outcome {
 const METHODS: [&str; 4] = ["GET", "POST", "HEAD", "CONNECT"];
 const VERSIONS: [&str; 2] = ["1.0", "1.1"];
 const STATUSES: [u16; 11] = [101, 200, 204, 206, 299, 300, 304, 404, 407, 500, 999];
-const CODINGS: [&[&str]; 10] = [
+const CODINGS: [&[&str]; 14] = [
     &[],
     &["chunked"],
     &["CHUNKED "],
@@ -34,6 +35,10 @@ const CODINGS: [&[&str]; 10] = [
     &["gzip, chunked"],
     &["chunked", "gzip"],
     &["chunked", "chunked"],
+    &["chunked, Chunked"],
+    &["identity, chunked"],
+    &["identity", "chunked"],
+    &["chunked, identity"],
     &["x-chunked"],
     &[""],
 ];
@@ -41,22 +46,32 @@ const LENGTHS: [&[&str]; 9] =
     [&[], &["0"], &["5"], &[" 007 "], &["5, 5"], &["5", "5"], &["5", "6"], &["+5"], &["18446744073709551616"]];
 const CONNECTIONS: [&[&str]; 5] = [&[], &["close"], &["Keep-Alive"], &["keep-alive, x", "Close"], &["closed"]];
 
-/// What follows from what.
+/// A condition and its outcome.
 type Rule<T> = (fn(&Case) -> bool, T);
 
+/// Returns true if the response has no body because of its method or status.
 fn bodiless(case: &Case) -> bool {
     case.method == "HEAD" || case.status == 101 || case.status == 204 || case.status == 304
+}
+
+/// Returns true for a body that is chunked although its codings are more than `chunked`.
+fn redundantly_chunked(case: &Case) -> bool {
+    matches!(
+        case.coding,
+        ["chunked", "chunked"] | ["chunked, Chunked"] | ["identity, chunked"] | ["identity", "chunked"]
+    )
 }
 
 fn tunnel(case: &Case) -> bool {
     case.method == "CONNECT" && case.status / 100 == 2
 }
 
-/// RFC 9112 section 6.3.
+/// Rules of RFC 9112 section 6.3.
 #[rustfmt::skip]
-const FRAMING: [Rule<Outcome>; 11] = [
+const FRAMING: [Rule<Outcome>; 12] = [
     (|case| bodiless(case) || tunnel(case), Outcome::Framed(Framing::None)),
     (|case| matches!(case.coding, ["chunked" | "CHUNKED "]), Outcome::Framed(Framing::Chunked)),
+    (|case| redundantly_chunked(case), Outcome::Framed(Framing::Chunked)),
     (|case| matches!(case.coding, ["identity"]), Outcome::Framed(Framing::UntilClose)),
     (|case| !case.coding.is_empty(), Outcome::BadCoding),
     (|case| case.length.is_empty(), Outcome::Framed(Framing::UntilClose)),
@@ -68,16 +83,17 @@ const FRAMING: [Rule<Outcome>; 11] = [
     (|_| true, Outcome::BadLength),
 ];
 
-/// RFC 9112 sections 6.1 and 9.3, of what could be framed.
+/// Rules of RFC 9112 sections 6.1 and 9.3, for responses with a framing.
 #[rustfmt::skip]
-const CLOSING: [Rule<Option<CloseReason>>; 8] = [
-    (|case| case.status == 101 || tunnel(case), Some(CloseReason::Upgraded)),
-    (|case| !case.coding.is_empty() && case.version == "1.0", Some(CloseReason::AmbiguousFraming)),
-    (|case| !case.coding.is_empty() && !case.length.is_empty(), Some(CloseReason::AmbiguousFraming)),
-    (|case| !bodiless(case) && case.coding == ["identity"], Some(CloseReason::CloseDelimitedBody)),
-    (|case| !bodiless(case) && case.coding.is_empty() && case.length.is_empty(), Some(CloseReason::CloseDelimitedBody)),
-    (|case| case.connection.concat().to_lowercase().ends_with("close"), Some(CloseReason::AskedByPeer)),
-    (|case| case.version == "1.0" && case.connection != ["Keep-Alive"], Some(CloseReason::Http10)),
+const CLOSING: [Rule<Option<CloseCause>>; 9] = [
+    (|case| case.status == 101 || tunnel(case), Some(CloseCause::Upgraded)),
+    (|case| !case.coding.is_empty() && case.version == "1.0", Some(CloseCause::AmbiguousFraming)),
+    (|case| !case.coding.is_empty() && !case.length.is_empty(), Some(CloseCause::AmbiguousFraming)),
+    (|case| !bodiless(case) && case.coding == ["identity"], Some(CloseCause::CloseDelimitedBody)),
+    (|case| !bodiless(case) && case.coding.is_empty() && case.length.is_empty(), Some(CloseCause::CloseDelimitedBody)),
+    (|case| !bodiless(case) && redundantly_chunked(case), Some(CloseCause::AmbiguousFraming)),
+    (|case| case.connection.concat().to_lowercase().ends_with("close"), Some(CloseCause::AskedByPeer)),
+    (|case| case.version == "1.0" && case.connection != ["Keep-Alive"], Some(CloseCause::Http10)),
     (|_| true, None),
 ];
 
@@ -95,8 +111,8 @@ fn check(case: &Case) {
     text.push_str("\r\n");
     let read = HeadReader::default().read(text.as_bytes(), &Limits::default());
     let (head, _) = read.expect("a good head").expect("a whole head");
-    let asked = Asked::by(case.method.as_bytes());
-    let outcome = match Framing::of(asked, &head) {
+    let method = MethodKind::by(case.method.as_bytes());
+    let outcome = match Framing::of(method, &head) {
         Ok(framing) => Outcome::Framed(framing),
         Err(ResponseError::TransferEncoding(_)) => Outcome::BadCoding,
         Err(ResponseError::ContentLength(_)) => Outcome::BadLength,
@@ -104,12 +120,12 @@ fn check(case: &Case) {
     };
     assert_eq!(&outcome, first(&FRAMING, case), "{case:?}");
     if let Outcome::Framed(framing) = outcome {
-        assert_eq!(&close_reason(asked, &head, framing), first(&CLOSING, case), "{case:?}");
+        assert_eq!(&close_cause(method, &head, framing), first(&CLOSING, case), "{case:?}");
     }
 }
 
 #[test]
-fn every_combination_follows_the_tables() {
+fn test_framing_every_combination_follows_the_rules() {
     let mut cases = 0;
     for method in METHODS {
         for version in VERSIONS {
@@ -125,5 +141,5 @@ fn every_combination_follows_the_tables() {
             }
         }
     }
-    assert_eq!(cases, 4 * 2 * 11 * 10 * 9 * 5);
+    assert_eq!(cases, 4 * 2 * 11 * 14 * 9 * 5);
 }

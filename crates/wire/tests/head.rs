@@ -1,4 +1,4 @@
-//! The head reader gets the same out of a head whole and in pieces, good or damaged.
+//! Checks that the head reader parses a head the same whole and in pieces, valid or damaged.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
@@ -10,7 +10,7 @@ use wire::{HeadReader, Limits, ResponseError, ResponseHead};
 
 type Read = Result<Option<(ResponseHead, usize)>, ResponseError>;
 
-/// The first result that is one, of a buffer that grows piece by piece.
+/// Returns the first result from a buffer that grows piece by piece.
 fn read(pieces: &[&[u8]], limits: &Limits) -> Read {
     let (mut reader, mut held) = (HeadReader::default(), Vec::new());
     for piece in pieces {
@@ -31,13 +31,13 @@ fn assert_same(one: &Read, other: &Read, what: &dyn Fn() -> String) {
             assert_eq!(one.reason(), other.reason(), "{}", what());
             assert!(one.headers.iter().eq(other.headers.iter()), "{}", what());
         }
-        // The words may show more or less of what has come.
+        // The message may quote more or less of the input.
         (Err(one), Err(other)) => assert_eq!(discriminant(one), discriminant(other), "{}", what()),
         _ => panic!("{one:?} and {other:?}: {}", what()),
     }
 }
 
-/// A good head, its lines as they must come out, and its length.
+/// Returns a valid head and its lines as expected.
 fn random_head(chance: &mut Chance) -> (Vec<u8>, Vec<(String, String)>) {
     let mut text: Vec<u8> = chance.pick(&["", "", "", "\r\n", "\n"]).into();
     let status = 100 + chance.below(900);
@@ -65,7 +65,7 @@ fn random_head(chance: &mut Chance) -> (Vec<u8>, Vec<(String, String)>) {
 }
 
 #[test]
-fn good_heads_come_out_however_they_are_cut() {
+fn test_head_reader_valid_heads_in_any_pieces_parse_the_same() {
     let limits = Limits::default();
     for seed in 0..3000 {
         let mut chance = Chance::new(seed);
@@ -85,7 +85,7 @@ fn good_heads_come_out_however_they_are_cut() {
     }
 }
 
-/// With each run of blanks as one: how many a fold leaves is not told by RFC 9112 section 5.2.
+/// Returns the value with each run of blanks as one: RFC 9112 section 5.2 does not say how many replace a fold.
 fn unfolded(value: &[u8]) -> Vec<u8> {
     let mut out: Vec<u8> = Vec::new();
     for &byte in value {
@@ -98,7 +98,7 @@ fn unfolded(value: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn every_split_of_damaged_heads_gives_one_result() {
+fn test_head_reader_damaged_heads_split_anywhere_parse_the_same() {
     let (mut refused, mut good) = (0, 0);
     for seed in 0..3000 {
         let mut chance = Chance::new(seed);
@@ -128,11 +128,11 @@ fn every_split_of_damaged_heads_gives_one_result() {
             Err(_) => refused += 1,
         }
     }
-    assert!(refused > 300 && good > 300, "{refused} refused, {good} good: the damage is well dosed");
+    assert!(refused > 300 && good > 300, "{refused} refused, {good} good: too few of either");
 }
 
 #[test]
-fn no_bytes_at_all_panic() {
+fn test_head_reader_random_bytes_do_not_panic() {
     for seed in 0..5000 {
         let mut chance = Chance::new(seed);
         let length = chance.below(60);

@@ -1,14 +1,13 @@
-//! Every response of `tests/vectors`, whole and cut at every point.
+//! Reads each response of `tests/vectors`, whole and split at every point.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
 use support::vectors::{Expected, Kind, Message, Vector, load};
-use wire::body::Step;
-use wire::framing::{Asked, close_reason};
+use wire::framing::{MethodKind, Step, close_cause};
 use wire::{Body, Framing, HeadReader, HeaderMap, Limits, ResponseError, ResponseHead};
 
-/// What has come out so far.
+/// Parts of the response received so far.
 #[derive(Default)]
 struct Received {
     head: Option<ResponseHead>,
@@ -19,9 +18,9 @@ struct Received {
     left: Vec<u8>,
 }
 
-/// Reads pieces the way that a connection does.
+/// Reads pieces as a connection does.
 fn receive(method: &str, pieces: &[&[u8]], eof: bool) -> Result<Received, (bool, ResponseError)> {
-    let (asked, limits) = (Asked::by(method.as_bytes()), Limits::default());
+    let (method, limits) = (MethodKind::by(method.as_bytes()), Limits::default());
     let (mut received, mut reader, mut interim) = (Received::default(), HeadReader::default(), 0);
     for piece in pieces {
         received.left.extend_from_slice(piece);
@@ -36,8 +35,8 @@ fn receive(method: &str, pieces: &[&[u8]], eof: bool) -> Result<Received, (bool,
                 }
                 continue;
             }
-            let framing = Framing::of(asked, &head).map_err(in_head)?;
-            received.closes = close_reason(asked, &head, framing).is_some();
+            let framing = Framing::of(method, &head).map_err(in_head)?;
+            received.closes = close_cause(method, &head, framing).is_some();
             received.framing = Some(Body::new(framing, &limits));
             received.head = Some(head);
         }
@@ -78,7 +77,7 @@ fn lines(headers: &HeaderMap) -> Vec<(Vec<u8>, Vec<u8>)> {
 
 fn check_message(expected: &Message, received: &Received) {
     let head = received.head.as_ref().expect("a head");
-    assert!(received.complete, "not at its end");
+    assert!(received.complete, "incomplete");
     assert_eq!(head.status, expected.status);
     if let Some(version) = &expected.version {
         assert_eq!(head.version.as_str(), version);
@@ -120,7 +119,7 @@ fn check(vector: &Vector, pieces: &[&[u8]]) {
 }
 
 #[test]
-fn every_response_however_it_is_cut() {
+fn test_vectors_in_any_pieces_are_read_as_expected() {
     let mut failed = Vec::new();
     for vector in load() {
         for pieces in vector.divisions() {

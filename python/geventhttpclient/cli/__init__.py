@@ -1,8 +1,8 @@
-"""The command `geventhttpclient`: `get`, `download` and `bench`. Nothing of it is imported by the package itself.
+"""The command `geventhttpclient`: `get`, `download` and `bench`. The package itself imports nothing from here.
 
-`main` takes the arguments to the one that does the work, and makes an exit status of how that ended. What is shown to
-people goes to stderr, so that stdout has what was asked for and nothing else. Nothing is monkey-patched: files and
-pipes are written as they are, which may block, and the network is gevent's.
+`main` parses the arguments, runs the command and turns its outcome into an exit status. Messages and progress go to
+stderr, so that stdout contains only the requested data. Nothing is monkey-patched: writes to files and pipes may block
+the thread; only the network goes through gevent.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit status; by default with the arguments of the process."""
+    """Runs the command and returns its exit status. By default it uses the arguments of the process."""
     try:
         with without_traceback(), interruptible(), warnings.catch_warnings():
-            # gevent's, of pauses that are shorter: they are longer then, and nobody minds.
+            # gevent warns about shorter pauses. They are rounded up, which does no harm here.
             warnings.filterwarnings("ignore", "libuv only supports millisecond timer resolution")
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             status = _run(arguments)
@@ -35,23 +35,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(str(failure))
         return failure.status
     except (OutputClosed, BrokenPipeError):
-        # As if SIGPIPE had ended it. It cannot: the network's pipes break, too, and that is no reason to end.
+        # The status of a process that SIGPIPE has killed. The signal itself stays ignored: a broken network connection
+        # raises it too, and must not end the command.
         _drop_output()
         return PIPE_CLOSED
     except MemoryError:
-        say("there is not enough memory")
+        say("not enough memory")
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
 
 
 def _show_warning(message: Warning | str, *_: object) -> None:
-    """As any other message: it may quote a peer."""
+    """Prints a warning like any other message, since it may quote a peer."""
     say(f"warning: {message}")
 
 
 def _drop_output() -> None:
-    """Else the interpreter tries at its end to write what is left in its buffer, and says that it cannot."""
+    """Redirects stdout to /dev/null, so that the interpreter does not fail to flush its buffer at exit."""
     output = sys.__stdout__
     if output is not None and sys.stdout is output:
         with suppress(OSError):
@@ -61,7 +62,7 @@ def _drop_output() -> None:
 def _run(arguments: Sequence[str] | None) -> int:
     try:
         options = parse(arguments)
-    except SystemExit as end:  # argparse has said what there is to say
+    except SystemExit as end:  # argparse has printed its message
         return end.code if isinstance(end.code, int) else USAGE
     status: int = options.run(options)
     return status

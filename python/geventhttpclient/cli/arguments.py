@@ -1,4 +1,4 @@
-"""The command line: what may be said, in which words, and what the client is told of it."""
+"""The command line: commands, options, and checks of their combinations."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import unquote
+from typing import Any, NoReturn
 
-from geventhttpclient import URL, __version__, _core
-from geventhttpclient.auth import resolve_auth
+from geventhttpclient import __version__, _core
 from geventhttpclient.cli import body
 from geventhttpclient.cli.failure import STATUSES, USAGE, Failure, one_line
 from geventhttpclient.cli.values import (
@@ -24,28 +22,21 @@ from geventhttpclient.cli.values import (
     read_size,
     read_url,
 )
-from geventhttpclient.header import Headers
 from geventhttpclient.http2 import PRIOR_KNOWLEDGE
-
-if TYPE_CHECKING:
-    from geventhttpclient.client import HTTPClient
 
 _PROGRAM = "geventhttpclient"
 _DEFAULT_REDIRECTS = 30
 
-# Fields that depend on the body.
-_FRAMING = frozenset({"content-length", "transfer-encoding"})
-
-# What may stand between a user and a password.
+# Separators of user and password, as they are or percent-encoded.
 _COLON = re.compile(
     "[:\uff1a\ufe55\ufe13]|%(25)*(3a|ef%(25)*bc%(25)*9a|ef%(25)*b9%(25)*95|ef%(25)*b8%(25)*93)", re.IGNORECASE
 )
 
 
 class _Parser(argparse.ArgumentParser):
-    """One line for what is wrong; the whole of the usage is for those who ask."""
+    """A parser that reports an error in one line; the full usage is printed by --help alone."""
 
-    # The arguments: argparse quotes them in its messages, and one may be a URL with a password.
+    # The arguments of the process. argparse quotes them in its messages, and one may be a URL with a password.
     given: Sequence[str] = ()
 
     def error(self, message: str) -> NoReturn:
@@ -57,10 +48,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options, with `run`, which takes them. SystemExit where that is all there is to do."""
+    """Returns the options, with the function that runs the command as `run`. Raises SystemExit after --help,
+    --version or an error."""
     parser = _Parser(
         prog=_PROGRAM,
-        description="An HTTP client with greenlets: fetch, download, and measure servers.",
+        description="An HTTP client on gevent: fetch URLs, download files, measure servers.",
         epilog=STATUSES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -99,66 +91,90 @@ def _command(commands: Any, name: str, summary: str, run: Callable[[argparse.Nam
 
 
 def _add_get(commands: Any) -> None:
-    parser = _command(commands, "get", "fetch URLs and write what came to stdout, in the order given", _get, _check_get)
-    parser.add_argument("urls", metavar="URL", nargs="+", type=read_url, help="http:// where it has no scheme")
+    parser = _command(
+        commands, "get", "fetch URLs and write the responses to stdout, in the given order", _get, _check_get
+    )
+    parser.add_argument("urls", metavar="URL", nargs="+", type=read_url, help="http:// is added if it has no scheme")
     request = _add_request(parser)
-    request.add_argument("-F", dest="form", action="append", metavar="NAME=VALUE", help="a field, or NAME=@FILE a file")
-    request.add_argument("-I", "--head", action="store_true", help="ask by HEAD, and write the head of the response")
-    request.add_argument("--compressed", action="store_true", help="ask for a content coding, and take it off")
+    request.add_argument(
+        "-F", dest="form", action="append", metavar="NAME=VALUE", help="a form field; NAME=@FILE sends a file"
+    )
+    request.add_argument(
+        "-I", "--head", action="store_true", help="send a HEAD request, and write the head of the response"
+    )
+    request.add_argument("--compressed", action="store_true", help="request a compressed response, and decompress it")
     _add_following(request)
     request.add_argument("-L", "--location", action="store_true", help="follow redirects")
     request.add_argument(
-        "--retry", type=read_number, default=0, metavar="N", help="send again, if that is safe (%(default)s)"
+        "--retry",
+        type=read_number,
+        default=0,
+        metavar="N",
+        help="retries of a request that is safe to repeat (%(default)s)",
     )
     request.add_argument(
-        "-c", "--concurrency", type=read_count, default=8, metavar="N", help="URLs at a time (%(default)s)"
+        "-c", "--concurrency", type=read_count, default=8, metavar="N", help="URLs fetched in parallel (%(default)s)"
     )
     output = parser.add_argument_group("output")
     output.add_argument(
-        "-o", "--output", metavar="FILE", help="write there; - is stdout, of whatever kind the bytes are"
+        "-o", "--output", metavar="FILE", help="write to FILE instead; - is stdout, even for binary data"
     )
-    output.add_argument("-i", "--include", action="store_true", help="write the heads of responses, too")
-    output.add_argument("-v", "--verbose", action="store_true", help="show the heads of both sides on stderr")
-    output.add_argument("--timing", action="store_true", help="show on stderr where the time went")
-    output.add_argument("-f", "--fail", action="store_true", help="a status code of 400 or more is an error")
+    output.add_argument("-i", "--include", action="store_true", help="write the heads of responses too")
+    output.add_argument(
+        "-v", "--verbose", action="store_true", help="show the heads of requests and responses on stderr"
+    )
+    output.add_argument("--timing", action="store_true", help="show on stderr how long each step took")
+    output.add_argument("-f", "--fail", action="store_true", help="treat a status code of 400 or more as an error")
     _add_color(output)
     _add_connection(parser, timeout=60)
 
 
 def _add_download(commands: Any) -> None:
     parser = _command(
-        commands, "download", "download URLs to files, each complete or not there at all", _download, _check_download
+        commands,
+        "download",
+        "download URLs to files; no file appears before it is complete",
+        _download,
+        _check_download,
     )
-    parser.add_argument("urls", metavar="URL", nargs="+", type=read_url, help="http:// where it has no scheme")
-    parser.add_argument("-o", "--output", metavar="FILE", help="the file; by default named by the server, or the URL")
-    parser.add_argument("-O", "--directory", metavar="DIR", default=".", help="where files go (the current directory)")
-    parser.add_argument("--overwrite", action="store_true", help="replace a file that was not named by -o")
-    parser.add_argument("--resume", action="store_true", help="go on with what an earlier download has left")
+    parser.add_argument("urls", metavar="URL", nargs="+", type=read_url, help="http:// is added if it has no scheme")
     parser.add_argument(
-        "--parallel", type=read_count, default=1, metavar="N", help="as N ranges at a time (%(default)s)"
+        "-o", "--output", metavar="FILE", help="the file; by default named after Content-Disposition or the URL"
     )
     parser.add_argument(
-        "--checksum", type=read_checksum, metavar="ALGORITHM:HEX", help="what must come out, as sha256:..."
+        "-O", "--directory", metavar="DIR", default=".", help="the directory for files (the current directory)"
     )
-    parser.add_argument("--limit-rate", type=read_size, metavar="RATE", help="bytes per second at most, as 500k or 2M")
-    parser.add_argument("--retry", type=read_number, default=3, metavar="N", help="failures in a row (%(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file that -o does not name")
+    parser.add_argument("--resume", action="store_true", help="continue a download that was interrupted")
+    parser.add_argument(
+        "--parallel", type=read_count, default=1, metavar="N", help="number of ranges fetched in parallel (%(default)s)"
+    )
+    parser.add_argument(
+        "--checksum", type=read_checksum, metavar="ALGORITHM:HEX", help="the expected checksum, e.g. sha256:..."
+    )
+    parser.add_argument(
+        "--limit-rate", type=read_size, metavar="RATE", help="maximum bytes per second, e.g. 500k or 2M"
+    )
+    parser.add_argument(
+        "--retry", type=read_number, default=3, metavar="N", help="maximum number of failures in a row (%(default)s)"
+    )
     request = parser.add_argument_group("request")
     request.add_argument("-H", dest="headers", action="append", default=[], type=read_header, metavar="'NAME: VALUE'")
     request.add_argument("-u", "--user", metavar="USER:PASSWORD", help="Basic authentication")
     _add_following(request)
     output = parser.add_argument_group("output")
-    output.add_argument("--progress", action=argparse.BooleanOptionalAction, help="a bar; by default on a terminal")
+    output.add_argument(
+        "--progress", action=argparse.BooleanOptionalAction, help="show a progress bar; by default on a terminal"
+    )
     _add_color(output)
     _add_connection(parser, timeout=60)
 
 
 def _add_bench(commands: Any) -> None:
-    parser = _command(
-        commands, "bench", "send many requests to a URL and tell how long they took", _bench, _check_bench
-    )
-    parser.add_argument("url", metavar="URL", type=read_url, help="http:// where it has no scheme")
+    parser = _command(commands, "bench", "send many requests to a URL and report their latencies", _bench, _check_bench)
+    parser.add_argument("url", metavar="URL", type=read_url, help="http:// is added if it has no scheme")
     parser.add_argument(
-        "-n", "--requests", type=read_count, metavar="N", help="so many requests (10,000 without a duration)"
+        "-n", "--requests", type=read_count, metavar="N", help="number of requests (10,000 without a duration)"
     )
     parser.add_argument(
         "-c",
@@ -166,29 +182,45 @@ def _add_bench(commands: Any) -> None:
         type=read_count,
         default=10,
         metavar="C",
-        help="at a time, each on a connection of its own unless by HTTP/2 (%(default)s)",
+        help="requests in flight, each on its own connection unless over HTTP/2 (%(default)s)",
     )
     parser.add_argument(
-        "-t", "--duration", type=read_seconds, metavar="S", help="for so many seconds, or until N are done"
+        "-t",
+        "--duration",
+        type=read_seconds,
+        metavar="S",
+        help="duration in seconds; the run ends earlier after N requests",
     )
     parser.add_argument(
         "--rate",
         type=read_positive,
         metavar="R",
-        help="begin so many a second, up to C at a time; what finds no place is timed from when it was due",
+        help="requests per second, at most C in flight; the latency of a delayed one is counted from its due time",
     )
-    parser.add_argument("--warmup", type=read_seconds, metavar="S", help="seconds before anything counts")
     parser.add_argument(
-        "--processes", type=read_count, default=1, metavar="P", help="share all of this among P processes (%(default)s)"
+        "--warmup", type=read_seconds, metavar="S", help="seconds of unmeasured requests before the run"
+    )
+    parser.add_argument(
+        "--processes",
+        type=read_count,
+        default=1,
+        metavar="P",
+        help="number of processes that share the load (%(default)s)",
     )
     request = _add_request(parser)
-    request.add_argument("-f", "--fail", action="store_true", help="a status code of 400 or more makes exit status 1")
+    request.add_argument(
+        "-f", "--fail", action="store_true", help="exit with status 1 after a status code of 400 or more"
+    )
     output = parser.add_argument_group("output")
     output.add_argument(
-        "--json", action="store_true", help="the summary as JSON on stdout: times in us, the rest as named"
+        "--json",
+        action="store_true",
+        help="print the summary as JSON; times are in seconds, or microseconds if the key ends in _us",
     )
-    output.add_argument("--plot", metavar="FILE.svg", help="draw latency percentiles and the rate over time")
-    output.add_argument("--progress", action=argparse.BooleanOptionalAction, help="live; by default on a terminal")
+    output.add_argument("--plot", metavar="FILE.svg", help="plot latency percentiles and the rate over time")
+    output.add_argument(
+        "--progress", action=argparse.BooleanOptionalAction, help="show live figures; by default on a terminal"
+    )
     _add_color(output)
     _add_connection(parser, timeout=30)
 
@@ -211,12 +243,14 @@ def _bench(options: argparse.Namespace) -> int:
     return run(options)
 
 
-# --------------------------------------------------------------------------------------------- what they have in common
+# ------------------------------------------------------------------------------------------------------ shared options
 
 
 def _add_request(parser: Any) -> Any:
     group = parser.add_argument_group("request")
-    group.add_argument("-X", "--request", dest="method", metavar="METHOD", help="GET by default, POST with a body")
+    group.add_argument(
+        "-X", "--request", dest="method", metavar="METHOD", help="the method; by default GET, or POST with a body"
+    )
     group.add_argument(
         "-H",
         "--header",
@@ -225,14 +259,14 @@ def _add_request(parser: Any) -> Any:
         default=[],
         type=read_header,
         metavar="'NAME: VALUE'",
-        help="'NAME:' leaves one out, 'NAME;' sends it empty",
+        help="a header field; 'NAME:' removes a default one, 'NAME;' sends an empty one",
     )
     group.add_argument(
         "-d",
         "--data",
         action="append",
         metavar="DATA",
-        help="a body, as a form unless Content-Type says otherwise; @FILE, @- for stdin; several are joined by &",
+        help="the body, sent as a form unless -H sets Content-Type; @FILE, or @- for stdin; several are joined with &",
     )
     group.add_argument(
         "-u", "--user", metavar="USER:PASSWORD", help="Basic authentication; asks for a missing password"
@@ -246,7 +280,7 @@ def _add_following(group: Any) -> None:
         type=read_number,
         default=_DEFAULT_REDIRECTS,
         metavar="N",
-        help="redirects at most (%(default)s)",
+        help="maximum number of redirects (%(default)s)",
     )
 
 
@@ -263,145 +297,81 @@ def _add_connection(parser: Any, timeout: int) -> None:
     group = parser.add_argument_group("connection")
     http2 = group.add_mutually_exclusive_group()
     http2.add_argument(
-        "--http2", action="store_const", const=True, default=False, help="HTTP/2 over TLS, where offered"
+        "--http2", action="store_const", const=True, default=False, help="HTTP/2 over TLS if the server offers it"
     )
     http2.add_argument(
         "--http2-prior-knowledge",
         dest="http2",
         action="store_const",
         const=PRIOR_KNOWLEDGE,
-        help="HTTP/2 without asking",
+        help="HTTP/2 without negotiation, also without TLS",
     )
     verify = group.add_mutually_exclusive_group()
     verify.add_argument(
-        "-k", "--insecure", dest="verify", action="store_false", default=True, help="verify no certificate"
+        "-k", "--insecure", dest="verify", action="store_false", default=True, help="do not verify certificates"
     )
-    verify.add_argument("--cacert", dest="verify", metavar="FILE", help="CA certificates in place of the usual ones")
-    group.add_argument("--cert", metavar="FILE", help="the certificate to show")
-    group.add_argument("--key", metavar="FILE", help="its key, where that is not in the same file")
+    verify.add_argument(
+        "--cacert", dest="verify", metavar="FILE", help="CA certificates to trust instead of the default ones"
+    )
+    group.add_argument("--cert", metavar="FILE", help="the client certificate")
+    group.add_argument("--key", metavar="FILE", help="its private key, if it is in another file")
     group.add_argument(
         "--proxy",
         metavar="URL",
-        help="http, https, socks5h, socks5, socks4a or socks4; by default as the environment says",
+        help="scheme http, https, socks5h, socks5, socks4a or socks4; by default taken from the environment",
     )
-    group.add_argument("--unix-socket", metavar="PATH", help="connect there")
+    group.add_argument("--unix-socket", metavar="PATH", help="connect to a Unix domain socket")
     group.add_argument(
         "--resolve",
         action="append",
         type=read_override,
         default=[],
         metavar="HOST:PORT:ADDRESS",
-        help="the address to take for a host",
+        help="use ADDRESS for HOST:PORT instead of resolving the name",
     )
     group.add_argument(
-        "--connect-timeout", type=read_positive, default=30, metavar="S", help="for opening a connection (%(default)s)"
+        "--connect-timeout",
+        type=read_positive,
+        default=30,
+        metavar="S",
+        help="seconds to open a connection (%(default)s)",
     )
     group.add_argument(
-        "--timeout", type=read_positive, default=timeout, metavar="S", help="for each wait for the server (%(default)s)"
+        "--timeout",
+        type=read_positive,
+        default=timeout,
+        metavar="S",
+        help="seconds of each wait for the server (%(default)s)",
     )
-    group.add_argument("-m", "--max-time", type=read_positive, metavar="S", help="for a request in all")
+    group.add_argument("-m", "--max-time", type=read_positive, metavar="S", help="seconds for a whole request")
 
 
-def client_options(options: argparse.Namespace) -> dict[str, Any]:
-    """What of it is for HTTPClient, and those that make some."""
-    given: dict[str, Any] = {
-        "verify": options.verify,
-        "http2": options.http2,
-        "connection_timeout": options.connect_timeout,
-        "network_timeout": options.timeout,
-        "total_timeout": options.max_time,
-        "trust_env": options.proxy is None,
-    }
-    if options.cert is not None:
-        given["cert"] = (options.cert, options.key) if options.key is not None else options.cert
-    if options.proxy is not None:
-        given["proxy"] = options.proxy
-    if options.unix_socket is not None:
-        given["uds"] = options.unix_socket
-    if options.resolve:
-        given["resolve"] = dict(options.resolve)
-    return given
-
-
-def method_of(options: argparse.Namespace) -> str:
-    """What -X says, or what the body makes of it."""
-    if options.method is not None:
-        return str(options.method)
-    if getattr(options, "head", False):
-        return "HEAD"
-    return "POST" if options.data is not None or getattr(options, "form", None) is not None else "GET"
-
-
-def credentials(options: argparse.Namespace, url: URL) -> tuple[str, str] | None:
-    """Name and password: those of -u, whose password is asked for where it is missing; else those of the URL."""
-    if options.user is not None:
-        name, colon, password = options.user.partition(":")
-        if not colon:
-            password = getattr(options, "user_password", None)
-            if password is None:
-                password = options.user_password = _ask_password(name)
-        return name, password
-    found = unquote(url.username), unquote(url.password)
-    return found if any(found) else None
-
-
-def _ask_password(name: str) -> str:
-    import getpass
-
-    try:
-        return getpass.getpass(f"Password of {name}: ")
-    except EOFError:
-        raise Failure("no password was given", USAGE) from None
-
-
-def check_request(
-    client: HTTPClient, options: argparse.Namespace, url: URL, method: str, headers: Headers, content: Any = b""
-) -> None:
-    """Raises ValueError or TypeError if the head of that request cannot be built. Nothing is sent.
-
-    Later errors of these classes are not caused by the command line. `content` that is not bytes is not looked at.
-    """
-    fields = Headers()
-    for name, value in headers.items():
-        if value is not None and (isinstance(content, bytes) or name.lower() not in _FRAMING):
-            fields.add(name, value)
-    user = credentials(options, url)
-    if user is not None:
-        fields.setdefault("Authorization", resolve_auth(user))
-    client._build_request(method, url.quoted_uri or "/", content if isinstance(content, bytes) else b"", fields)
-
-
-def usage_failure(error: Exception) -> Failure:
-    """For what a client has refused before it sent anything: a proxy that is none, a file without a certificate."""
-    return Failure(str(error), USAGE)
-
-
-# ----------------------------------------------------------------------------------------------------- combinations
+# ------------------------------------------------------------------------------------------------ checked combinations
 
 
 def _check_connection(options: argparse.Namespace) -> None:
     if options.key is not None and options.cert is None:
-        raise ValueError("--key is of no use without --cert")
+        raise ValueError("--key needs --cert")
     if options.proxy is not None and options.unix_socket is not None:
-        raise ValueError("--proxy and --unix-socket exclude one another")
+        raise ValueError("--proxy and --unix-socket cannot be combined")
 
 
 def _check_get(options: argparse.Namespace) -> None:
     _check_connection(options)
     bodies = [name for name, given in (("-d", options.data), ("-F", options.form), ("-I", options.head)) if given]
     if len(bodies) > 1:
-        raise ValueError(f"{bodies[0]} and {bodies[1]} exclude one another")
+        raise ValueError(f"{bodies[0]} and {bodies[1]} cannot be combined")
     body.check(options.data, options.form, len(options.urls))
 
 
 def _check_download(options: argparse.Namespace) -> None:
     _check_connection(options)
     if len(options.urls) > 1 and (options.output is not None or options.checksum is not None):
-        raise ValueError("-o and --checksum are for one URL")
+        raise ValueError("-o and --checksum need a single URL")
     if options.output == "-":
         raise ValueError("a download goes to a file: `get` writes to stdout")
     if options.output is not None and options.directory != ".":
-        raise ValueError("-o and -O exclude one another")
+        raise ValueError("-o and -O cannot be combined")
 
 
 def _check_bench(options: argparse.Namespace) -> None:
@@ -411,9 +381,9 @@ def _check_bench(options: argparse.Namespace) -> None:
         options.requests = 10_000
     share = [options.concurrency, *([options.requests] if options.requests is not None else [])]
     if options.processes > min(share):
-        raise ValueError("--processes needs a request and a place (-n, -c) for each of them")
+        raise ValueError("--processes must not be more than -n or -c")
     options.plot = options.plot or None
     if options.processes > 1 and (options.data == ["@-"] or ":" not in (options.user or ":")):
-        raise ValueError("--processes cannot ask for a password, nor share stdin")
+        raise ValueError("--processes can neither ask for a password nor share stdin")
     if options.plot is not None and not options.plot.lower().endswith(".svg"):
-        raise ValueError("--plot draws SVG: the name of its file must end with .svg")
+        raise ValueError("--plot draws SVG: its file name must end with .svg")

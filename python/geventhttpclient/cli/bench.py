@@ -1,4 +1,4 @@
-"""`bench`: the load, what is shown meanwhile, and the summary; in one process, or shared among several."""
+"""`bench`: runs the load in one process or several, with a live display, and prints the summary."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from gevent import subprocess
 from geventhttpclient import _core
 from geventhttpclient.auth import resolve_auth
 from geventhttpclient.cli import body, heads, summary, terminal
-from geventhttpclient.cli.arguments import check_request, client_options, credentials, method_of, usage_failure
 from geventhttpclient.cli.failure import FAILED, INTERRUPTED, OK, Failure
 from geventhttpclient.cli.load import Load
+from geventhttpclient.cli.options import check_request, client_options, credentials, method_of, usage_failure
 from geventhttpclient.cli.output import Output
 from geventhttpclient.cli.printable import encoded, printable
 from geventhttpclient.cli.tasks import ticking
@@ -31,21 +31,21 @@ from geventhttpclient.header import Headers
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Seconds between two pictures of the live display, and how many of them its rate is the mean of.
+# Seconds between two updates of the live display, and the number of updates over which its rate is averaged.
 _TICK = 0.25
 _TICKS = 4
 
-# Seconds that the processes have to say what they know once they are asked to end.
+# Seconds that the processes have to report their results after they are asked to end.
 _GRACE = 5.0
 
 
 def run(options: argparse.Namespace) -> int:
-    """The exit status: 1 where a request failed."""
+    """Runs the command and returns its exit status: 1 if a request failed."""
     if options.plot is not None:
         from geventhttpclient.cli import plotting
 
         plotting.check(options.plot)
-    found = _shared(options) if options.processes > 1 else _alone(options)
+    found = _run_processes(options) if options.processes > 1 else _run_single(options)
     if options.json:
         _write(json.dumps(found, indent=2 if terminal.is_terminal(sys.stdout) else None) + "\n")
     else:
@@ -75,7 +75,7 @@ def _setting(options: argparse.Namespace) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------- one process
 
 
-def _alone(options: argparse.Namespace) -> dict[str, Any]:
+def _run_single(options: argparse.Namespace) -> dict[str, Any]:
     shown = terminal.display(options.progress, options.color)
     setting = _setting(options)
     client, request = _prepare(options)
@@ -94,7 +94,7 @@ def _alone(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _prepare(options: argparse.Namespace) -> tuple[HTTPClient, tuple[Any, ...]]:
-    """The client, and what its `request` is called with, found to be good before the first one is sent."""
+    """Returns the client and the arguments of its `request`, checked before the first request is sent."""
     url = options.url
     headers = Headers()
     for name, value in options.headers:
@@ -116,15 +116,16 @@ def _prepare(options: argparse.Namespace) -> tuple[HTTPClient, tuple[Any, ...]]:
 
 
 def _ignore_interrupts() -> None:
-    """One is enough: what is left to be done is short."""
+    """Ignores further interrupts: the rest of the work is short."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 # ------------------------------------------------------------------------------------------------- several processes
 
 
-def _shared(options: argparse.Namespace) -> dict[str, Any]:
-    """The same, done by as many processes of this very command; each gets its share, and says what it found as JSON."""
+def _run_processes(options: argparse.Namespace) -> dict[str, Any]:
+    """Runs this command in several processes, each with its share of the load and its summary as JSON, and merges
+    the summaries."""
     setting = _setting(options)
     children = []
     for number in range(options.processes):
@@ -134,7 +135,7 @@ def _shared(options: argparse.Namespace) -> dict[str, Any]:
             share += ["-n", str(_share(options.requests, number, options))]
         if options.rate is not None:
             share += ["--rate", repr(options.rate / options.processes)]
-        given = [word for word in options.given if word != "--"]  # else those behind it were no options
+        given = [word for word in options.given if word != "--"]  # else the options after it would be arguments
         command = [sys.executable, "-m", "geventhttpclient", *given, *share]
         children.append(
             subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -146,7 +147,7 @@ def _shared(options: argparse.Namespace) -> dict[str, Any]:
     except KeyboardInterrupt:
         _ignore_interrupts()
         setting["interrupted"] = True
-        gevent.joinall(readers, timeout=_GRACE / 10)  # a terminal has told them, too
+        gevent.joinall(readers, timeout=_GRACE / 10)  # a terminal sends the signal to them too
         for child in children:
             if child.poll() is None:
                 child.send_signal(signal.SIGINT)
@@ -169,12 +170,12 @@ def _shared(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _share(whole: int, number: int, options: argparse.Namespace) -> int:
-    """What the processes get of a whole that need not be a multiple of them."""
+    """Returns the share of one process, of a number that need not be a multiple of the processes."""
     each, left = divmod(whole, int(options.processes))
     return each + (number < left)
 
 
-# ---------------------------------------------------------------------------------------------------- what is shown
+# ------------------------------------------------------------------------------------------------------------ output
 
 
 def _write(text: str) -> None:
@@ -201,7 +202,7 @@ def _print(found: dict[str, Any], color: str) -> None:
 
 @contextmanager
 def _live(console: Console | None, load: Load, options: argparse.Namespace) -> Iterator[None]:
-    """A display that a greenlet keeps up to date while the load runs, and that leaves nothing behind."""
+    """Shows a display that a greenlet updates while the load runs, and that is removed at the end."""
     with _ticking(console, lambda recent: _picture(load, options, recent)):
         yield
 
@@ -209,7 +210,7 @@ def _live(console: Console | None, load: Load, options: argparse.Namespace) -> I
 @contextmanager
 def _waiting(console: Console | None, options: argparse.Namespace) -> Iterator[None]:
     begin = perf_counter()
-    with _ticking(console, lambda _: f"{perf_counter() - begin:6.1f} s  {options.processes} processes at work"):
+    with _ticking(console, lambda _: f"{perf_counter() - begin:6.1f} s  {options.processes} processes running"):
         yield
 
 
@@ -232,7 +233,7 @@ def _ticking(console: Console | None, picture: Any) -> Iterator[None]:
 
 
 def _picture(load: Load, options: argparse.Namespace, recent: deque[tuple[float, int]]) -> str:
-    """The load so far, in two lines. The rate is that of the last second."""
+    """Returns the figures so far, in two lines. The rate is that of the last second."""
     now, done = load.elapsed, load.responses
     before, done_before = recent[0] if recent else (0.0, 0)
     recent.append((now, done))

@@ -1,4 +1,4 @@
-"""The body of a request, from what -d and -F say."""
+"""The body of a request, built from -d and -F."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ FORM = "application/x-www-form-urlencoded"
 
 
 def check(data: Sequence[str] | None, form: Sequence[str] | None, times: int) -> None:
-    """ValueError for what can be no body, or could not be sent so many times."""
+    """Raises ValueError if no body can be built, or if it could not be sent `times` times."""
     for field in form or ():
         if "=" not in field:
             raise ValueError(f"-F needs NAME=VALUE or NAME=@FILE, not {field!r}")
     from_stdin = [one for one in data or () if one == "@-"] + [one for one in form or () if one.endswith("=@-")]
     if len(from_stdin) > 1:
-        raise ValueError("stdin can be read once")
+        raise ValueError("stdin can be read only once")
 
 
 def data_body(data: Sequence[str], streams: bool) -> Any:
-    """What -d says: bytes; or, where that is allowed, a single file to be sent while it is read. Failure where there is
-    no such file."""
+    """Returns the body given with -d: bytes, or an open file to stream if `streams` allows it and -d names one file.
+
+    Raises Failure for a file that cannot be read.
+    """
     if len(data) == 1 and streams and data[0].startswith("@") and data[0] != "@-":
         path = data[0][1:]
         try:
@@ -40,7 +42,10 @@ def data_body(data: Sequence[str], streams: bool) -> Any:
 
 
 def form_parts(form: Sequence[str]) -> tuple[list[tuple[str, str]], list[tuple[str, Any]]]:
-    """What -F says: the fields, and the files as a `Multipart` takes them. Failure for a file that is not there."""
+    """Returns the fields and the files given with -F, in the form that `Multipart` accepts.
+
+    Raises Failure for a file that cannot be read.
+    """
     fields: list[tuple[str, str]] = []
     files: list[tuple[str, Any]] = []
     for one in form:

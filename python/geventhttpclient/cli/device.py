@@ -1,4 +1,4 @@
-"""A download's target that is no regular file: a device, a FIFO, a descriptor of the process."""
+"""Targets of a download that are not regular files: devices, FIFOs, open descriptors of the process."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from geventhttpclient.cli.failure import FILE, Failure
 from geventhttpclient.cli.output import Output
 from geventhttpclient.cli.part import Range, Validator
 
-# Seconds between two looks whether a FIFO has got a reader.
+# Seconds between two attempts to open a FIFO that has no reader yet.
 _READER_DELAY = 0.05
 
 _STANDARD = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 
 
 def is_device(target: Path) -> bool:
-    """Tells whether what has that name is to be written to, and not to be replaced by a file."""
+    """Returns True if the target must be written to in place, and not be replaced by a file."""
     if _descriptor(target) is not None or os.path.realpath(target.parent).startswith("/proc/"):
         return True
     seen = _stat(target)
@@ -31,7 +31,7 @@ def is_device(target: Path) -> bool:
 
 
 def _descriptor(target: Path) -> int | None:
-    """The descriptor of this process that has that name; None for the name of anything else."""
+    """Returns the descriptor of this process that the path names, or None if it names anything else."""
     path = os.path.abspath(target)
     if path in _STANDARD:
         return _STANDARD[path]
@@ -52,12 +52,12 @@ def _identity(found: os.stat_result) -> tuple[int, ...]:
 
 
 class Device:
-    """As a Part, but written in order, as it comes; nothing is left of it to go on with."""
+    """A target with the interface of Part that is written in order as data arrives, and that cannot be resumed."""
 
     def __init__(self, target: Path, checksum: str | None) -> None:
-        """`checksum` is the name of what `digest` is going to be asked for.
+        """`checksum` is the name of the algorithm that `digest` will be called with.
 
-        What the name leads to now is what is written to; Failure if it leads to something else when it is opened.
+        Raises Failure if the path names something else when it is opened than it does now.
         """
         self.target: Path = target
         self.path: Path = target
@@ -69,7 +69,7 @@ class Device:
         self._checksum = checksum
         self._digest: Any = None
         self._seen = _stat(target)
-        # A file that another process has put in its place must not be written to.
+        # A file that another process has put there must not be written to.
         if _descriptor(target) is None and (self._seen is None or stat.S_ISREG(self._seen.st_mode)):
             raise self._refused()
         self._output = self._closed_output()
@@ -81,7 +81,7 @@ class Device:
     def _open(self) -> IO[bytes]:
         number = _descriptor(self.target)
         if number is not None:
-            # One that this process has opened for itself is not the user's.
+            # Descriptors that this process has opened itself are not the user's.
             if not os.get_inheritable(number):
                 raise self._refused()
             return open(os.dup(number), "wb", buffering=0)
@@ -96,7 +96,7 @@ class Device:
             raise
 
     def _open_named(self) -> int:
-        """Opens what is there, which is neither made nor emptied. Waits until a FIFO has a reader."""
+        """Opens the target without creating or truncating it. Waits until a FIFO has a reader."""
         while True:
             try:
                 return os.open(self.target, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
@@ -107,10 +107,10 @@ class Device:
             gevent.sleep(_READER_DELAY)
 
     def _refused(self) -> Failure:
-        return Failure(f"{self.target} is not the device or FIFO that it was: nothing was written to it", FILE)
+        return Failure(f"{self.target} is no longer the same device or FIFO: nothing was written to it", FILE)
 
     def begin(self, url: str, length: int | None, validator: Validator) -> None:
-        """Begins with nothing."""
+        """Opens the device, with nothing written yet."""
         self.url, self.length, self.validator = url, length, validator
         self.missing = [Range(0, length)]
         self._digest = None if self._checksum is None else hashlib.new(self._checksum)
@@ -119,36 +119,36 @@ class Device:
 
     @property
     def can_resume(self) -> bool:
-        """Whether it can be told what is missing, and of which version."""
+        """True if the length and the version of the file are known."""
         return self.length is not None and bool(self.validator)
 
     @property
     def received(self) -> int:
-        """Bytes that were written."""
+        """Number of bytes written."""
         return sum(one.position for one in self.missing)
 
     def write(self, place: Range, data: bytes) -> None:
-        """Writes at the beginning of what is missing, which is less afterwards."""
+        """Writes the next bytes and advances the range."""
         self._output.write(data)
         place.position += len(data)
         if self._digest is not None:
             self._digest.update(data)
 
     def note(self) -> None:
-        """Leaves no note."""
+        """Does nothing: a device has no note."""
 
     def digest(self, name: str) -> str:
-        """The checksum of what was written, in hexadecimal digits."""
+        """Returns the checksum of the bytes written, in hexadecimal digits."""
         return str(self._digest.hexdigest())
 
     def finish(self) -> None:
-        """All of it is there already."""
+        """Does nothing: every byte has been written to the device already."""
 
     def forget(self) -> None:
-        """Leaves no note."""
+        """Does nothing: a device has no note."""
 
     def close(self) -> None:
-        """Closes the device. It is opened again if it is written to again."""
+        """Closes the device. The next write opens it again."""
         output, self._output = self._output, self._closed_output()
         self.is_open = False
         output.close()

@@ -1,4 +1,4 @@
-"""`download`: a URL becomes a file that is complete, or stays a part to go on with."""
+"""`download`: fetches a URL into a file, which appears once it is complete; until then it can be resumed."""
 
 from __future__ import annotations
 
@@ -17,47 +17,57 @@ import gevent
 
 from geventhttpclient import HTTPParseError
 from geventhttpclient.cli import filename, pace, ranges, terminal
-from geventhttpclient.cli.arguments import check_request, client_options, credentials, usage_failure
 from geventhttpclient.cli.device import Device, is_device
-from geventhttpclient.cli.failure import CHECKSUM, FAILED, FILE, OK, PASSING, Failure, describe, one_line, say
+from geventhttpclient.cli.failure import (
+    CHECKSUM,
+    FAILED,
+    FILE,
+    OK,
+    TRANSIENT_STATUSES,
+    Failure,
+    describe,
+    one_line,
+    say,
+)
+from geventhttpclient.cli.options import check_request, client_options, credentials, usage_failure
 from geventhttpclient.cli.part import Part, Range
 from geventhttpclient.cli.printable import printable
 from geventhttpclient.cli.tasks import together
 from geventhttpclient.cli.units import bytes_text
-from geventhttpclient.compat_errors import ConnectionError as AgentError
-from geventhttpclient.compat_errors import InvalidRedirectError, RetriesExceeded, UnsupportedRedirectSchemeError
+from geventhttpclient.exceptions import ConnectionError as AgentError
+from geventhttpclient.exceptions import InvalidRedirectError, RetriesExceeded, UnsupportedRedirectSchemeError
 from geventhttpclient.header import Headers
 from geventhttpclient.requests import Session
 from geventhttpclient.response import HTTPConnectionClosed
 from geventhttpclient.url import URL
 
-# Seconds before another attempt; each failure in a row doubles them, up to the second.
+# Seconds before the next attempt: doubled for each failure in a row, up to _MAX_DELAY.
 _DELAY = 0.25
-_MOST_DELAY = 30.0
+_MAX_DELAY = 30.0
 
 
-class _Passing(Exception):
-    """A status that may be another one the next time."""
+class _TransientStatus(Exception):
+    """A status code that may differ on the next attempt."""
 
 
-class _Changed(Exception):
-    """What is there already is of no use: why, in words."""
+class _MustRestart(Exception):
+    """The reason why the bytes received so far cannot be used."""
 
 
-# An answer that leaves its range incomplete is small below so many bytes, and a server may give so many small ones to
-# one download: without a bound, a byte at a time is a request for each byte of a file.
+# A response that leaves its range incomplete is small if it has fewer bytes than this, and a download accepts only that
+# many of them: without a limit, a server could cause a request for each byte of a file.
 SMALL_ANSWER = 4096
 MAX_SMALL_ANSWERS = 1000
 
-_NETWORK = (OSError, HTTPParseError, AgentError, _Passing)
+_NETWORK = (OSError, HTTPParseError, AgentError, _TransientStatus)
 
 
 def run(options: argparse.Namespace) -> int:
-    """The exit status: that of the first URL that failed. They are downloaded one after another."""
+    """Downloads the URLs one after another and returns the exit status: that of the first one that failed."""
     try:
-        session = Session(
-            max_redirects=options.max_redirs, max_retries=0, concurrency=options.parallel, **client_options(options)
-        )
+        # Ranges of one download wait for each other in the pool: that says nothing about the server.
+        of_clients = {**client_options(options), "pool_timeout": None}
+        session = Session(max_redirects=options.max_redirs, max_retries=0, concurrency=options.parallel, **of_clients)
         for url in options.urls:
             check_request(session.clientpool.get_client(url), options, url, "GET", _fields(options))
     except (ValueError, TypeError, OSError) as error:
@@ -70,7 +80,11 @@ def run(options: argparse.Namespace) -> int:
             except Failure as failure:
                 say(str(failure) if failure.status == FILE else f"{url}: {failure}")
                 status = status or failure.status
-            except (*_NETWORK, ValueError, TypeError) as error:  # the command line has been checked: by a peer
+            except (
+                *_NETWORK,
+                ValueError,
+                TypeError,
+            ) as error:  # the command line has been checked, so a peer is the cause
                 say(f"{url}: {describe(error)}")
                 status = status or FAILED
     return status
@@ -84,7 +98,7 @@ def _fields(options: argparse.Namespace) -> Headers:
 
 
 class _Download:
-    """One URL."""
+    """The download of one URL."""
 
     def __init__(self, session: Session, url: URL, options: argparse.Namespace) -> None:
         self.session = session
@@ -97,29 +111,29 @@ class _Download:
         if target is not None and is_device(target):
             self.device = Device(target, options.checksum and options.checksum[0])
         self.small_answers = 0
-        # Bytes that were there already, with --resume.
+        # Bytes of an earlier run, with --resume.
         self.kept = 0
-        # Whether the server has answered at all: it is worth while to ask again then, whatever happens.
+        # Whether the server has ever responded: then any network error is worth another attempt.
         self.has_answered = False
 
     def run(self) -> None:
-        """To the end, or to an exception; what is there of it is kept, with a note for --resume."""
+        """Downloads the file. After an exception the received bytes are kept, with a note for --resume."""
         begun = monotonic()
         restarts = 0
         while True:
             try:
                 self._attempt(self.options.resume and not restarts)
                 break
-            except _Changed as change:
+            except _MustRestart as change:
                 restarts += 1
                 if self.device is not None and self.part is not None and self.part.received:
-                    raise Failure(f"{change}: {self.device.target} cannot be begun anew") from None
+                    raise Failure(f"{change}: {self.device.target} cannot be started over") from None
                 if restarts > self.options.retry:
                     raise Failure(str(change)) from None
-                say(f"{self.url}: {change}: beginning anew")
+                say(f"{self.url}: {change}: starting over")
             except KeyboardInterrupt:
                 if isinstance(self.part, Part) and self.part.received:
-                    kept = "go on with --resume" if self.part.can_resume else "the server does not support resuming"
+                    kept = "continue with --resume" if self.part.can_resume else "the server does not support resuming"
                     say(f"interrupted; {bytes_text(self.part.received)} are in {self.part.path}: {kept}")
                 raise
             finally:
@@ -138,8 +152,8 @@ class _Download:
             print(one_line(f"{self.part.target}: {bytes_text(size)}{rest} in {seconds:.1f} s{rate}"), file=sys.stderr)
 
     def _attempt(self, resume: bool) -> None:
-        """One version of the file, from what is there of it to the end."""
-        response = self._patiently(functools.partial(self._first, resume))
+        """Downloads one version of the file, from the bytes of an earlier run on if they can be used."""
+        response = self._with_retries(functools.partial(self._first, resume))
         with response:
             part = self.part = self._part(response)
             has_ranges = response.status_code == 206
@@ -151,12 +165,12 @@ class _Download:
                 length = response.stream.content_length if _is_counted(response.stream) else None
             reason = self._recall(part, length, validator, has_ranges) if resume else None
             if reason is not None:
-                say(f"{part.path}: {reason}: beginning anew")
+                say(f"{part.path}: {reason}: starting over")
             if reason is not None or not part.is_open:
                 part.begin(str(self.url), length, validator)
             self.kept = part.received
             if has_ranges and self.device is None:
-                part.missing = ranges.spread(part.missing, self.options.parallel)
+                part.missing = ranges.split(part.missing, self.options.parallel)
             shown = terminal.display(self.options.progress, self.options.color)
             with pace.bar(shown, printable(part.target.name), part):
                 given = None if has_ranges else response
@@ -167,20 +181,20 @@ class _Download:
         part.finish()
 
     def _first(self, resume: bool) -> Any:
-        """The response that tells what there is: the whole file, or its first byte where ranges are wanted."""
+        """Returns the first response: the whole file, or its first byte if ranges are needed."""
         if self.device is None and (self.options.parallel > 1 or resume):
-            response = self._ask({"Range": ranges.asked(0, 1)})
+            response = self._ask({"Range": ranges.range_value(0, 1)})
             if response.status_code == 206:
                 found = ranges.check(response.stream, 0, 1, None, None)
                 if found.length is not None and ranges.validator_of(response.stream):
                     return response
-            elif response.status_code != 416:  # which is said of a file without any bytes, too
+            elif response.status_code != 416:  # 416 is also the response for an empty file
                 return response
             response.release()
         return self._ask({})
 
     def _ask(self, headers: dict[str, str]) -> Any:
-        """A response whose status is 200, 206 or 416. _Passing or Failure for any other."""
+        """Returns a response with status 200, 206 or 416. Raises _TransientStatus or Failure for any other."""
         fields = _fields(self.options)
         fields.update(headers)
         user = credentials(self.options, self.url)
@@ -191,10 +205,10 @@ class _Download:
             return response
         response.release()
         text = f"{status} {response.reason or ''}".strip()
-        raise _Passing(text) if status in PASSING else Failure(text)
+        raise _TransientStatus(text) if status in TRANSIENT_STATUSES else Failure(text)
 
     def _part(self, response: Any) -> Part | Device:
-        """Where it goes. Failure for what is there already and was not meant."""
+        """Returns the target. Raises Failure if it exists and must not be replaced."""
         if self.device is not None:
             return self.device
         if self.options.output is not None:
@@ -203,14 +217,16 @@ class _Download:
             name = filename.choose(response.stream.get("content-disposition"), URL(response.url).path)
             target = Path(self.options.directory, name)
             if os.path.lexists(target) and not self.options.overwrite:
-                raise Failure(f"{target} is there already: name a file by -o, or say --overwrite", FILE)
+                raise Failure(f"{target} already exists: name a file with -o, or use --overwrite", FILE)
         if target.is_dir():
-            raise Failure(f"{target} is a directory: -O takes one", FILE)
+            raise Failure(f"{target} is a directory: name it with -O", FILE)
         return Part(target, replaces=self.options.output is not None or self.options.overwrite)
 
     def _recall(self, part: Part | Device, length: int | None, validator: Any, has_ranges: bool) -> str | None:
-        """Goes on with what is there, or tells why that cannot be done; None if nothing is there. Failure for what an
-        older version has left."""
+        """Opens the bytes of an earlier run. Returns None, or the reason why they cannot be used.
+
+        Raises Failure for a download that an older version of this package has left.
+        """
         if isinstance(part, Device):
             return None
         if not part.has_left:
@@ -221,16 +237,16 @@ class _Download:
                 raise Failure(f"{text}: remove it and {old_note}, or leave out --resume", FILE)
             return None
         if not has_ranges:
-            return "the server gives no ranges"
+            return "the server does not support resuming"
         if not part.recall(str(self.url)):
-            return "there is nothing that tells what is in it"
+            return "there is no valid note of its contents"
         if part.length != length or not part.validator.is_shared_by(validator):
-            return "the file has changed at the server"
+            return "the file has changed on the server"
         return None
 
     def _fill(self, part: Part | Device, place: Range, given: Any) -> None:
-        """Brings what is missing there, in as many attempts as it takes while there is progress. The first response may
-        be at hand."""
+        """Downloads one range, in any number of attempts as long as they make progress. `given` is the first response,
+        if there is one already."""
         failures = 0
         while not place.is_done:
             before = place.position
@@ -239,9 +255,9 @@ class _Download:
                 failures = 0
             except _NETWORK as error:
                 failures = failures + 1 if place.position == before else 1
-                self._rest(failures, error)
+                self._back_off(failures, error)
                 if not part.can_resume and place.position:
-                    raise _Changed(f"{describe(error)}, and nothing to go on by") from None
+                    raise _MustRestart(f"{describe(error)}, and the server does not support resuming") from None
             given = None
             if not place.is_done and 0 < place.position - before < SMALL_ANSWER:
                 self._count_small_answer()
@@ -249,8 +265,8 @@ class _Download:
     def _count_small_answer(self) -> None:
         self.small_answers += 1
         if self.small_answers > MAX_SMALL_ANSWERS:
-            text = f"more than {MAX_SMALL_ANSWERS} answers of the server had less than {bytes_text(SMALL_ANSWER)}"
-            raise Failure(f"{text} of what it was asked for")
+            text = f"more than {MAX_SMALL_ANSWERS} responses of the server had less than {bytes_text(SMALL_ANSWER)}"
+            raise Failure(f"{text} of the requested range")
 
     def _fill_once(self, part: Part | Device, place: Range, given: Any) -> None:
         end = place.end
@@ -260,35 +276,35 @@ class _Download:
                 response = self._ask({})
             else:
                 condition = {"If-Range": part.validator.value} if part.validator.value is not None else {}
-                response = self._ask({"Range": ranges.asked(place.position, place.end), **condition})
+                response = self._ask({"Range": ranges.range_value(place.position, place.end), **condition})
                 if response.status_code != 206:
                     response.release()
-                    raise _Changed("the file has changed at the server, or it gives no ranges any more")
+                    raise _MustRestart("the file has changed on the server, or ranges are no longer supported")
         with response:
             stream = response.stream
             if response.status_code == 206:
                 end = ranges.check(stream, place.position, place.end, part.length, part.validator).end
             while piece := stream._read_available(self.throttle.piece):
                 if end is not None and place.position + len(piece) > end:
-                    raise ranges.too_much(end)
+                    raise ranges.too_long(end)
                 part.write(place, piece)
                 self.throttle.take(len(piece))
         if end is None:
             place.end = place.position
         elif place.position < end:
-            raise HTTPConnectionClosed(f"the body ended {end - place.position} bytes before its end", 0)
+            raise HTTPConnectionClosed(f"the body ended {end - place.position} bytes too early", 0)
 
-    def _patiently(self, ask: Any) -> Any:
+    def _with_retries(self, ask: Any) -> Any:
         failures = 0
         while True:
             try:
                 return ask()
             except _NETWORK as error:
                 failures += 1
-                self._rest(failures, error)
+                self._back_off(failures, error)
 
-    def _rest(self, failures: int, error: BaseException) -> None:
-        """Before another attempt; raises the error where there is to be none."""
+    def _back_off(self, failures: int, error: BaseException) -> None:
+        """Waits before the next attempt, or raises the error if there is to be none."""
         cause = getattr(error, "original", None) or error
         hopeless: tuple[type[BaseException], ...] = (
             ssl.SSLCertVerificationError,
@@ -300,17 +316,17 @@ class _Download:
             hopeless += (socket.gaierror, ConnectionRefusedError)
         if failures > self.options.retry or isinstance(cause, hopeless):
             raise error
-        gevent.sleep(min(_MOST_DELAY, _DELAY * 2 ** (failures - 1)))
+        gevent.sleep(min(_MAX_DELAY, _DELAY * 2 ** (failures - 1)))
 
     def _verify(self, part: Part | Device) -> None:
-        """That what has come is what was expected. Failure for a checksum that is another one."""
+        """Raises Failure if the checksum does not match."""
         if self.options.checksum is None:
             return
         name, wanted = self.options.checksum
         digest = part.digest(name)
         if digest != wanted:
             part.forget()
-            left = f"; it is left in {part.path}" if isinstance(part, Part) else ""
+            left = f"; the download is kept in {part.path}" if isinstance(part, Part) else ""
             raise Failure(f"its {name} is {digest}, not {wanted}{left}", CHECKSUM)
 
 

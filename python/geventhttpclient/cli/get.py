@@ -1,4 +1,4 @@
-"""`get`: URLs are fetched side by side, and what came is written in the order given."""
+"""`get`: fetches URLs in parallel and writes the responses in the given order."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from geventhttpclient import HTTPParseError
-from geventhttpclient._coding import decoded
 from geventhttpclient._core import Decoder
+from geventhttpclient._internal.charsets import unicode_json
+from geventhttpclient._internal.decoding import ACCEPT_ENCODING, decoded
 from geventhttpclient.cli import body, heads, terminal, waterfall
-from geventhttpclient.cli.arguments import check_request, client_options, credentials, method_of, usage_failure
-from geventhttpclient.cli.failure import FAILED, OK, PASSING, Failure, describe
+from geventhttpclient.cli.failure import FAILED, OK, TRANSIENT_STATUSES, Failure, describe
 from geventhttpclient.cli.jsontext import JSONText
+from geventhttpclient.cli.options import check_request, client_options, credentials, method_of, usage_failure
 from geventhttpclient.cli.output import Output
 from geventhttpclient.cli.printable import PrintableBody, encoded, json_escape
 from geventhttpclient.cli.tasks import together
 from geventhttpclient.cli.turns import Turn
-from geventhttpclient.compat_errors import ConnectionError as AgentError
+from geventhttpclient.exceptions import ConnectionError as AgentError
 from geventhttpclient.header import Headers
 from geventhttpclient.requests import Session
 
@@ -32,29 +33,29 @@ if TYPE_CHECKING:
     from geventhttpclient.requests import RequestsResponse
     from geventhttpclient.url import URL
 
-# Bytes that are read at once, fewer when fewer are there.
+# Maximum bytes of one read.
 _PIECE = 1 << 18
 
-# How much of a body is looked at for what would upset a terminal.
-_LOOKED_AT = 2048
+# Bytes of a body that are checked for binary data before it is shown on a terminal.
+_CHECKED_BYTES = 2048
 
-# Before the first attempt of --retry; each further one waits twice as long.
+# Delay before the first attempt of --retry; it doubles for each further one.
 _RETRY_SECONDS = 1.0
 
-# Errors of a request. The command line has been checked before the first one is sent: a ValueError or a TypeError is
-# then caused by a peer.
+# Errors of a request. The command line is checked before the first request is sent: afterwards, a ValueError or a
+# TypeError is caused by a peer.
 _ERRORS = (OSError, HTTPParseError, AgentError, zlib.error, ValueError, TypeError)
 
 
 def run(options: argparse.Namespace) -> int:
-    """The exit status: that of the first URL that failed."""
+    """Runs the command and returns its exit status: that of the first URL that failed."""
     getter = _Getter(options)
     statuses = [OK] * len(options.urls)
     with getter, Output(None if options.output in (None, "-") else options.output) as output:
         turns: list[Turn] = []
         for _ in options.urls:
             turns.append(Turn(output, turns[-1] if turns else None))
-        # Shared: each takes the next one when it is done with the last, so that it is the turn of one of them.
+        # Shared by all greenlets and taken in order: thus the URL whose turn it is has been taken by one of them.
         numbers = iter(range(len(options.urls)))
 
         def work() -> None:
@@ -66,11 +67,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 class _Getter:
-    """What is the same for all URLs."""
+    """The state shared by all URLs."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        # What is on a terminal is for people, unless it was said where it should go.
+        # Output on a terminal is formatted for people, unless -o names a destination.
         self.is_seen = options.output in (None, "-") and terminal.is_terminal(sys.stdout)
         self.for_people = self.is_seen and options.output is None
         self.encoding = terminal.encoding_of(sys.stdout) if self.is_seen else "utf-8"
@@ -83,12 +84,12 @@ class _Getter:
         for name, value in options.headers:
             self.headers.add(name, value)
         if options.compressed:
-            self.headers.setdefault("Accept-Encoding", "gzip, deflate, br, zstd")
+            self.headers.setdefault("Accept-Encoding", ACCEPT_ENCODING)
         self.content: Any = None
         self.fields: Any = None
         self.files: Any = None
         if options.data is not None:
-            # A file can be sent while it is read, but not twice at a time.
+            # One file cannot be streamed in two requests at the same time.
             self.content = body.data_body(options.data, streams=len(options.urls) == 1)
             self.headers.setdefault("Content-Type", body.FORM)
         if options.form is not None:
@@ -101,11 +102,12 @@ class _Getter:
                 max_retries=options.retry,
                 retry_delay=_RETRY_SECONDS,
                 retry_backoff=2.0,
-                retry_statuses=PASSING,
+                retry_statuses=TRANSIENT_STATUSES,
                 concurrency=options.concurrency,
                 **client_options(options),
             )
-            # Form fields and open files are not looked at.
+            self.session.headers.discard("accept-encoding")
+            # Form fields and open files are not checked.
             content = b"" if self.content is None and options.form is None else self.content
             for url in options.urls:
                 client = self.session.clientpool.get_client(url)
@@ -122,12 +124,12 @@ class _Getter:
             self.content.close()
 
     def fetch(self, url: URL, turn: Turn) -> int:
-        """One URL; its exit status, after what went wrong has been said."""
+        """Fetches one URL and reports its errors. Returns its exit status."""
         with turn:
             try:
                 self._fetch(url, turn)
             except Failure as failure:
-                # As the output's: it is the end of the whole command.
+                # Any other failure, such as that of the output, ends the whole command.
                 if failure.status != FAILED:
                     raise
                 turn.note_failure(f"{url}: {failure}")
@@ -152,7 +154,7 @@ class _Getter:
             chain = [*response.history, response]
             for one in chain:
                 if options.verbose:
-                    turn.note(self._conversation(one.raw if one is response else one.stream))
+                    turn.note(self._both_heads(one.raw if one is response else one.stream))
             if options.fail and response.status_code >= 400:
                 raise Failure(f"{response.status_code} {response.reason or ''}".strip())
             if options.include or options.head:
@@ -166,19 +168,21 @@ class _Getter:
             if options.timing:
                 turn.note("".join(waterfall.draw(one.stream, self.note_colors) for one in chain))
 
-    def _conversation(self, response: Any) -> str:
+    def _both_heads(self, response: Any) -> str:
         sent = heads.as_text(heads.request_head(response), self.note_colors, "> ")
         return sent + heads.as_text(heads.response_head(response), self.note_colors, "< ")
 
     def _write_body(self, response: RequestsResponse, turn: Turn) -> None:
         pieces = self._pieces(response)
         if not self.for_people and self.colors is None:
-            turn.write(b"")  # a file is made for an empty body, too
+            turn.write(b"")  # creates the file even if the body is empty
             for piece in pieces:
                 turn.write(piece)
             return
-        is_json = _is_json(response.stream.get("content-type"))
-        pretty = JSONText(heads.json_styles(self.colors)) if is_json else None
+        pretty = None
+        if _is_json(response.stream.get("content-type")):
+            pretty = JSONText(heads.json_styles(self.colors), response.encoding)
+            pieces = unicode_json(pieces)
         printed = PrintableBody(self.encoding) if self.for_people else None
 
         def show(text: str, rest: bytes, is_last: bool = False) -> None:
@@ -191,26 +195,26 @@ class _Getter:
                 show(*(("", piece) if pretty is None else pretty.feed(piece)))
         except _ERRORS as error:
             failure = error
-        # What is held is shown as well if the body breaks off.
+        # Text that is still held is shown even if the body is incomplete.
         show(*(("", b"") if pretty is None else pretty.finish()), is_last=True)
         if failure is not None:
             raise failure
 
     def _text_pieces(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """The pieces for people. Failure where what they begin with is binary."""
+        """Yields the pieces to show to people. Raises Failure if the body begins with binary data."""
         if not self.for_people:
             yield from pieces
             return
-        looked_at = 0
+        checked = 0
         for piece in with_last_line(pieces):
-            if looked_at < _LOOKED_AT:
-                if b"\0" in piece[: _LOOKED_AT - looked_at]:
-                    raise Failure("the body is binary and was not shown: -o FILE keeps it, -o - shows it anyway")
-                looked_at += len(piece)
+            if checked < _CHECKED_BYTES:
+                if b"\0" in piece[: _CHECKED_BYTES - checked]:
+                    raise Failure("the body is binary and was not shown: -o FILE saves it, -o - shows it anyway")
+                checked += len(piece)
             yield piece
 
     def _pieces(self, response: RequestsResponse) -> Iterator[bytes]:
-        """The body as it comes; without its content coding where one was asked for, or where people look."""
+        """Yields the body as it arrives, decoded with --compressed or if it is shown to people."""
         raw = response.stream
         coding = raw.get("content-encoding")
         if coding and (self.options.compressed or self.for_people):
@@ -224,7 +228,10 @@ class _Getter:
 
 
 def with_last_line(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The body, its last line ended, also where it breaks off: what is shown next begins a line of its own."""
+    """Yields the body and a line end if it has none at its end, even if the body is incomplete.
+
+    The next output then begins on a new line.
+    """
     last = b"\n"
     try:
         for piece in pieces:

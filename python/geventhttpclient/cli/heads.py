@@ -1,4 +1,4 @@
-"""Heads of requests and responses as text, with colours where they are wanted."""
+"""Heads of requests and responses as text, with or without colours."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _SECRET = frozenset({"authorization", "proxy-authorization"})
 
 
 def response_head(response: Any) -> list[str]:
-    """The status line and the fields of a response of HTTPClient, each as it came."""
-    # HTTP/2 sends no reason: what stands for it is what the code means.
+    """Returns the status line and the fields of a response of HTTPClient as they were received."""
+    # HTTP/2 has no reason phrase; `status_message` is then the standard phrase of the code.
     reason = "" if response.version == "HTTP/2" else response.status_message or ""
     first = f"{response.version} {response.status_code} {reason}".rstrip()
     return [first, *(f"{name}: {value}" for name, value in response.headers)]
 
 
 def request_head(response: Any) -> list[str]:
-    """The head of the request that a response of HTTPClient answers, without the credentials in it."""
-    return [_concealed(line) for line in response._sent_request.rstrip("\r\n").split("\r\n")]
+    """Returns the head of the request that a response of HTTPClient answers, without credentials."""
+    return [_redacted(line) for line in response._sent_request.rstrip("\r\n").split("\r\n")]
 
 
-def _concealed(line: str) -> str:
+def _redacted(line: str) -> str:
     name, colon, value = line.partition(":")
     if name.lower() not in _SECRET:
         return line
@@ -34,9 +34,9 @@ def _concealed(line: str) -> str:
 
 
 def as_text(lines: list[str], console: Console | None, prefix: str = "", end: str = "\n", is_raw: bool = False) -> str:
-    """The lines with a blank one behind them, with escapes for what a terminal would obey unless they are to be raw.
+    """Returns the lines, followed by an empty one, with control sequences escaped unless `is_raw` is true.
 
-    `console` is what they are coloured for, which is never raw; it is not printed to.
+    With a `console` they are coloured for it, and always escaped. Nothing is printed.
     """
     if console is None:
         shown_lines = lines if is_raw else map(printable, lines)
@@ -56,14 +56,14 @@ def as_text(lines: list[str], console: Console | None, prefix: str = "", end: st
 
 
 def rendered(text: Any, console: Console) -> str:
-    """A text with the colours that a console has, for whoever writes it there."""
+    """Returns a text with the colour codes of a console. Nothing is printed."""
     with console.capture() as captured:
         console.print(text, end="")
     return captured.get()
 
 
 def json_styles(console: Console | None) -> dict[str, tuple[str, str]]:
-    """Returns what a console writes before and after each kind of JSON token; nothing without a console."""
+    """Returns the codes that a console writes before and after each kind of JSON token, or {} without a console."""
     if console is None:
         return {}
     from rich.text import Text

@@ -1,7 +1,7 @@
-"""JSON for people: indented and coloured value by value. Numbers and strings stay as they were written.
+"""JSON for people: indented and coloured value by value. Numbers and strings keep their spelling.
 
-The text is read once, token by token, and only text is made of it: no Python object, no recursion. What is beyond a
-limit or no JSON is shown as it came, from the beginning of the value that it is in.
+The text is read once, token by token, without Python objects and without recursion. Invalid JSON, and JSON beyond a
+limit, is shown unchanged from the beginning of the value that contains it.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 
+from geventhttpclient._internal import charsets
 from geventhttpclient.cli.printable import json_escape, printable
 
-# Characters of one value, with the blanks before it, that are held until it is complete.
+# Maximum characters of one incomplete value, with the white space before it, that are held.
 MOST = 1 << 20
 
-# Arrays and objects within one another.
+# Maximum depth of nested arrays and objects.
 MAX_DEPTH = 100
 
-# Characters that are shown for each that came, with the codes of colours, once the first GROWTH_ALLOWANCE are used up.
-# Indentation grows with the depth: without a bound, half a megabyte of brackets is gigabytes of blanks. An array of
-# digits fits in colours, too: 11 characters of codes, a line end and the indentation for each digit with its comma.
+# Maximum characters of output, colour codes included, for each character of input after the first GROWTH_ALLOWANCE.
+# Indentation grows with the depth: without a limit, half a megabyte of brackets becomes gigabytes of blanks. A coloured
+# array of digits is within it: 11 characters of codes, a line end and the indentation for each digit and its comma.
 MAX_GROWTH = 16
 GROWTH_ALLOWANCE = 1 << 16
 
@@ -35,42 +36,47 @@ _PLAIN = re.compile(r'[^"\\\x00-\x1f]*')
 _ESCAPE = re.compile(r'\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4})')
 _ESCAPE_BEGUN = re.compile(r"\\(?:u[0-9A-Fa-f]{0,3})?")
 
-# What may come next, between tokens.
+# The tokens that may come next.
 _VALUE, _VALUE_OR_END, _KEY, _KEY_OR_END, _COLON, _COMMA_OR_END = range(6)
 
 Styles = Mapping[str, tuple[str, str]]
-"""What to write before and after a token, by the names of rich: `json.key`, `json.str`, `json.number`, ..."""
+"""Codes to write before and after a token, by the names that rich has for it: `json.key`, `json.str`, ..."""
 
 _STYLES = {"true": "json.bool_true", "false": "json.bool_false", "null": "json.null"}
 _PLAIN_STYLE = ("", "")
 
 
 class _NotShown(Exception):
-    """The text is no JSON, or beyond a limit."""
+    """The text is not JSON, or beyond a limit."""
 
 
 class JSONText:
-    """Text is fed, and comes back indented, each value at the top as soon as it is there (a stream may have many)."""
+    """An incremental formatter: takes bytes, and returns each top-level value indented once it is complete."""
 
-    def __init__(self, styles: Styles | None = None) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="strict")
-        self._indenter = _Indenter(styles or {})
-        # What has come since the last value that was shown.
+    def __init__(self, styles: Styles | None = None, charset: str | None = None) -> None:
+        """`charset` is the one that the server declares; it is used for a value that is not UTF-8."""
+        self._decoder: codecs.IncrementalDecoder = codecs.getincrementaldecoder("utf-8")(errors="strict")
+        self._charset = charsets.known(charset)
+        self._styles = styles or {}
+        self._indenter = _Indenter(self._styles)
+        # The input since the last value that was shown.
         self._held: list[str] = []
         self._held_size = 0
-        # The end of it, where an escape has begun.
+        # The beginning of an escape at the end of that input.
         self._rest = ""
-        # Whether what comes is shown as it is, because something was no JSON or beyond a limit.
+        # Whether further input is shown unchanged, because some of it was not JSON or beyond a limit.
         self.is_raw: bool = False
 
     def feed(self, data: bytes) -> tuple[str, bytes]:
-        """Indented values that have come to their end, and bytes behind them that are to be shown as they are."""
+        """Returns the values that are complete, indented, and bytes after them to be shown unchanged."""
         if self.is_raw:
             return "", data
         begun = self._decoder.getstate()[0]
         try:
             new = self._decoder.decode(data)
         except UnicodeDecodeError:
+            if self._charset is not None:
+                return self._begin_again(begun + data)
             return "", self._give_up(begun + data)
         text = self._rest + new
         shown: list[str] = []
@@ -95,7 +101,7 @@ class JSONText:
         return "".join(shown), self._give_up(self._decoder.getstate()[0])
 
     def finish(self) -> tuple[str, bytes]:
-        """What is left at the end."""
+        """Returns the rest at the end of the input: a value, and bytes to be shown unchanged."""
         if self.is_raw:
             return "", b""
         with suppress(_NotShown):
@@ -103,45 +109,57 @@ class JSONText:
         begun = self._decoder.getstate()[0]
         if self._indenter.is_done:
             return self._indenter.take(), begun
-        # Blanks behind the last value are no value.
+        # White space after the last value is not a value.
         return "", self._give_up(begun) if self._indenter.has_begun else begun
 
+    def _begin_again(self, rest: bytes) -> tuple[str, bytes]:
+        """Reads the held input and the rest again, in the declared charset."""
+        assert self._charset is not None
+        self._decoder, self._charset = charsets.decoder(self._charset), None
+        held, self._held, self._held_size, self._rest = "".join(self._held), [], 0, ""
+        self._indenter = _Indenter(self._styles)
+        return self.feed(held.encode() + rest)
+
     def _give_up(self, rest: bytes) -> bytes:
-        """Returns what is held, and the rest, as it came. From now on everything is shown like this."""
+        """Returns the held input and the rest unchanged. Further input is returned unchanged too."""
         self.is_raw = True
         held, self._held = "".join(self._held), []
         return held.encode() + rest
 
 
 class _Indenter:
-    """Reads one value after another, in pieces cut anywhere, and writes it with line ends and indentation."""
+    """A reader of one value after another, from pieces cut anywhere, that writes them indented."""
 
     def __init__(self, styles: Styles) -> None:
         self._styles = styles
-        # Characters that may be shown before more have come.
+        # Characters of output that the input so far allows.
         self._room = GROWTH_ALLOWANCE
         self._begin()
 
     def _begin(self) -> None:
         self._out = io.StringIO()
-        # What closes the arrays and objects that are open.
+        # The closing brackets of the open arrays and objects.
         self._open: list[str] = []
         self._expected = _VALUE
-        # The style of the string that is being read, and the pieces of the number or name that is.
+        # The style of the string being read, or the pieces of the number or name being read.
         self._string: str | None = None
         self._word: list[str] = []
         self.has_begun = False
         self.is_done = False
 
     def take(self) -> str:
-        """Returns the value that has come to its end, with a line end; the next one may be read then."""
+        """Returns the complete value with a line end. The next one can be read then."""
         shown = self._out.getvalue()
         self._begin()
         return shown + "\n"
 
     def read(self, text: str, at: int) -> int:
-        """Reads on from there, to the end of the value or of the text. Returns the position behind what was read, which
-        is before the end of the text where a string's escape is cut. _NotShown for what is no JSON, or too much."""
+        """Reads on from `at` to the end of the value or of the text. Returns the position after the last
+        character read.
+
+        It is before the end of the text if an escape in a string is cut. Raises _NotShown for invalid JSON, and for
+        too much output.
+        """
         while at < len(text) and not self.is_done:
             start = at
             if self._string is not None:
@@ -166,7 +184,7 @@ class _Indenter:
         return at
 
     def finish(self) -> None:
-        """Ends a number or a name that nothing else has ended."""
+        """Ends a number or a name at the end of the input."""
         if self._word:
             self._end_word()
 
@@ -175,7 +193,7 @@ class _Indenter:
         self._out.write(text)
 
     def _read_string(self, text: str, at: int) -> int:
-        """Reads on in a string. Returns where it was given for the beginning of an escape."""
+        """Reads on in a string and returns the new position; it is `at` if an escape is incomplete."""
         assert self._string is not None
         found = _PLAIN.match(text, at)
         end = found.end() if found is not None else at
@@ -244,7 +262,7 @@ class _Indenter:
             raise _NotShown
 
     def _begin_line(self, is_key: bool = False) -> None:
-        """Keys and the members of arrays have a line each; the value of a key is on the key's."""
+        """Begins a new line for a key or a member of an array; the value of a key stays on the key's line."""
         if is_key or self._open[-1:] == ["]"]:
             self._write("\n" + _INDENT * len(self._open))
 
@@ -254,7 +272,7 @@ class _Indenter:
 
 
 def indented(text: str) -> str:
-    """Returns one value with line ends and indentation; the text as it is if it cannot be shown so."""
+    """Returns one value with line ends and indentation, or the text unchanged if it cannot be indented."""
     reader = JSONText()
     shown, rest = reader.feed(text.encode())
     last, more = reader.finish()

@@ -1,4 +1,4 @@
-"""The load of `bench`: greenlets that send one request after another, and what they found."""
+"""The load of `bench`: greenlets that send one request after another, and their measurements."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from geventhttpclient._core import Histogram
 from geventhttpclient.cli.failure import describe, one_line
 from geventhttpclient.client import HTTPClient
 
-# What is read of a body at once: a larger one is dropped piece by piece.
+# Maximum bytes of one read of a body; they are discarded.
 _PIECE = 1 << 20
 
-# Seconds between two entries of the rate over time.
+# Seconds between two samples of the rate.
 _SAMPLE = 0.1
 
-# Nanoseconds by which the loop's timers may be late, by themselves: epoll counts in whole milliseconds.
+# Nanoseconds by which timers of the loop may be late on an idle machine: epoll counts in whole milliseconds.
 _TIMER = 2_000_000
 
 
 class Load:
-    """One load: requests to one target, `concurrency` at a time, and their tally, which may be read while it runs.
+    """A load of requests to one target, `concurrency` in flight, and its figures, which may be read while it runs.
 
-    Closed, each greenlet sends the next request when it has the answer to the last. Open, with a `rate`, requests are
-    due at their times; one for which no greenlet was free then is timed from when it was due, or else what a slow
-    server holds up would be left out of the latencies ("coordinated omission").
+    In a closed loop, each greenlet sends the next request after the response to the last one. In an open loop, with a
+    `rate`, each request has a due time. If no greenlet is free then, its latency is counted from that time; otherwise
+    the delays caused by a slow server would be missing from the latencies ("coordinated omission").
     """
 
     def __init__(self, client: HTTPClient, request: tuple[Any, ...], concurrency: int, rate: float | None) -> None:
-        """`request` are the arguments of HTTPClient.request; `rate` is in requests per second."""
+        """`request` is the arguments of HTTPClient.request; `rate` is in requests per second."""
         self._client = client
         self._request = request
         self._concurrency = concurrency
@@ -51,35 +51,36 @@ class Load:
         self.opened: int = 0
         self.reused: int = 0
         self.protocol: str = ""
-        # When, in seconds from the beginning, and how many responses there were by then.
+        # Pairs of seconds since the beginning and number of responses by then.
         self.samples: list[tuple[float, int]] = []
         self._begin = perf_counter()
 
     @property
     def responses(self) -> int:
-        """Requests that were answered, whatever by, to the end of the body."""
+        """Number of responses with any status code, received to the end of the body."""
         return self.latency.count
 
     @property
     def failed(self) -> int:
-        """Requests that raised something."""
+        """Number of requests that raised an exception."""
         return self.errors.total()
 
     @property
     def unfinished(self) -> int:
-        """Requests under way when the time was over."""
+        """Number of requests in flight when the time was over."""
         return self.begun - self.responses - self.failed
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the beginning; once it has ended, how long it was."""
+        """Seconds since the beginning, or the duration once the load has ended."""
         return self.seconds or perf_counter() - self._begin
 
     def run(self, requests: int | None, seconds: float | None) -> None:
-        """Until so many requests are done, or for so long. Whatever ends it, the tally is right afterwards."""
+        """Runs until that many requests are done, or for that many seconds. The figures are right even if an exception
+        ends it."""
         tickets = iter(range(requests)) if requests is not None else itertools.count()
         before, cpu = self._client.statistics(), _cpu_seconds()
-        gevent.get_hub().loop.update_now()  # else its timers go by when it was last entered, and end too early
+        gevent.get_hub().loop.update_now()  # else its timers count from its last iteration and end too early
         self._begin = perf_counter()
         sampler = gevent.spawn(self._sample)
         one_greenlet = self._closed if self._rate is None else self._open
@@ -98,7 +99,7 @@ class Load:
             self.reused = after["reused"] - before["reused"]
 
     def _closed(self, tickets: Iterator[int]) -> None:
-        """What is looked up in here is looked up for every request: it is the loop that is measured."""
+        """Sends requests in a closed loop. Names are looked up before it: every lookup inside is measured too."""
         once, record, statuses, clock = self._once, self.latency.record, self.statuses, perf_counter_ns
         for _ in tickets:
             begin = clock()
@@ -108,7 +109,7 @@ class Load:
                 statuses[status] += 1
 
     def _open(self, tickets: Iterator[int]) -> None:
-        """`tickets` are the times when requests are due, in nanoseconds of the clock."""
+        """Sends requests in an open loop. `tickets` yields their due times, in nanoseconds of the clock."""
         once, record, statuses, clock = self._once, self.latency.record, self.statuses, perf_counter_ns
         for due in tickets:
             begin = clock()
@@ -125,7 +126,7 @@ class Load:
                 statuses[status] += 1
 
     def _once(self) -> int:
-        """One request; its status code, or 0 for an error, which has been counted."""
+        """Sends one request. Returns its status code, or 0 after an error, which is counted."""
         self.begun += 1
         try:
             response = self._client.request(*self._request)
@@ -155,6 +156,6 @@ def _due(tickets: Iterator[int], rate: float) -> Iterator[int]:
 
 
 def _cpu_seconds() -> float:
-    """User and system time of this process so far, all its threads together."""
+    """Returns the user and system time of this process, in all its threads."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime

@@ -1,4 +1,4 @@
-"""Where bytes go that were asked for: stdout, or a file that is made when there is something for it."""
+"""The destination of response data: stdout, or a file that is created at the first write."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class Output:
-    """stdout, or the file of that name. OutputClosed when nobody reads stdout any more, Failure for what a
-    file refuses."""
+    """stdout, or a file. Raises OutputClosed if the reader of stdout has closed it, and Failure if a file operation
+    fails."""
 
     def __init__(self, path: str | None, opener: Callable[[], IO[bytes]] | None = None) -> None:
-        """`opener` opens it, if that is not done by the name."""
+        """`opener` opens the file, if it cannot be opened by its name."""
         self.path = path
         self._opener = opener
         self._file: IO[bytes] | None = None
@@ -49,7 +49,7 @@ class Output:
         return sys.stdout.buffer if self.path is None else open(self.path, "wb", buffering=0)
 
     def write(self, data: bytes) -> None:
-        """Writes it all and leaves nothing in a buffer: who reads a pipe sees it as it comes. b"" makes the file."""
+        """Writes all of the data, without buffering: the reader of a pipe gets it at once. b"" creates the file."""
         try:
             file = self._file = self._file or self._open()
             view = memoryview(data)

@@ -1,4 +1,4 @@
-"""How fast a download may be, and how it is coming along."""
+"""The rate limit and the progress bar of a download."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from geventhttpclient.cli.device import Device
     from geventhttpclient.cli.part import Part
 
-# Seconds between two pictures of the bar.
+# Seconds between two updates of the bar.
 _TICK = 0.1
 
-# Bytes that are read at once where nothing limits the rate.
+# Maximum bytes of one read if the rate is not limited.
 _PIECE = 1 << 18
 
 
 class Throttle:
-    """At most so many bytes a second, by whatever number of greenlets; any number with None."""
+    """A limit in bytes per second for any number of greenlets together; None is no limit."""
 
     def __init__(self, rate: int | None) -> None:
         self._rate = rate
@@ -34,11 +34,11 @@ class Throttle:
 
     @property
     def piece(self) -> int:
-        """Bytes to be read at once, so that the rate is even."""
+        """Bytes of one read, small enough for an even rate."""
         return _PIECE if self._rate is None else max(1, min(_PIECE, self._rate // 20))
 
     def take(self, size: int) -> None:
-        """Waits until so many bytes are allowed for. Other greenlets, and signals, get their turn in any case."""
+        """Waits until that many bytes are allowed. Always yields to other greenlets and to signals."""
         delay = 0.0
         if self._rate is not None:
             now = monotonic()
@@ -49,7 +49,7 @@ class Throttle:
 
 @contextmanager
 def bar(console: Console | None, name: str, part: Part | Device) -> Iterator[None]:
-    """A bar for one download, kept up to date by a greenlet; gone at the end."""
+    """Shows a progress bar for one download. A greenlet updates it; it is removed at the end."""
     if console is None:
         yield
         return
@@ -77,7 +77,7 @@ def bar(console: Console | None, name: str, part: Part | Device) -> Iterator[Non
         Rate(),
         TimeRemainingColumn(compact=True),
     )
-    # A terminal shows ^C behind the bar, and would begin another line for it.
+    # A terminal shows ^C after the bar, and would begin another line for it.
     console.width -= 4
     with Progress(*columns, console=console, auto_refresh=False, transient=True, expand=True) as progress:
         task = progress.add_task(name, total=part.length, completed=part.received)

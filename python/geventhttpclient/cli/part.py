@@ -1,11 +1,11 @@
-"""A download that is not complete: the directory `.NAME.part` beside the file, which only its user may enter.
+"""A partial download: the directory `.NAME.part` next to the target file, accessible to its user only.
 
-`data` in it is what has come, and `note.json` says of what: `format`, `url` (without credentials), `length` (bytes, or
-null), `etag`, `last_modified` and `missing`, a list of [from, to) in bytes. The note is written anew now and then,
-always after the bytes that it says are there.
+Its file `data` has the bytes received so far, and `note.json` describes them: `format`, `url` (without credentials),
+`length` (bytes, or null), `etag`, `last_modified` and `missing`, a list of [from, to) in bytes. The note is rewritten
+from time to time, always after the bytes that it declares present.
 
 A name that a server proposes has no slash and does not begin with a dot (see filename.py): no download can write to the
-part of another one. Nothing in the directory is opened through a link, and no file with other names is written to.
+directory of another one. Links in the directory are not followed, and no files with other names are written.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from geventhttpclient import _core
 from geventhttpclient.cli.failure import FILE, Failure, file_failure
 from geventhttpclient.cli.renaming import rename_new
 
-# Seconds between two notes of what is there: what is lost if the system goes down without a word.
+# Seconds between two notes; the data of that time is lost if the system crashes.
 _NOTED_EVERY = 1.0
 
 _FORMAT = 2
@@ -37,19 +37,19 @@ _DATA = "data"
 _NOTE = "note.json"
 _NEW_NOTE = "note.json.new"
 
-# A note that is larger, or has more ranges, is not ours.
+# Limits of a note: this package writes none that exceeds them.
 MAX_NOTE_BYTES = 1 << 20
 MAX_RANGES = 10_000
 _MAX_LENGTH = 10**18
 
 _HASHED_AT_ONCE = 1 << 20
 
-# How often the directory is looked for again when another process has just removed it.
+# Maximum attempts to enter the directory while other processes remove it.
 _MAX_ATTEMPTS = 8
 
 
 class Range:
-    """Bytes that are still missing, from `position` to `end`, which is None where nobody knows it."""
+    """A range of missing bytes, from `position` to `end`, which is None if it is unknown."""
 
     __slots__ = ("end", "position")
 
@@ -59,12 +59,12 @@ class Range:
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing is missing any more."""
+        """True if no byte is missing."""
         return self.end is not None and self.position >= self.end
 
 
 class Validator:
-    """What tells one version of a file from another: a strong ETag, else a Last-Modified that is one, too.
+    """The strong validator of one version of a file: a strong ETag, or else a Last-Modified that is strong too.
 
     Only responses that share it may be combined (RFC 9110 section 15.3.7.3).
     """
@@ -72,7 +72,7 @@ class Validator:
     __slots__ = ("etag", "last_modified")
 
     def __init__(self, etag: Any, last_modified: Any) -> None:
-        """`last_modified` is to be strong by RFC 9110 section 8.8.2.2, else None."""
+        """`last_modified` must be strong by RFC 9110 section 8.8.2.2, or None."""
         is_strong = isinstance(etag, str) and len(etag) > 1 and etag[0] == etag[-1] == '"'
         self.etag: str | None = etag if is_strong else None
         self.last_modified: str | None = last_modified if isinstance(last_modified, str) else None
@@ -86,7 +86,7 @@ class Validator:
         return self.etag or self.last_modified
 
     def is_shared_by(self, other: Validator) -> bool:
-        """Tells whether a response with the other one is of the same version. One that tells nothing is not."""
+        """Returns True if a response with the other validator is of the same version. An empty one never is."""
         if self.etag is None:
             return self.last_modified is not None and self.last_modified == other.last_modified
         dates = (self.last_modified, other.last_modified)
@@ -94,10 +94,10 @@ class Validator:
 
 
 class Part:
-    """The incomplete file, open for writing anywhere. Failure for all that files and disks refuse."""
+    """The incomplete file, open for writing at any offset. Raises Failure if a file operation fails."""
 
     def __init__(self, target: Path, replaces: bool) -> None:
-        """`replaces`: whether a file of that name may be replaced in the end."""
+        """`replaces` allows replacing an existing target at the end."""
         self.target = target
         self.directory: Path = target.with_name(f".{target.name}.part")
         self.path: Path = self.directory / _DATA
@@ -114,7 +114,7 @@ class Part:
         self._directory: int | None = self._enter()
 
     def _enter(self) -> int:
-        """Opens the directory, which is made if it is missing, and locks it. Failure unless it is a part of ours."""
+        """Opens and locks the directory; creates it if it is missing. Raises Failure if it is not a download's."""
         for _ in range(_MAX_ATTEMPTS):
             try:
                 os.mkdir(self.directory, 0o700)
@@ -139,7 +139,7 @@ class Part:
         raise self._busy()
 
     def _claim(self, directory: int) -> bool:
-        """Locks the directory and reads its note. False if it has been removed meanwhile."""
+        """Locks the directory and reads its note. Returns False if it has been removed in the meantime."""
         try:
             fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -163,20 +163,20 @@ class Part:
 
     def _foreign(self) -> Failure:
         return Failure(
-            f"{self.directory} is there already and was not left by a download: move it away, or name a file by -o",
+            f"{self.directory} already exists and was not left by a download: move it away, or name a file with -o",
             FILE,
         )
 
     def _busy(self) -> Failure:
-        return Failure(f"{self.directory}: another download is at work on it: wait for it, or name a file by -o", FILE)
+        return Failure(f"{self.directory}: another download is using it: wait for it, or name a file with -o", FILE)
 
     @property
     def has_left(self) -> bool:
-        """Whether an earlier download has left something."""
+        """True if an earlier download has left a note here."""
         return self._found is not None
 
     def recall(self, url: str) -> bool:
-        """Takes up what an earlier run has left of this URL, if it can be trusted to be that."""
+        """Opens the data that an earlier run has left of this URL. Returns False if its note cannot be trusted."""
         found = _recalled(self._found, _core.redact(url))
         if found is None:
             return False
@@ -195,12 +195,12 @@ class Part:
         return True
 
     def begin(self, url: str, length: int | None, validator: Validator) -> None:
-        """Begins with nothing."""
+        """Creates the data file, with all bytes missing."""
         self._close_data()
         self.url, self.length, self.validator = url, length, validator
         self.missing = [Range(0, length)]
-        # The old bytes go before their note, and the new note comes before its bytes: whenever this is interrupted,
-        # what is left is known as a part, and as one that has nothing.
+        # The old data is removed before its note, and the new note is written before its data: if this is interrupted
+        # at any point, the directory is recognized as that of a download without data.
         self._remove(_DATA)
         self._write_note()
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
@@ -211,23 +211,23 @@ class Part:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is something to write to."""
+        """True if the data file is open."""
         return self._descriptor is not None
 
     @property
     def can_resume(self) -> bool:
-        """Whether it can be told what is missing, and of which version."""
+        """True if the length and the version of the file are known."""
         return self.length is not None and bool(self.validator)
 
     @property
     def received(self) -> int:
-        """Bytes that are there."""
+        """Number of bytes received."""
         if self.length is None:
             return sum(one.position for one in self.missing)
         return self.length - sum((one.end or 0) - one.position for one in self.missing)
 
     def write(self, place: Range, data: bytes) -> None:
-        """Writes at the beginning of what is missing there, which is less afterwards."""
+        """Writes the next bytes of a range and advances it."""
         view = memoryview(data)
         while view:
             try:
@@ -240,8 +240,7 @@ class Part:
             self.note()
 
     def note(self) -> None:
-        """Writes down what is there, for another run to go on with; nothing where that could not be told from another
-        version."""
+        """Writes the note for a later run, if the data can be resumed."""
         if self._descriptor is not None and self.can_resume and not self._is_forgotten:
             self._write_note()
 
@@ -266,7 +265,7 @@ class Part:
             raise file_failure(error, self.directory / _NOTE) from None
 
     def digest(self, name: str) -> str:
-        """The checksum of the data, by its name in hashlib, in hexadecimal digits."""
+        """Returns the checksum of the data in hexadecimal digits; `name` is its name in hashlib."""
         digest, offset = hashlib.new(name), 0
         while piece := self._read(offset, _HASHED_AT_ONCE):
             digest.update(piece)
@@ -281,7 +280,7 @@ class Part:
             raise file_failure(error, self.path) from None
 
     def finish(self) -> None:
-        """Gives the file its name. Failure unless all of it is there, and where another has that name meanwhile."""
+        """Moves the data to the target. Raises Failure if data is missing, or if the target appeared meanwhile."""
         size = os.fstat(self._fileno()).st_size
         if self.length is not None and (size != self.length or any(not one.is_done for one in self.missing)):
             raise Failure(f"{self.path} has {size} bytes and should have {self.length}", FILE)
@@ -292,8 +291,8 @@ class Part:
             self._publish()
         except FileExistsError:
             raise Failure(
-                f"{self.target} has appeared meanwhile: the download is left in {self.path}; "
-                "move one of them, or say --overwrite",
+                f"{self.target} has appeared in the meantime: the download is kept in {self.path}; "
+                "move one of them, or use --overwrite",
                 FILE,
             ) from None
         except OSError as error:
@@ -301,7 +300,7 @@ class Part:
         self._is_published = True
 
     def _publish(self) -> None:
-        """Renames the data. Raises FileExistsError if the name is taken, unless it may be."""
+        """Renames the data. Raises FileExistsError if the target exists and must not be replaced."""
         assert self._directory is not None
         if self._replaces:
             os.replace(_DATA, self.target, src_dir_fd=self._directory)
@@ -309,12 +308,12 @@ class Part:
             rename_new(_DATA, self.target, self._directory)
 
     def forget(self) -> None:
-        """Leaves what is there, and a note that it is not to be gone on with."""
+        """Keeps the data, with a note that it must not be resumed."""
         self._is_forgotten = True
         self._write_note()
 
     def close(self) -> None:
-        """Closes the file, which stays if there is something in it, and unlocks it."""
+        """Closes the data and unlocks the directory. Removes it if the download is complete or has no data."""
         is_empty = self.is_open and not self.received
         self._close_data()
         directory = self._directory
@@ -323,7 +322,7 @@ class Part:
                 for name in (_DATA, _NEW_NOTE, _NOTE):
                     with suppress(Failure):
                         self._remove(name)
-            with suppress(OSError):  # as long as something is in it
+            with suppress(OSError):  # not empty
                 os.rmdir(self.directory)
             self._directory = None
             os.close(directory)
@@ -350,7 +349,7 @@ class Part:
 
 
 def _read_note(directory: int) -> dict[str, Any] | None:
-    """The note, if it is one of ours; its values are not to be trusted yet."""
+    """Returns the note if it is in the current format. Its values are not checked yet."""
     try:
         descriptor = os.open(_NOTE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
     except OSError:
@@ -368,7 +367,7 @@ def _read_note(directory: int) -> dict[str, Any] | None:
 
 
 def _recalled(note: Any, url: str) -> tuple[int, Validator, list[Range]] | None:
-    """Length, validator and what is missing, from a note; None unless all of it can be."""
+    """Returns the length, the validator and the missing ranges of a note, or None unless all of them are valid."""
     if note is None or note.get("url") != url:
         return None
     length, ranges = note.get("length"), note.get("missing")
@@ -390,7 +389,7 @@ def _is_offset(number: Any, most: int) -> bool:
 
 
 def _present_end(missing: list[Range], length: int) -> int:
-    """What the size of a file is at least where nothing else is missing."""
+    """Returns the minimum size of a data file from which only these ranges are missing."""
     end = length
     for one in sorted(missing, key=lambda one: one.position, reverse=True):
         if one.end == end:

@@ -1,4 +1,4 @@
-"""`bench --plot`: latency by percentile, and the rate over time, as SVG for light and dark pages alike."""
+"""`bench --plot`: latency by percentile and the rate over time, as SVG for light and dark pages."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 from geventhttpclient.cli import percentiles
 from geventhttpclient.cli.failure import USAGE, Failure, file_failure
 
-# Read well on white and on black: about the same contrast to both.
+# Colours with about the same contrast on white and on black.
 _INK = "#7d8590"
 _LATENCY = "#3b82f6"
 _RATE = "#e8730c"
 
-# The mean of so many seconds is one point of the rate, or of a hundredth of the whole, if that is more.
+# Seconds over which a point of the rate is averaged; at least a hundredth of the duration.
 _BIN = 0.5
 
 
 def check(path: str) -> None:
-    """Failure where nothing could be drawn, before anything was measured."""
+    """Raises Failure if a plot could not be drawn or saved. Call it before the measurement."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
@@ -29,13 +29,13 @@ def check(path: str) -> None:
 
 
 def draw(summary: dict[str, Any], path: str) -> None:
-    """Draws a summary to a file."""
+    """Draws the plot of a summary into a file."""
     import matplotlib
     from matplotlib.figure import Figure
 
     style: Any = {
-        "svg.fonttype": "none",  # text stays text: small, and in the page's fonts
-        "svg.hashsalt": "geventhttpclient",  # the same numbers make the same file
+        "svg.fonttype": "none",  # keeps text as text: smaller, and in the fonts of the page
+        "svg.hashsalt": "geventhttpclient",  # the same figures give the same file
         "font.family": "sans-serif",
         "text.color": _INK,
         "axes.labelcolor": _INK,
@@ -61,7 +61,7 @@ def draw(summary: dict[str, Any], path: str) -> None:
 
 
 def _latency(axes: Any, summary: dict[str, Any]) -> None:
-    """Latency up, percentiles across."""
+    """Draws latency over percentile."""
     total = summary["requests"]
     nines = max(1, math.ceil(math.log10(total))) if total > 1 else 1
     across, up = [0.0], list[float]()
@@ -81,7 +81,7 @@ def _rate(axes: Any, summary: dict[str, Any]) -> None:
     at, rates = [0.0], list[float]()
     before, done_before = 0.0, 0.0
     for now, done in summary["samples"]:
-        # What is left at the end is a point of its own where it is long enough to mean something.
+        # The rest at the end is a point of its own if it is long enough for a meaningful rate.
         if now - before >= width or (now >= whole - 1e-3 and (now - before >= width / 2 or not rates)):
             if now > before:
                 at.append(now)

@@ -1,4 +1,4 @@
-"""Text that a peer may have written, made safe for a terminal."""
+"""Untrusted text, made safe for a terminal."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-# What has to be looked at: everything but printable ASCII.
+# Characters to check: all except printable ASCII.
 _OTHER = re.compile(r"[^\x20-\x7e]")
 
-# General categories of characters that are obeyed or not seen: controls, formats, surrogates, private use, unassigned,
-# separators of lines and of paragraphs.
+# General categories of characters that control a terminal or are invisible: controls, formats, surrogates, private use,
+# unassigned, separators of lines and of paragraphs.
 _CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
-# Characters of other categories that show nothing: the rest of Unicode's Default_Ignorable_Code_Point (joiner of
-# graphemes, fillers, variation selectors), the blank of Braille and the null note.
+# Invisible characters of other categories: the rest of Unicode's Default_Ignorable_Code_Point (grapheme joiner,
+# fillers, variation selectors), the Braille blank and the null notehead.
 _FILLERS = frozenset(
     "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0\U0001d159"
     + "".join(map(chr, [*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)]))
 )
 
-# Invisible and harmless on a terminal. Without the joiners, Persian, Indic scripts and emoji fall apart.
+# Invisible, and harmless on a terminal. Persian, Indic scripts and emoji need the joiners.
 _HARMLESS = "\t\u200c\u200d"
 
-# Within a body, beside those.
+# Allowed in a body too.
 _LINE_ENDS = "\r\n"
 
 
@@ -33,13 +33,13 @@ def _python_escape(character: str) -> str:
 
 
 def json_escape(character: str) -> str:
-    """Returns a character as JSON strings may have it: `\\u009b`, or a pair of surrogates."""
+    """Returns a character as an escape in a JSON string: `\\u009b`, or a surrogate pair."""
     digits = character.encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{digits[at : at + 4]}" for at in range(0, len(digits), 4))
 
 
 def is_invisible(character: str) -> bool:
-    """Returns whether a terminal would obey the character, or show nothing for it. Blanks are not invisible."""
+    """Returns True if the character controls a terminal or is invisible. Spaces do not count as invisible."""
     return unicodedata.category(character) in _CATEGORIES or character in _FILLERS
 
 
@@ -49,10 +49,10 @@ def without_invisible(text: str) -> str:
 
 
 def printable(text: str, escape: Callable[[str], str] = _python_escape, harmless: str = _HARMLESS) -> str:
-    """Returns the text with escapes for what a terminal would obey, or would show otherwise than it is read.
+    """Returns the text with escapes for characters that control a terminal or make it show misleading text.
 
-    That is control characters (C0, DEL, C1), bidirectional overrides, separators of lines and paragraphs, invisible
-    characters, fillers, lone surrogates, code points of private use and unassigned ones. The blanks of Unicode stay.
+    These are control characters (C0, DEL, C1), bidirectional overrides, separators of lines and paragraphs, invisible
+    characters, fillers, lone surrogates, private use and unassigned code points. Unicode spaces are not escaped.
     """
 
     def shown(found: re.Match[str]) -> str:
@@ -63,7 +63,7 @@ def printable(text: str, escape: Callable[[str], str] = _python_escape, harmless
 
 
 def encoded(text: str, encoding: str, escape: Callable[[str], str] = _python_escape) -> bytes:
-    """Returns the text in that encoding, with escapes for characters that it does not have."""
+    """Encodes the text, with escapes for characters that the encoding does not have."""
     try:
         return text.encode(encoding)
     except UnicodeEncodeError:
@@ -79,9 +79,9 @@ def _encodable(character: str, encoding: str, escape: Callable[[str], str]) -> s
 
 
 class PrintableBody:
-    """A body for a terminal, in pieces: UTF-8 with escapes as `printable` makes them, and for bytes that are no UTF-8.
+    """An incremental filter of a body for a terminal. It escapes like `printable`, and also bytes that are not UTF-8.
 
-    Its line ends stay. It is shown in the encoding of the terminal, with escapes for what that does not have.
+    Line ends are kept. The output is in the encoding of the terminal; characters that it does not have are escaped.
     """
 
     def __init__(self, encoding: str = "utf-8") -> None:
@@ -89,12 +89,12 @@ class PrintableBody:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
 
     def feed(self, data: bytes, is_last: bool = False) -> bytes:
-        """Returns what there is to show of it. The beginning of a character waits for its end."""
+        """Returns the text to show. The bytes of an incomplete character are held until the rest arrives."""
         text = self._decoder.decode(data, is_last)
         return encoded(printable(text, _byte_escape, _HARMLESS + _LINE_ENDS), self._encoding)
 
 
 def _byte_escape(character: str) -> str:
-    """As `_python_escape`, where a surrogate stands for a byte that could not be decoded."""
+    """Escapes like `_python_escape`; a surrogate that represents an undecodable byte is escaped as that byte."""
     byte = ord(character) - 0xDC00
     return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else _python_escape(character)

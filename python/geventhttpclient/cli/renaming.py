@@ -1,4 +1,4 @@
-"""Renaming a file to a name that no other file has."""
+"""Renames a file without replacing another one."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _NO_LINKS = _UNSUPPORTED | {errno.EPERM, errno.EACCES, errno.EMLINK, errno.EXDEV
 def rename_new(name: str, target: Path, directory: int) -> None:
     """Renames `name`, which is in the open `directory`. Raises FileExistsError if there is a file called `target`.
 
-    Either the complete file gets the name or nothing happens, also if the process is killed. Where the system can
-    neither rename without replacing nor make hard links, the name is looked for first: a file that another process
-    gives that name between this look and the renaming is replaced.
+    The operation is atomic, even if the process is killed. If the system can neither rename without replacing nor
+    make hard links, the target is checked first: a file that another process creates there between the check and the
+    renaming is replaced.
     """
     try:
         _rename_without_replacing(name, target, directory)

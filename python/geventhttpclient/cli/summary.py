@@ -1,24 +1,24 @@
-"""What `bench` has found: as JSON, whose keys stay what they are, and as text.
+"""The summary of `bench`, as JSON with stable keys and as text.
 
-url, method, protocol       what was asked, and "HTTP/1.1" or "HTTP/2"
+url, method, protocol       the request, and "HTTP/1.1" or "HTTP/2"
 loop                        "closed", or "open" with --rate
 concurrency, processes      -c and --processes
 target_rate_per_second      --rate, or null
 interrupted                 whether SIGINT came before the end
 duration_seconds            from the first request to the end, without the warm-up
-requests                    requests that were answered, whatever by
+requests                    responses with any status code
 failed                      requests that raised an error
-unfinished                  requests under way at the end of the duration; neither answered nor failed
+unfinished                  requests in flight at the end of the duration; neither answered nor failed
 requests_per_second         requests by duration_seconds
-body_bytes, body_bytes_per_second   of the bodies, as they came
+body_bytes, body_bytes_per_second   of the bodies, as received
 status_codes                {"200": count}
-errors, error_examples      {"TimeoutError": count}, and the text of the first of each
-latency_us                  min, mean, p50, p75, p90, p99, p99_9, max, stdev; each null without any answer
+errors, error_examples      {"TimeoutError": count}, and the text of the first error of each kind
+latency_us                  min, mean, p50, p75, p90, p99, p99_9, max, stdev; each null without a response
 connections_opened, connections_reused
 cpu_seconds                 user and system time of the client, all processes
-cpu_us_per_request          the same for each request that was answered; null without any
+cpu_us_per_request          cpu_seconds by requests; null without a response
 histogram_us                [[latency, count]], in steps of at most 0.1 %
-samples                     [[seconds since the beginning, requests by then]], ten a second
+samples                     [[seconds since the beginning, requests by then]], ten per second
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ORDER = ("min", "mean", *PERCENTILES, "max", "stdev")
 
 
 def summarize(load: Load, setting: dict[str, Any]) -> dict[str, Any]:
-    """The summary of one load; `setting` has what was asked for."""
+    """Returns the summary of one load; `setting` has the options."""
     return {
         **setting,
         "protocol": load.protocol,
@@ -55,7 +55,7 @@ def summarize(load: Load, setting: dict[str, Any]) -> dict[str, Any]:
 
 
 def merge(parts: list[dict[str, Any]], setting: dict[str, Any]) -> dict[str, Any]:
-    """The summary of loads that ran side by side."""
+    """Returns the summary of loads that ran in parallel."""
     latency = Histogram()
     for part in parts:
         for value, count in part["histogram_us"]:
@@ -106,7 +106,7 @@ def _totals(latency: Histogram, seconds: float, body_bytes: int, cpu_seconds: fl
 
 
 def _added(series: list[list[list[float]]]) -> list[list[float]]:
-    """The samples of several processes as one: they are taken at the same times, but for the last ones."""
+    """Adds up the samples of several processes. They are taken at the same times, except for the last ones."""
     added = []
     last = [0.0] * len(series)
     for row in zip_longest(*series):
@@ -116,7 +116,7 @@ def _added(series: list[list[list[float]]]) -> list[list[float]]:
 
 
 def lines(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    """The summary as labels and texts, for people."""
+    """Returns the summary as labels and texts for people."""
     shape = f"{summary['loop']} loop, {_count(summary['concurrency'], 'greenlet')}"
     if summary["target_rate_per_second"] is not None:
         shape += f", {summary['target_rate_per_second']:,g} requests/s due"

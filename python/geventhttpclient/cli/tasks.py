@@ -1,4 +1,4 @@
-"""Greenlets that work on one thing, the first of which to fail ends them all; and one that keeps a display fresh."""
+"""Groups of greenlets that end when the first of them fails, and a greenlet that updates a display."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import gevent
 
 
 def together(tasks: Iterable[Callable[[], object]]) -> None:
-    """Runs each in a greenlet of its own until all are done. What one of them raises is raised here, and ends the
-    others; so does an interrupt."""
+    """Runs each task in its own greenlet until all are done. The first exception, or an interrupt, ends the other
+    tasks and is raised here."""
 
     def attempt(task: Callable[[], object]) -> Exception | None:
         try:
             task()
-        except Exception as error:  # a greenlet that raised it would print it, too
+        except Exception as error:  # gevent would print the exception of a greenlet
             return error
         return None
 
@@ -23,7 +23,7 @@ def together(tasks: Iterable[Callable[[], object]]) -> None:
     try:
         for greenlet in gevent.iwait(greenlets):
             error = greenlet.get()
-            if isinstance(error, Exception):  # else it is done, or was killed
+            if isinstance(error, Exception):  # else it has returned or was killed
                 raise error
     finally:
         gevent.killall(greenlets)
@@ -31,7 +31,7 @@ def together(tasks: Iterable[Callable[[], object]]) -> None:
 
 @contextmanager
 def without_traceback() -> Iterator[None]:
-    """Raises a MemoryError of any greenlet in the main greenlet, and has gevent print no traceback of it."""
+    """Raises a MemoryError of any greenlet in the main greenlet, and keeps gevent from printing its traceback."""
     hub = gevent.get_hub()
     not_printed, raised = hub.NOT_ERROR, hub.SYSTEM_ERROR
     hub.NOT_ERROR, hub.SYSTEM_ERROR = (*not_printed, MemoryError), (*raised, MemoryError)
@@ -43,7 +43,7 @@ def without_traceback() -> Iterator[None]:
 
 @contextmanager
 def ticking(tick: Callable[[], object], seconds: float) -> Iterator[None]:
-    """Calls `tick` at once and after every so many seconds, in a greenlet of its own, for as long as the with-block."""
+    """Calls `tick` at once and then every `seconds`, in its own greenlet, until the with-block ends."""
 
     def repeat() -> None:
         while True:

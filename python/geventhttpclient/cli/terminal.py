@@ -1,4 +1,4 @@
-"""What is shown to people: colours, live displays and bars, where there is a terminal and where rich is installed."""
+"""Colours, live displays and progress bars, if there is a terminal and rich is installed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MISSING = "needs rich: pip install 'geventhttpclient[cli]'"
 
 
 def is_terminal(stream: IO[str]) -> bool:
-    """Whether somebody is looking."""
+    """Returns True if the stream is a terminal."""
     try:
         return stream.isatty()
     except ValueError:  # closed
@@ -23,22 +23,26 @@ def is_terminal(stream: IO[str]) -> bool:
 
 
 def encoding_of(stream: IO[str]) -> str:
-    """Returns the encoding of what is written to the bytes below a stream: that of a terminal, else UTF-8.
+    """Returns the encoding for the binary buffer of a stream: that of a terminal, otherwise UTF-8.
 
-    A terminal of 8 bits takes bytes of UTF-8 for control characters.
+    An 8-bit terminal would interpret UTF-8 bytes as control characters.
     """
     return (getattr(stream, "encoding", None) if is_terminal(stream) else None) or "utf-8"
 
 
 def wants_color(when: str, stream: IO[str]) -> bool:
-    """`when` is always, never or auto: on a terminal that knows colours, unless NO_COLOR is set (no-color.org)."""
+    """Returns True if a stream gets colours. `when` is always, never or auto: on a terminal that supports colours,
+    unless NO_COLOR is set (no-color.org)."""
     if when == "auto":
         return is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return when == "always"
 
 
 def colors(when: str, stream: IO[str]) -> Console | None:
-    """What prints in colour to a stream; None where there are to be none, or no rich to make them."""
+    """Returns a console that prints in colour to a stream, or None without colours or without rich.
+
+    Raises Failure if colours are requested and rich is not installed.
+    """
     if not wants_color(when, stream):
         return None
     console = _console(stream, True)
@@ -48,7 +52,10 @@ def colors(when: str, stream: IO[str]) -> Console | None:
 
 
 def display(asked: bool | None, when: str) -> Console | None:
-    """What live displays are drawn on: stderr, where that is a terminal or where it was asked for; else None."""
+    """Returns the console for live displays on stderr, or None unless stderr is a terminal or `asked` is true.
+
+    Raises Failure if a display is requested and rich is not installed.
+    """
     if asked is False or (asked is None and not is_terminal(sys.stderr)) or os.environ.get("TERM") == "dumb":
         return None
     console = _console(sys.stderr, wants_color(when, sys.stderr))

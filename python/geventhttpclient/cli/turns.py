@@ -1,4 +1,4 @@
-"""Outputs of several tasks in one order, whichever of them is the first to have something to say."""
+"""Keeps the outputs of parallel tasks in a fixed order."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-# Bytes that wait in memory for their turn; more than that wait in a temporary file.
+# Maximum bytes of output that wait in memory for their turn; more of them wait in a temporary file.
 _IN_MEMORY = 1 << 20
 _PIECE = 1 << 16
 
 
 class Turn:
-    """The output of one task. What is written before its turn waits; from then on it goes straight through.
+    """The output of one task. Data written before its turn is held; afterwards it is passed on at once.
 
-    It is the next one's turn when the with-block ends, which waits for this one's own.
+    The end of the with-block waits for this turn, and then begins the next one.
     """
 
     def __init__(self, output: Output, before: Turn | None) -> None:
@@ -39,7 +39,7 @@ class Turn:
         return self._before is None or self._before.is_over.is_set()
 
     def write(self, data: bytes) -> None:
-        """To the output that all of them share."""
+        """Writes to the shared output."""
         if self._has_come:
             self._catch_up()
             self._output.write(data)
@@ -49,13 +49,13 @@ class Turn:
             self._waiting.write(data)
 
     def note(self, text: str) -> None:
-        """Lines to stderr."""
+        """Writes lines to stderr."""
         self._notes.append(text)
         if self._has_come:
             self._catch_up()
 
     def note_failure(self, text: str) -> None:
-        """One line to stderr, as `say` says it."""
+        """Writes one line to stderr, formatted as by `say`."""
         self.note(failure_line(text))
 
     def _catch_up(self) -> None:
@@ -78,5 +78,5 @@ class Turn:
             if self._before is not None:
                 self._before.is_over.wait()
             self._catch_up()
-        self._before = None  # else the first one would live as long as the last
+        self._before = None  # else the last turn would keep the first one alive
         self.is_over.set()

@@ -1,10 +1,10 @@
-"""Numbers with their units, as people read them."""
+"""Numbers with units, for people."""
 
 from __future__ import annotations
 
 
 def bytes_text(count: float) -> str:
-    """`615 B`, `1.5 MiB`."""
+    """Formats a number of bytes: `615 B`, `1.5 MiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} B" if unit == "B" else f"{count:,.1f} {unit}"
@@ -13,7 +13,7 @@ def bytes_text(count: float) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """`85 us`, `1.25 ms`, `3.10 s`: three digits are enough to compare."""
+    """Formats a duration with three digits: `85 us`, `1.25 ms`, `3.10 s`."""
     if seconds < 0.001:
         return f"{seconds * 1e6:.0f} us"
     if seconds < 1:

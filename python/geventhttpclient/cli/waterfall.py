@@ -1,4 +1,4 @@
-"""`get --timing`: what a request spent its time with, one bar behind the other."""
+"""`get --timing`: the steps of a request as consecutive bars."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
     from geventhttpclient.timings import Timings
 
-# Columns that stand for all of a request.
+# Columns that represent a whole request.
 _WIDTH = 48
 
 _PHASES = (
-    ("pool", "wait for a place", "dim"),
+    ("pool", "pool wait", "dim"),
     ("resolve", "resolve", "cyan"),
     ("connect", "connect", "yellow"),
     ("proxy", "proxy", "magenta"),
@@ -29,17 +29,17 @@ _PHASES = (
 
 
 def draw(response: Any, console: Console | None) -> str:
-    """The waterfall of one response of HTTPClient, whose body has been read."""
+    """Returns the waterfall of one response of HTTPClient whose body has been read."""
     timings: Timings = response.timings
     peer = timings.peer if isinstance(timings.peer, str) or timings.peer is None else "{}:{}".format(*timings.peer)
-    way = "an open connection" if timings.reused else "a new connection"
-    first = printable(f"{timings.protocol}, {way}{f' to {peer}' if peer else ''}")
+    connection = "an open connection" if timings.reused else "a new connection"
+    first = printable(f"{timings.protocol}, {connection}{f' to {peer}' if peer else ''}")
     phases = [(label, getattr(timings, name), style) for name, label, style in _PHASES]
     rows: list[tuple[str, str, str, str]] = []
     whole = sum(seconds for _, seconds, _ in phases if seconds)
     begin = 0.0
     for label, seconds, style in phases:
-        if seconds is None or (label == "wait for a place" and seconds < 1e-5):
+        if seconds is None or (label == "pool wait" and seconds < 1e-5):
             continue
         rows.append((label, bar(begin, seconds, whole), style, seconds_text(seconds)))
         begin += seconds
@@ -60,12 +60,12 @@ def draw(response: Any, console: Console | None) -> str:
 
 
 def bar(begin: float, length: float, whole: float) -> str:
-    """A bar of eighths of a column, at its place in the whole; a sliver at least."""
+    """Returns a bar with a resolution of an eighth of a column, at its position in the whole; at least one eighth."""
     if whole <= 0:
         return ""
     start = min(_WIDTH * 8 - 1, round(begin / whole * _WIDTH * 8))
     eighths = max(1, round(length / whole * _WIDTH * 8))
     column, offset = divmod(start, 8)
-    # There are no blocks that begin within a column: what begins there begins with it, and ends where it should.
+    # No block character begins within a column: a bar begins at the column's edge, but ends at its exact position.
     full, part = divmod(offset + eighths, 8)
     return " " * column + "█" * full + ("" if not part else " ▏▎▍▌▋▊▉"[part])

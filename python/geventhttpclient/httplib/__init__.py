@@ -1,7 +1,7 @@
-"""http.client on the engine: classes that take the place of its own, and `patch()` for the libraries that use them.
+"""Drop-in replacement of http.client on the engine: its classes, and `patch()` for the libraries that use them.
 
-What a request looks like is http.client's doing, which these classes inherit; names, sockets, TLS and responses are the
-engine's. Waiting is by gevent's rules, with and without gevent.monkey.
+These classes inherit the formatting of requests from http.client; the engine does name resolution, sockets, TLS and
+responses. Waits are cooperative, with and without gevent.monkey.
 
 >>> from geventhttpclient.httplib import HTTPConnection
 >>> connection = HTTPConnection("127.0.0.1", 8080)
@@ -13,6 +13,11 @@ from geventhttpclient.httplib.connection import HTTPConnection, HTTPSConnection
 from geventhttpclient.httplib.patching import patch, patched, unpatch
 from geventhttpclient.httplib.response import HTTPLibHeaders, HTTPResponse
 from geventhttpclient.httplib.sock import Socket, TLSSocket
+
+# The names that programs and logs show.
+for _class in (HTTPConnection, HTTPLibHeaders, HTTPResponse, HTTPSConnection, Socket, TLSSocket):
+    _class.__module__ = __name__
+del _class
 
 __all__ = [
     "HTTPConnection",

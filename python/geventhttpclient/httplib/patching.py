@@ -1,4 +1,4 @@
-"""`patch()`: http.client with the classes of this package, for the libraries that use it."""
+"""`patch()`: replaces the classes of http.client for the libraries that use them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import wraps
 
-# As they are before patch() puts others in their place.
+# The original classes, before patch() replaces them.
 from http.client import HTTPConnection as _HTTPConnection
 from http.client import HTTPResponse as _HTTPResponse
 from http.client import HTTPSConnection as _HTTPSConnection
@@ -27,21 +27,21 @@ _CLASSES = {
 
 
 def patch() -> None:
-    """Puts the classes of this package in the place of http.client's, in all of the process. Twice does no harm.
+    """Replaces the classes of http.client by those of this package, in the whole process. A second call has no effect.
 
-    It takes effect in the modules that look the classes up when they use them (urllib.request, xmlrpc.client), and in
-    those that are imported later. What has been imported before and holds the old classes, as urllib3 and httplib2 do,
-    goes on with them: for such modules a RuntimeWarning says so.
+    It affects modules that look up the classes on each use (urllib.request, xmlrpc.client), and modules that are
+    imported later. Modules that were imported before and hold the old classes, such as urllib3 and httplib2, continue
+    to use them; a RuntimeWarning names them.
     """
     if all(getattr(http.client, name) is ours for name, (_, ours) in _CLASSES.items()):
         return
     for name, (_, ours) in _CLASSES.items():
         setattr(http.client, name, ours)
-    _let_old_ones_go_on()
+    _keep_originals_usable()
     if late := _holders():
         names = ", ".join(late)
         warnings.warn(
-            f"patch() came too late for modules that have imported http.client's classes before: {names}. "
+            f"patch() was called too late for modules that have imported http.client's classes already: {names}. "
             "Call it before they are imported.",
             RuntimeWarning,
             stacklevel=2,
@@ -49,7 +49,7 @@ def patch() -> None:
 
 
 def unpatch() -> None:
-    """Gives http.client its own classes back. What was imported in between keeps the ones that it has got."""
+    """Restores the classes of http.client. Modules that were imported in between keep the classes that they hold."""
     for name, (theirs, ours) in _CLASSES.items():
         if getattr(http.client, name) is ours:
             setattr(http.client, name, theirs)
@@ -57,7 +57,7 @@ def unpatch() -> None:
 
 @contextmanager
 def patched() -> Iterator[None]:
-    """`patch()` for a while: `with patched():`. At its end http.client is what it was before."""
+    """Returns a context manager that calls `patch()`, and restores http.client at the end: `with patched():`."""
     before = {name: getattr(http.client, name) for name in _CLASSES}
     patch()
     try:
@@ -67,9 +67,9 @@ def patched() -> Iterator[None]:
             setattr(http.client, name, found)
 
 
-def _let_old_ones_go_on() -> None:
-    """HTTPSConnection.__init__ of http.client looks its own class up by a name that is another's now, so that whoever
-    holds that class could make none any more. Here it gets names of its own, for good."""
+def _keep_originals_usable() -> None:
+    """Gives HTTPSConnection.__init__ of http.client a namespace of its own, permanently. It looks up its own class by
+    name, which refers to another class now: programs that hold the original could not create instances otherwise."""
     found: Any = _HTTPSConnection.__init__
     if not isinstance(found, FunctionType) or found.__globals__ is not vars(http.client):
         return
@@ -80,11 +80,11 @@ def _let_old_ones_go_on() -> None:
 
 
 def _holders() -> list[str]:
-    """The modules that hold classes of http.client, or have classes derived from them."""
+    """Returns the modules that hold classes of http.client, or that define classes derived from them."""
     theirs, ours = zip(*_CLASSES.values(), strict=True)
 
     def holds(value: object) -> bool:
-        # Not isinstance(value, type): for Python 3.10 list[int] is one.
+        # Not isinstance(value, type), which is true for list[int] in Python 3.10.
         bases: tuple[type, ...] = value.__mro__ if issubclass(type(value), type) else ()  # type: ignore[attr-defined]
         return any(base in theirs for base in bases) and not any(base in ours for base in bases)
 
@@ -92,9 +92,9 @@ def _holders() -> list[str]:
     for name, module in list(sys.modules.items()):
         if name == "http.client" or name.startswith("geventhttpclient."):
             continue
-        # Not by getattr(): modules may make attributes up, or import something for them.
+        # Without getattr(): modules may generate attributes, or import other modules for them.
         for value in list(getattr(module, "__dict__", {}).values()):
             if holds(value):
-                # Where a class derived from http.client's was made, not everywhere it is known.
+                # The module that defines a derived class, not every module that refers to it.
                 found.add(name if value in theirs else value.__module__)
     return sorted(found)

@@ -1,4 +1,4 @@
-"""What `sock` of a connection of http.client's shape is: the engine's connection, as a socket."""
+"""Sockets of http.client's connections (`sock`): a connection of the engine with a socket's interface."""
 
 from __future__ import annotations
 
@@ -21,48 +21,49 @@ if TYPE_CHECKING:
 
     from geventhttpclient.connectionpool import ConnectionPool
 
-# One that asks nobody's hub.
+# The class without gevent's cooperative waits.
 _socket: type[socket.socket] = gevent.monkey.get_original("socket", "socket")
 
 
 class Socket(_core.Connection):
-    """A connection as programs that look at `HTTPConnection.sock` expect it: a stream socket in all that http.client,
-    and what rides on it, asks of one. Whoever sends on it, or reads from it, between two requests, is on his own."""
+    """A connection with the interface that programs expect of `HTTPConnection.sock`: the methods of a stream socket
+    that http.client, and libraries on top of it, use. Sending or reading on it between two requests breaks the framing
+    of the connection, for which the program is responsible."""
 
     type = socket.SOCK_STREAM
     proto: int = socket.IPPROTO_TCP
 
-    def secure(self, way: ConnectionPool) -> None:
-        """Makes the connection a private one by the TLS of `way`."""
-        self._secure(way)
+    def secure(self, pool: ConnectionPool) -> None:
+        """Performs a TLS handshake on the connection with the settings of `pool`."""
+        self._secure(pool)
 
     @property
     def timeout(self) -> float | None:
-        """Seconds that the peer is waited for at a time; None for ever."""
+        """Timeout of a single wait for the peer, in seconds; None for no limit."""
         return self.gettimeout()
 
     def setblocking(self, flag: bool) -> None:
-        """True is a timeout of None, False one of 0."""
+        """Sets the timeout to None for True, and to 0 for False."""
         self.settimeout(None if flag else 0.0)
 
     def getblocking(self) -> bool:
-        """Whether the peer is waited for at all."""
+        """Returns True if the timeout is not 0."""
         return self.gettimeout() != 0.0
 
     def send(self, data: Buffer, flags: int = 0) -> int:
-        """Sends all of it, and says how many bytes that were."""
+        """Sends all of the data, and returns the number of bytes."""
         self.sendall(data)
         return memoryview(data).nbytes
 
     def recv_into(self, buffer: Buffer, nbytes: int = 0, flags: int = 0) -> int:
-        """Reads what there is into a writable buffer: how many bytes, 0 at the peer's end."""
+        """Reads the available bytes into a writable buffer, and returns their number: 0 if the peer has closed."""
         view = memoryview(buffer).cast("B")
         data = self.recv(min(nbytes or view.nbytes, view.nbytes))
         view[: len(data)] = data
         return len(data)
 
     def makefile(self, mode: str = "r", buffering: int | None = None, **text: Any) -> Any:
-        """A file on the connection, as socket.makefile() returns it. It reads ahead, unless `buffering` is 0."""
+        """Returns a file on the connection, like socket.makefile(). It reads ahead unless `buffering` is 0."""
         if not set(mode) <= set("rwb"):
             raise ValueError(f"invalid mode {mode!r} (only r, w, b allowed)")
         raw = _File(self)
@@ -89,23 +90,23 @@ class Socket(_core.Connection):
         return family
 
     def getpeername(self) -> Any:
-        """The address of the other end."""
+        """Returns the address of the peer."""
         return self._on_system_socket(lambda same: same.getpeername())
 
     def getsockname(self) -> Any:
-        """The address of this end."""
+        """Returns the local address."""
         return self._on_system_socket(lambda same: same.getsockname())
 
     def getsockopt(self, level: int, name: int, *size: int) -> Any:
-        """As socket.getsockopt()."""
+        """Returns a socket option, like socket.getsockopt()."""
         return self._on_system_socket(lambda same: same.getsockopt(level, name, *size))
 
     def setsockopt(self, level: int, name: int, *value: Any) -> None:
-        """As socket.setsockopt()."""
+        """Sets a socket option, like socket.setsockopt()."""
         self._on_system_socket(lambda same: same.setsockopt(level, name, *value))
 
     def shutdown(self, how: int) -> None:
-        """As socket.shutdown(): whoever waits in a read or a write is woken."""
+        """Shuts down the connection, like socket.shutdown(), which wakes greenlets that wait in a read or a write."""
         self._on_system_socket(lambda same: same.shutdown(how))
 
     def __enter__(self) -> Self:
@@ -119,39 +120,40 @@ class Socket(_core.Connection):
 
 
 class TLSSocket(Socket):
-    """The same with what programs ask an ssl.SSLSocket."""
+    """A Socket with the methods of an ssl.SSLSocket that programs use."""
 
     @property
     def tls(self) -> TLSInfo:
-        """What the handshake has come to."""
+        """The result of the TLS handshake. Raises ValueError if there has been none."""
         facts = self._tls_facts()
         if facts is None:
             raise ValueError("No handshake has been done on this connection")
         return TLSInfo(*facts)
 
     def getpeercert(self, binary_form: bool = False) -> dict[str, Any] | bytes | None:
-        """The peer's certificate: DER, or the dict that the ssl module makes of it, empty if it was not verified."""
+        """Returns the peer's certificate as DER, or as the dict of the ssl module, which is empty if the certificate
+        was not verified."""
         tls = self.tls
         if binary_form or tls.peer_certificate is None:
             return tls.peer_certificate
         return _read_certificate(tls.peer_certificate) if tls.verified else {}
 
     def cipher(self) -> tuple[str, str, int]:
-        """The cipher suite, the version of TLS, and the bits of the key."""
+        """Returns the cipher suite, the version of TLS, and the bits of the key."""
         tls = self.tls
         return tls.cipher, tls.version, 128 if "128" in tls.cipher else 256
 
     def version(self) -> str:
-        """`TLSv1.3` or `TLSv1.2`."""
+        """Returns `TLSv1.3` or `TLSv1.2`."""
         return self.tls.version
 
     def selected_alpn_protocol(self) -> str | None:
-        """The protocol that the peer has chosen (RFC 7301), if any."""
+        """Returns the protocol that the peer selected (RFC 7301), if any."""
         return self.tls.alpn
 
 
 def _read_certificate(der: bytes) -> dict[str, Any]:
-    """As `SSLSocket.getpeercert()` shows it. CPython's own decoder takes it from a file, and from nothing else."""
+    """Returns a certificate as the dict of `SSLSocket.getpeercert()`. CPython's decoder reads it only from a file."""
     with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
         file.write(ssl.DER_cert_to_PEM_cert(der))
         file.flush()
@@ -160,7 +162,7 @@ def _read_certificate(der: bytes) -> dict[str, Any]:
 
 
 class _File(io.RawIOBase):
-    """Bytes of a connection, for io's buffers. Closing it leaves the connection open."""
+    """Raw file on a connection, for the buffers of io. Closing it leaves the connection open."""
 
     def __init__(self, sock: Socket) -> None:
         self._sock = sock

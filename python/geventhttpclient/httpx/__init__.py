@@ -1,6 +1,6 @@
-"""The shape of httpx, on this package's engine: `Client`, and functions that share one.
+"""A drop-in replacement for the synchronous API of httpx, on this package's engine: `Client`, and the functions.
 
-The names, and what they do, are those of httpx itself:
+Names and behaviour are those of httpx:
 
     with httpx.Client(base_url="https://api.example.org", timeout=httpx.Timeout(5, connect=1)) as client:
         friends = client.get("/friends", params={"limit": 20}).raise_for_status().json()
@@ -106,3 +106,8 @@ __all__ = [
     "request",
     "stream",
 ]
+
+# The module that reprs and logs show is the public one.
+for _found in [globals()[name] for name in __all__]:
+    if isinstance(_found, type) and _found.__module__.startswith(f"{__name__}."):
+        _found.__module__ = __name__

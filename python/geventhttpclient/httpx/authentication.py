@@ -1,4 +1,4 @@
-"""Who is asking. A flow is a generator: it yields requests, and is sent their responses."""
+"""Authentication. A flow is a generator that yields requests and receives their responses."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Generator
 from typing import Any, cast
 
+from geventhttpclient._internal.validation import given
 from geventhttpclient.auth import BasicAuth as _BasicValue
 from geventhttpclient.auth import DigestAuth as _DigestAnswers
 from geventhttpclient.auth import netrc_auth
@@ -14,24 +15,24 @@ from geventhttpclient.httpx.messages import Request, Response
 __all__ = ["Auth", "BasicAuth", "DigestAuth", "Flow", "NetRCAuth"]
 
 Flow = Generator[Request, Response, None]
-"""What `Auth.auth_flow` is: yields requests, and is sent their responses."""
+"""The generator that `Auth.auth_flow` returns: it yields requests and receives their responses."""
 
 
 class Auth:
-    """To be subclassed: `auth_flow` changes the request and yields it, and may look at the response and go on."""
+    """A base class: override `auth_flow`, which changes the request, yields it, and may continue with its response."""
 
     requires_request_body = False
-    """Whether the request's body is to be in memory before the flow begins."""
+    """Whether the body of the request is read into memory before the flow begins."""
     requires_response_body = False
-    """Whether a response's body is to be read before the flow sees it."""
+    """Whether the body of a response is read before the flow receives it."""
 
     def auth_flow(self, request: Request) -> Flow:
-        """Yields the request, changed perhaps, and then any that is to follow its response."""
+        """Yields the request, possibly changed, and then any further requests."""
         yield request
 
 
 class BasicAuth(_BasicValue):
-    """A user's name and password, sent as they are (RFC 7617)."""
+    """A user name and a password, sent unencrypted in Authorization (RFC 7617)."""
 
     __slots__ = ()
 
@@ -40,15 +41,15 @@ class DigestAuth(_DigestAnswers, Auth):
     """Answers to Digest challenges (RFC 7616): the password itself is never sent."""
 
     def auth_flow(self, request: Request) -> Flow:
-        """The request, and once more with an answer where it was refused."""
+        """Yields the request, and again with an answer if it was refused with a challenge."""
         return _digest_flow(self, request)
 
 
 class NetRCAuth(Auth):
-    """Name and password for each host from a netrc file: that of NETRC, else the user's own."""
+    """User name and password of each host from a netrc file: by default that of NETRC, or else the user's own."""
 
     def __init__(self, file: str | os.PathLike[str] | None = None) -> None:
-        """`file` is another one, and must be there."""
+        """`file` names another file, which must exist."""
         self._entries = None
         if file is not None:
             import netrc
@@ -56,7 +57,7 @@ class NetRCAuth(Auth):
             self._entries = netrc.netrc(os.fspath(file))
 
     def auth_flow(self, request: Request) -> Flow:
-        """The request, with Basic credentials if the file has some for its host."""
+        """Yields the request, with Basic credentials if the file has an entry for its host."""
         found: Any
         if self._entries is None:
             found = netrc_auth(request.url_split.host)
@@ -68,47 +69,50 @@ class NetRCAuth(Auth):
         yield request
 
 
-def _with_header(value: str, request: Request) -> Flow:
+def _header_flow(value: str, request: Request) -> Flow:
     request.headers["Authorization"] = value
     yield request
 
 
-def _by_function(function: Callable[[Request], Request], request: Request) -> Flow:
-    yield function(request)
+def _function_flow(function: Callable[[Request], Request], request: Request) -> Flow:
+    changed = function(request)
+    if not isinstance(changed, Request):
+        raise TypeError(f"auth must return the request that it is called with, or another one, not {given(changed)}")
+    yield changed
 
 
 def _digest_flow(auth: _DigestAnswers, request: Request) -> Flow:
     split = request.url_split
     origin = f"{split.scheme}://{split.host}:{split.port}"
-    target = split.quoted_uri or "/"
-    sent = auth.preemptive(request.method, target, origin)
-    # The second answer is for a nonce that has grown old, and there is no third.
+    target = request._target()
+    sent = auth.preemptive(request.method, target, origin, request.payload)
+    # The second answer is for a stale nonce; there is no third.
     for answers in range(3):
         if sent is not None:
             request.headers["Authorization"] = sent
         response = yield request
-        # A host that a redirect led to has no claim to an answer.
+        # Another origin that a redirect leads to gets no answer.
         if response.status_code != 401 or answers == 2 or not response.request._is_same_origin():
             return
         challenges = response.headers.getlist("www-authenticate") or []
-        sent = auth.response(request.method, target, challenges, origin, sent)
+        sent = auth.response(request.method, target, challenges, origin, sent, request.payload)
         if sent is None:
             return
         request._rewind_payload()
 
 
 def check_auth(auth: Any) -> None:
-    """TypeError for what cannot say who is asking."""
+    """Raises TypeError unless the value can be used for authentication."""
     is_pair = isinstance(auth, tuple) and len(auth) == 2
     if auth is None or is_pair or isinstance(auth, (str, _BasicValue, _DigestAnswers)):
         return
     if not hasattr(auth, "auth_flow") and not callable(auth):
-        # Not its repr: there may be a password in it.
+        # The repr may contain a password.
         raise TypeError(f"auth must be a tuple of user and password, an Auth or a function, not {type(auth).__name__}")
 
 
 def flow_of(auth: Any, request: Request) -> Flow | None:
-    """The flow of what was given as `auth`; None for no authentication. TypeError for what is none."""
+    """Returns the flow for a value of `auth`, or None for no authentication. Raises TypeError for an invalid one."""
     check_auth(auth)
     if auth is None:
         return None
@@ -117,11 +121,11 @@ def flow_of(auth: Any, request: Request) -> Flow | None:
     if isinstance(auth, _BasicValue):
         auth = auth.auth_header()
     if isinstance(auth, str):
-        return _with_header(auth, request)
+        return _header_flow(auth, request)
     if isinstance(auth, _DigestAnswers) and not isinstance(auth, DigestAuth):
         return _digest_flow(auth, request)
     if not hasattr(auth, "auth_flow"):
-        return _by_function(cast("Callable[[Request], Request]", auth), request)
+        return _function_flow(cast("Callable[[Request], Request]", auth), request)
     if getattr(auth, "requires_request_body", False):
         request.read()
     flow: Flow = auth.auth_flow(request)

@@ -1,4 +1,4 @@
-"""The client, and the functions that share one."""
+"""The client of the httpx interface, and functions that share one."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ import inspect
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import gevent
 
+from geventhttpclient import exceptions
+from geventhttpclient._agent.draining import DRAINED_BYTES, DRAINED_SECONDS, drain
+from geventhttpclient._agent.response import field_of
+from geventhttpclient._internal.argument_errors import OF_CLIENTS, check_flag, check_jar, check_mapping, unexpected
+from geventhttpclient._internal.decoding import ACCEPT_ENCODING
+from geventhttpclient._internal.pickling import kept_jar
+from geventhttpclient._internal.validation import check_number, check_seconds, given
 from geventhttpclient._parser import HTTPParseError
-from geventhttpclient.client import HTTPClient
+from geventhttpclient.client import AgentOptions, HTTPClient, HTTPClientPool
 from geventhttpclient.cookies import Cookies, add_cookies, bind, extract, merged
 from geventhttpclient.header import Headers
 from geventhttpclient.http2 import PRIOR_KNOWLEDGE
@@ -26,22 +33,22 @@ from geventhttpclient.httpx.errors import (
 )
 from geventhttpclient.httpx.errors import raise_translated as _raise_translated
 from geventhttpclient.httpx.messages import Request, Response, Timeout
+from geventhttpclient.httpx.urls import join, parse_base
 from geventhttpclient.url import URL
 from geventhttpclient.useragent import (
-    _OF_POOLS,
-    DRAINED_BYTES,
-    DRAINED_SECONDS,
+    REDIRECT_RESPONSE_CODES,
     CompatResponse,
     ConnectionError,
     InvalidRedirectError,
-    UserAgent,
-    _drain,
 )
 
 if TYPE_CHECKING:
     from http.cookiejar import CookieJar
+    from types import TracebackType
 
-    from geventhttpclient.compat_request import FilesInput, Payload
+    from typing_extensions import Self, Unpack
+
+    from geventhttpclient._agent.request import FilesInput, Payload
     from geventhttpclient.cookies import CookiesInput
     from geventhttpclient.header import HeadersDataType
     from geventhttpclient.url import ParamsDataType
@@ -67,29 +74,72 @@ class _UseClientDefault:
 
 
 USE_CLIENT_DEFAULT: Any = _UseClientDefault()
-"""What an argument of a request is when it was not given: the client's own value counts."""
+"""The default of arguments of a request: the client's value is used."""
 
 _DEFAULT_TIMEOUT = 5.0
 _DEFAULT_CONNECTIONS = 100
-_DEFAULT_HEADERS = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate, br, zstd"}
-_OF_HTTPCLIENT = frozenset(inspect.signature(HTTPClient.__init__).parameters) - {"self", "host", "port", "headers"}
-_OF_USERAGENT = frozenset(inspect.signature(UserAgent.__init__).parameters) - {"self", "kw"}
+_DEFAULT_HEADERS = {"Accept": "*/*", "Accept-Encoding": ACCEPT_ENCODING}
+_AGENT_OPTIONS = frozenset(AgentOptions.__annotations__)
+
+# Arguments of httpx.Client or requests.Session that have another name here.
+_HINTS = {
+    **{name: hint for name, hint in OF_CLIENTS.items() if hint != OF_CLIENTS["auth"]},
+    "cookies": "pass it to the client",
+    "follow_redirects": "it is spelled so",
+    "allow_redirects": "did you mean follow_redirects?",
+    "hooks": "did you mean event_hooks?",
+    **dict.fromkeys(("retries", "max_retries", "retry_statuses", "retry_delay"), "Session takes max_retries="),
+    "app": "pass transport=geventhttpclient.mock.MockTransport(handler)",
+}
 
 Hooks = Mapping[str, "list[Callable[..., Any]]"]
 
 
-class Client(UserAgent):
-    """Requests to any host, in the shape that httpx gives them: nothing is raised for a status, redirects are followed
-    when they are asked for, and the body has been read unless it is streamed.
+class _CommonRequestOptions(TypedDict, total=False):
+    content: Payload
+    files: FilesInput | None
+    params: ParamsDataType | None
+    headers: HeadersDataType | None
+    cookies: CookiesInput
+    timeout: Any
+    extensions: dict[str, Any] | None
+
+
+class _BuildOptions(_CommonRequestOptions, total=False):
+    data: Payload
+    json: Any
+
+
+class _OptionsOfPost(_CommonRequestOptions, total=False):
+    auth: Any
+    follow_redirects: bool
+
+
+class _RequestOptions(_BuildOptions, _OptionsOfPost, total=False):
+    """Keyword arguments of `Client.request`."""
+
+
+class _FunctionOptions(_RequestOptions, AgentOptions, total=False):
+    """Keyword arguments of the functions: those of `Client.request` and of `Client`."""
+
+    base_url: str | URL | None
+    max_redirects: int
+    event_hooks: Hooks | None
+    default_encoding: str
+    http1: bool
+    cookiejar: CookieJar | None
+
+
+class Client:
+    """A client for any host, with the interface of httpx.Client: no status code raises an exception, redirects are
+    followed on request, and the body is read at once unless it is streamed.
 
     >>> client = Client(base_url="http://127.0.0.1:8080")
     >>> client.get("/friends", params={"limit": 20}).raise_for_status().json()
 
-    A request is sent once: only what `HTTPClient` repeats by itself, an idempotent request on a connection that had
-    been closed meanwhile, is sent again.
+    A request is sent once. The only retry is that of `HTTPClient`: an idempotent request is sent again if the server
+    has closed the idle connection.
     """
-
-    response_type = Response
 
     def __init__(
         self,
@@ -105,50 +155,60 @@ class Client(UserAgent):
         event_hooks: Hooks | None = None,
         default_encoding: str = "utf-8",
         http1: bool = True,
-        http2: bool | str = False,
-        **kw: Any,
+        cookiejar: CookieJar | None = None,
+        **kw: Unpack[AgentOptions],
     ) -> None:
-        """What goes for every request of this client.
+        """Sets the defaults of every request of this client.
 
-        - `base_url`: what stands before a URL without a host.
+        - `base_url`: prefix of URLs without a host. The path of such a URL is appended to its path, with or without a
+          leading slash.
         - `auth`: (user, password), an Auth, a function that changes a request, or the value of Authorization.
-        - `params`, `headers`, `cookies`: these and those of the request. A cookie by name goes to the host of the first
-          request that it is sent with, and to no other.
-        - `timeout`: a Timeout, or what one is made of; 5 seconds for each of its kinds by default, None for none.
-        - `follow_redirects`: whether they are followed, up to `max_redirects`.
-        - `event_hooks`: lists of functions: "request" for those that are called with each request before it is sent,
-          "response" for those that are called with each response before its body is read.
-        - `default_encoding`: what a text is decoded by that does not say it.
-        - `http2`: whether HTTP/2 is spoken over TLS where the server offers it; in any case, in the clear as well, with
-          `http1=False`.
+        - `params`, `headers`, `cookies`: added to those of each request. A cookie given by name is bound to the host of
+          the first request that it is sent with.
+        - `timeout`: a Timeout, or an argument for one; by default 5 seconds for each of its kinds. None disables them.
+        - `follow_redirects`: whether redirects are followed, up to `max_redirects`.
+        - `event_hooks`: lists of functions: those of "request" are called with each request before it is sent, those of
+          "response" with each response before its body is read.
+        - `default_encoding`: the encoding of a text whose Content-Type names no charset.
+        - `http2`: use HTTP/2 over TLS if the server offers it. With `http1=False` HTTP/2 is always used, also without
+          TLS.
+
+        - `cookiejar`: a jar to use instead of a new one.
 
         Further arguments are those of HTTPClientPool and HTTPClient: `verify`, `cert`, `proxy`, `transport`,
-        `trust_env`, `max_idle_connections` ...; `concurrency`, the connections to one origin, is 100 by default.
-        TypeError for any other.
+        `trust_env`, `max_idle_connections` ...; `concurrency`, the connections per origin, is 100 by default. Raises
+        TypeError for any other argument.
         """
-        unknown = kw.keys() - _OF_HTTPCLIENT - _OF_POOLS - _OF_USERAGENT
-        if unknown:
-            raise TypeError(f"unexpected arguments: {', '.join(sorted(unknown))}")
-        if not http1 and not http2:
-            raise ValueError("http1 and http2: one of them has to be spoken")
+        if unknown := kw.keys() - _AGENT_OPTIONS:
+            own = inspect.signature(Client.__init__).parameters.keys() - {"self", "kw"}
+            raise unexpected(unknown, own | _AGENT_OPTIONS, _HINTS)
+        agent_options: dict[str, Any] = {"concurrency": _DEFAULT_CONNECTIONS, "insecure": False, **kw}
+        if not isinstance(default_encoding, str):
+            raise TypeError(f"default_encoding must be a str, not {given(default_encoding)}")
+        check_flag("follow_redirects", follow_redirects)
+        self.max_redirects: int = check_number("max_redirects", max_redirects)
+        check_jar("cookiejar", cookiejar)
+        if not http1 and not agent_options.get("http2"):
+            raise ValueError("http1 and http2: one of them must be enabled")
         if timeout is USE_CLIENT_DEFAULT:
-            network = kw.pop("network_timeout", _DEFAULT_TIMEOUT)
-            connection = kw.pop("connection_timeout", _DEFAULT_TIMEOUT)
-            timeout = (connection, network, network, kw.pop("pool_timeout", _DEFAULT_TIMEOUT))
+            for name in ("connection_timeout", "network_timeout", "pool_timeout"):
+                check_seconds(name, agent_options.get(name))
+            network = agent_options.pop("network_timeout", _DEFAULT_TIMEOUT)
+            connection = agent_options.pop("connection_timeout", _DEFAULT_TIMEOUT)
+            timeout = (connection, network, network, agent_options.pop("pool_timeout", _DEFAULT_TIMEOUT))
         self.timeout = timeout
-        # What the pool's clients know need not be said with each request.
+        # The timeouts of the pool's clients; a request passes only those that differ.
         self._known_timeouts = self._timeout._for_client(False)
-        jar: CookieJar = kw.pop("cookiejar", None) or Cookies()
+        jar: CookieJar = Cookies() if cookiejar is None else cookiejar  # an empty jar is falsy, but has a policy
         for cookie in merged(cookies):
             jar.set_cookie(cookie)
-        super().__init__(
-            max_redirects=max_redirects,
-            cookiejar=jar,
-            headers=_DEFAULT_HEADERS,
-            http2=http2 if http1 else PRIOR_KNOWLEDGE,
-            **{"concurrency": _DEFAULT_CONNECTIONS, **kw, **self._known_timeouts},
-        )
-        self.default_headers.update(headers or {})
+        self.cookiejar: CookieJar | None = jar
+        agent_options.update(self._known_timeouts)
+        agent_options["http2"] = agent_options.get("http2", False) if http1 else PRIOR_KNOWLEDGE
+        self.clientpool: HTTPClientPool = HTTPClientPool(**agent_options)
+        self.default_headers: Headers = HTTPClient.DEFAULT_HEADERS.copy()
+        self.default_headers.update(_DEFAULT_HEADERS)
+        self.default_headers.update(Headers(headers))
         self.base_url = base_url
         self.auth = auth
         self.params = params
@@ -157,20 +217,20 @@ class Client(UserAgent):
         self.default_encoding = default_encoding
         self._is_closed = False
 
-    # ---------------------------------------------------------------------------------- what goes for every request
+    # ------------------------------------------------------------------------------------- defaults of every request
 
     @property
     def base_url(self) -> str:
-        """What stands before a URL without a host, without a slash at its end."""
-        return self._base_url
+        """Prefix of URLs without a host. It ends with a slash if it has a path."""
+        return "" if self._base_url is None else str(self._base_url)
 
     @base_url.setter
     def base_url(self, url: str | URL | None) -> None:
-        self._base_url = "" if url is None else str(url).rstrip("/")
+        self._base_url = parse_base(url)
 
     @property
     def auth(self) -> Any:
-        """Who is asking."""
+        """Authentication of requests."""
         return self._auth
 
     @auth.setter
@@ -180,7 +240,7 @@ class Client(UserAgent):
 
     @property
     def timeout(self) -> Timeout:
-        """How long a request may take."""
+        """Timeouts of requests."""
         return self._timeout
 
     @timeout.setter
@@ -189,30 +249,34 @@ class Client(UserAgent):
 
     @property
     def headers(self) -> Headers:
-        """The header fields."""
+        """Header fields of requests."""
         return self.default_headers
 
     @headers.setter
     def headers(self, headers: HeadersDataType) -> None:
-        self.default_headers: Headers = Headers(headers)
+        self.default_headers = Headers(headers)
 
     @property
     def cookies(self) -> Any:
-        """The jar."""
+        """Cookie jar."""
         return self.cookiejar
 
     @cookies.setter
     def cookies(self, cookies: CookiesInput) -> None:
-        self.cookiejar: CookieJar | None = merged(cookies)
+        self.cookiejar = merged(cookies)
 
     @property
     def event_hooks(self) -> dict[str, list[Callable[..., Any]]]:
-        """What is called with requests and with responses."""
+        """Functions that are called with requests and with responses."""
         return self._event_hooks
 
     @event_hooks.setter
     def event_hooks(self, hooks: Hooks | None) -> None:
+        check_mapping("event_hooks", hooks, '{"response": [function]}')
         hooks = hooks or {}
+        for name, calls in hooks.items():
+            if isinstance(calls, (str, bytes)) or not hasattr(calls, "__iter__") or not all(map(callable, calls)):
+                raise TypeError(f"event_hooks[{name!r}] must be a list of functions, not {given(calls)}")
         unknown = hooks.keys() - {"request", "response"}
         if unknown:
             raise ValueError(f"event_hooks are for 'request' and 'response', not {', '.join(map(repr, unknown))}")
@@ -220,16 +284,29 @@ class Client(UserAgent):
 
     @property
     def is_closed(self) -> bool:
-        """Whether `close` was called."""
+        """True after `close`."""
         return self._is_closed
 
     def close(self) -> None:
-        """Closes all connections. A request raises RuntimeError from then on."""
+        """Closes all connections. Further requests raise RuntimeError."""
         self._is_closed = True
-        super().close()
+        self.clientpool.close()
 
-    def _verify_status(self, status_code: int, url: str | URL | None = None) -> None:
-        """Any status will do."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def __copy__(self) -> Self:
+        # A shallow copy shares clients and cookies.
+        clone: Self = object.__new__(type(self))
+        clone.__dict__.update(self.__dict__)
+        return clone
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns the settings and the cookies, for pickles and deep copies. These open new connections."""
+        return {**self.__dict__, "cookiejar": kept_jar(self.cookiejar)}
 
     # ------------------------------------------------------------------------------------------------------ requests
 
@@ -248,12 +325,13 @@ class Client(UserAgent):
         timeout: Any = USE_CLIENT_DEFAULT,
         extensions: dict[str, Any] | None = None,
     ) -> Request:
-        """A request with all that goes for every request of this client, ready for `send`.
+        """Returns a request with the defaults of this client, ready for `send`.
 
-        `params` are added to the client's and to what the URL has; `headers` and `cookies` go before the client's.
+        `params` are added to those of the client and of the URL; `headers` and `cookies` override those of the client.
         """
         fields = self.default_headers.copy()
-        fields.update(headers or {})
+        fields.update(Headers(headers))
+        check_mapping("extensions", extensions, '{"timeout": 5}')
         extensions = dict(extensions or {})
         if timeout is not USE_CLIENT_DEFAULT:
             extensions["timeout"] = Timeout(timeout)
@@ -261,7 +339,7 @@ class Client(UserAgent):
         built = Request(
             method,
             self._resolve_url(url),
-            params=more if not own else own if not more else _both(own, more),
+            params=more if not own else own if not more else _merge_params(own, more),
             headers=fields,
             content=content,
             data=data,
@@ -278,11 +356,8 @@ class Client(UserAgent):
             add_cookies(jar, built)
         return built
 
-    def _resolve_url(self, url: str | URL) -> str:
-        text = str(url)
-        if not self._base_url or "://" in text.partition("?")[0]:
-            return text
-        return f"{self._base_url}{'' if not text or text[0] in '/?#' else '/'}{text}"
+    def _resolve_url(self, url: str | URL) -> str | URL:
+        return url if self._base_url is None else join(self._base_url, str(url))
 
     def request(
         self,
@@ -291,15 +366,21 @@ class Client(UserAgent):
         *,
         auth: Any = USE_CLIENT_DEFAULT,
         follow_redirects: bool = USE_CLIENT_DEFAULT,
-        **kw: Any,
+        **kw: Unpack[_BuildOptions],
     ) -> Response:
-        """Sends a request, and returns the response with its body.
+        """Sends a request, and returns the response after reading its body.
 
         Keyword arguments are those of `build_request`: `content`, `data`, `files`, `json`, `params`, `headers`,
-        `cookies`, `timeout`, `extensions`. Raises the errors of this module: see geventhttpclient.httpx.errors.
+        `cookies`, `timeout`, `extensions`. Raises the errors of geventhttpclient.httpx.errors.
         """
-        built = self.build_request(method, url, **kw)
+        built = self._build(method, url, kw)
         return self.send(built, auth=auth, follow_redirects=follow_redirects)
+
+    def _build(self, method: str, url: str | URL, kw: _BuildOptions) -> Request:
+        # A subclass may accept other arguments.
+        if type(self).build_request is Client.build_request and (unknown := kw.keys() - _REQUEST_ARGUMENTS):
+            raise unexpected(unknown, _REQUEST_ARGUMENTS - {"self"}, _REQUEST_HINTS)
+        return self.build_request(method, url, **kw)
 
     @contextmanager
     def stream(
@@ -309,10 +390,10 @@ class Client(UserAgent):
         *,
         auth: Any = USE_CLIENT_DEFAULT,
         follow_redirects: bool = USE_CLIENT_DEFAULT,
-        **kw: Any,
+        **kw: Unpack[_BuildOptions],
     ) -> Iterator[Response]:
-        """As `request`, for a `with` block in which the body is read; it is closed at the end of the block."""
-        built = self.build_request(method, url, **kw)
+        """Sends a request for a `with` block that reads the body. The end of the block closes the response."""
+        built = self._build(method, url, kw)
         response = self.send(built, stream=True, auth=auth, follow_redirects=follow_redirects)
         try:
             yield response
@@ -327,13 +408,14 @@ class Client(UserAgent):
         auth: Any = USE_CLIENT_DEFAULT,
         follow_redirects: bool = USE_CLIENT_DEFAULT,
     ) -> Response:
-        """Sends a request that was built. With `stream` the body is left to be read, and the response to be closed.
+        """Sends a request that `build_request` has returned. With `stream`, you read the body and close the response.
 
-        RuntimeError when the client was closed.
+        Raises RuntimeError if the client is closed.
         """
         if self._is_closed:
-            raise RuntimeError("the client was closed")
+            raise exceptions.RuntimeError("the client was closed")
         follow = self.follow_redirects if follow_redirects is USE_CLIENT_DEFAULT else follow_redirects
+        check_flag("follow_redirects", follow)
         auth = self._auth if auth is USE_CLIENT_DEFAULT else auth
         if auth is None:
             auth = request._credentials
@@ -346,7 +428,7 @@ class Client(UserAgent):
         return response
 
     def _authenticate(self, flow: Flow, follow: bool, auth: Any) -> Response:
-        """Sends what an authentication wants to be sent; returns the last response."""
+        """Sends the requests of an authentication flow, and returns the last response."""
         history: list[CompatResponse] = []
         response = None
         try:
@@ -359,7 +441,7 @@ class Client(UserAgent):
                     request = flow.send(response)
                 except StopIteration:
                     return response
-                _finish(response)
+                _drain_small(response)
                 history = [*response.history, response]
         except BaseException:
             if response is not None:
@@ -369,7 +451,7 @@ class Client(UserAgent):
             flow.close()
 
     def _send_following(self, request: Request, follow: bool, history: list[CompatResponse]) -> Response:
-        """Sends a request, and those that redirects lead to."""
+        """Sends a request and follows its redirects."""
         redirects = 0
         while True:
             for hook in self._event_hooks["request"]:
@@ -379,17 +461,17 @@ class Client(UserAgent):
                 response._history = list(history)
                 for hook in self._event_hooks["response"]:
                     hook(response)
-                location = self._location(response, response.status_code)
+                location = _location(response)
                 if location is None:
                     return response
                 if not follow:
-                    response.next_request = _next_of(request, response.status_code, location, strict=False)
+                    response.next_request = _next_request(request, response.status_code, location, strict=False)
                     return response
                 if redirects >= self.max_redirects:
                     raise TooManyRedirects(f"more than {self.max_redirects} redirects", request=request)
                 redirects += 1
-                request = _next_of(request, response.status_code, location)  # type: ignore[assignment]
-                _finish(response)
+                request = _next_request(request, response.status_code, location)  # type: ignore[assignment]
+                _drain_small(response)
             except BaseException:
                 response.close()
                 raise
@@ -399,7 +481,10 @@ class Client(UserAgent):
 
     def _send_once(self, request: Request) -> Response:
         url = request.url_split
-        client = self._pool_for(request).get_client(url)
+        pool = self.clientpool
+        if pool._has_certificate and not request._is_same_origin():
+            pool = pool._without_certificate()
+        client = pool.get_client(url)
         timeout = request.extensions.get("timeout", self._timeout)
         if isinstance(timeout, Mapping):
             timeout = Timeout(**timeout)
@@ -414,51 +499,59 @@ class Client(UserAgent):
             )
         except (OSError, HTTPParseError) as error:
             _raise_translated(error, request)
-        response: Response = self.response_type(inner, request)
+        response = Response(inner, request)
         response.default_encoding = self.default_encoding
         if self.cookiejar is not None:
             extract(self.cookiejar, response.headers, request)
         return response
 
-    def get(self, url: str | URL, **kw: Any) -> Response:
-        """`request` with the method GET."""
+    def get(self, url: str | URL, **kw: Unpack[_RequestOptions]) -> Response:
+        """Sends a GET request; see `request`."""
         return self.request("GET", url, **kw)
 
-    def options(self, url: str | URL, **kw: Any) -> Response:
-        """`request` with the method OPTIONS."""
+    def options(self, url: str | URL, **kw: Unpack[_RequestOptions]) -> Response:
+        """Sends an OPTIONS request; see `request`."""
         return self.request("OPTIONS", url, **kw)
 
-    def head(self, url: str | URL, **kw: Any) -> Response:
-        """`request` with the method HEAD."""
+    def head(self, url: str | URL, **kw: Unpack[_RequestOptions]) -> Response:
+        """Sends a HEAD request; see `request`."""
         return self.request("HEAD", url, **kw)
 
-    def post(self, url: str | URL, data: Payload = None, json: Any = None, **kw: Any) -> Response:
-        """`request` with the method POST."""
+    def post(self, url: str | URL, data: Payload = None, json: Any = None, **kw: Unpack[_OptionsOfPost]) -> Response:
+        """Sends a POST request; see `request`."""
         return self.request("POST", url, data=data, json=json, **kw)
 
-    def put(self, url: str | URL, data: Payload = None, **kw: Any) -> Response:
-        """`request` with the method PUT."""
+    def put(self, url: str | URL, data: Payload = None, **kw: Unpack[_OptionsOfPost]) -> Response:
+        """Sends a PUT request; see `request`."""
         return self.request("PUT", url, data=data, **kw)
 
-    def patch(self, url: str | URL, data: Payload = None, **kw: Any) -> Response:
-        """`request` with the method PATCH."""
+    def patch(self, url: str | URL, data: Payload = None, **kw: Unpack[_OptionsOfPost]) -> Response:
+        """Sends a PATCH request; see `request`."""
         return self.request("PATCH", url, data=data, **kw)
 
-    def delete(self, url: str | URL, **kw: Any) -> Response:
-        """`request` with the method DELETE."""
+    def delete(self, url: str | URL, **kw: Unpack[_RequestOptions]) -> Response:
+        """Sends a DELETE request; see `request`."""
         return self.request("DELETE", url, **kw)
 
 
-def _both(own: Any, more: Any) -> Any:
-    """The client's parameters and the request's, which go before those of the same name."""
+def _location(response: Response) -> str | None:
+    """Returns the target of a redirect; None if the response is not a redirect."""
+    if response.status_code not in REDIRECT_RESPONSE_CODES:
+        return None
+    location = field_of(response, "location")
+    return (location[0] if isinstance(location, list) else location) or None
+
+
+def _merge_params(own: Any, more: Any) -> Any:
+    """Merges the client's parameters and those of the request, which override the former by name."""
     if isinstance(own, Mapping) and isinstance(more, Mapping):
         return {**own, **more}
     queries = (URL("", params=own).query, URL("", params=more).query)
     return "&".join(query for query in queries if query)
 
 
-def _next_of(request: Request, status: int, location: str, strict: bool = True) -> Request | None:
-    """What a redirect asks for. Without `strict`, None for what cannot be asked for."""
+def _next_request(request: Request, status: int, location: str, strict: bool = True) -> Request | None:
+    """Returns the request that follows a redirect. Without `strict`, returns None if it cannot be sent."""
     following = copy.copy(request)
     following.headers = copy.copy(request.headers)
     try:
@@ -474,25 +567,25 @@ def _next_of(request: Request, status: int, location: str, strict: bool = True) 
     return following
 
 
-def _finish(response: Response) -> None:
+def _drain_small(response: Response) -> None:
     """Reads the body of a response that is followed by another request, if it is small."""
     length = response._response.content_length
     if length is None or length > DRAINED_BYTES:
-        _drain(response)
+        drain(response)
         return
-    # What was not asked for may be as broken as it likes.
+    # Errors do not matter: the caller does not use this body.
     with suppress(RequestError), gevent.Timeout(DRAINED_SECONDS, False):  # type: ignore[arg-type]
         response.read()
     response.release()
 
 
-# --------------------------------------------------------------------------------------------- with a client for all
+# ------------------------------------------------------------------------------------- functions that share a client
 
 _client: Client | None = None
 
 
-class _Forgetful(Client):
-    """Keeps no cookies: its users know nothing of each other."""
+class _CookielessClient(Client):
+    """A client without cookies, since independent callers share it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -502,67 +595,85 @@ class _Forgetful(Client):
 def _get_client() -> Client:
     global _client
     if _client is None:
-        _client = _Forgetful()
+        _client = _CookielessClient()
     return _client
 
 
-_OF_REQUEST = frozenset(inspect.signature(Client.build_request).parameters) | {"auth", "follow_redirects"}
+_REQUEST_ARGUMENTS = frozenset(inspect.signature(Client.build_request).parameters) | {"auth", "follow_redirects"}
 
 
-def request(method: str, url: str | URL, **kw: Any) -> Response:
-    """Client.request, of a client that all share and that keeps no cookies.
+_REQUEST_HINTS = {
+    "allow_redirects": "did you mean follow_redirects?",
+    "hooks": "pass event_hooks= to the client",
+    "stream": "use the method stream, in a with block",
+    "body": "did you mean content?",
+    "payload": "did you mean content?",
+    **dict.fromkeys(("verify", "cert", "proxy", "http2", "transport", "trust_env"), "pass it to the client"),
+    "proxies": "pass proxy= to the client",
+    "trailers": "HTTPClient and Session take them",
+}
 
-    With arguments that a client takes, such as `verify`, `cert` or `proxy`, it is one made for this request.
+
+def _split(options: _FunctionOptions) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the arguments of a client, and those of a request."""
+    arguments: dict[str, Any] = {**options}
+    return {name: arguments.pop(name) for name in arguments.keys() - _REQUEST_ARGUMENTS}, arguments
+
+
+def request(method: str, url: str | URL, **kw: Unpack[_FunctionOptions]) -> Response:
+    """Sends a request with a client that all callers share and that keeps no cookies; see `Client.request`.
+
+    Uses a new client for this request if it gets arguments of a client, such as `verify`, `cert` or `proxy`.
     """
-    of_client = {name: kw.pop(name) for name in kw.keys() - _OF_REQUEST}
-    if not of_client:
-        return _get_client().request(method, url, **kw)
-    with Client(**of_client) as client:
-        return client.request(method, url, **kw)
+    client_arguments, arguments = _split(kw)
+    if not client_arguments:
+        return _get_client().request(method, url, **arguments)
+    with Client(**client_arguments) as client:
+        return client.request(method, url, **arguments)
 
 
 @contextmanager
-def stream(method: str, url: str | URL, **kw: Any) -> Iterator[Response]:
-    """`request` for a `with` block in which the body is read."""
-    of_client = {name: kw.pop(name) for name in kw.keys() - _OF_REQUEST}
-    if not of_client:
-        with _get_client().stream(method, url, **kw) as response:
+def stream(method: str, url: str | URL, **kw: Unpack[_FunctionOptions]) -> Iterator[Response]:
+    """Sends a request for a `with` block that reads the body; see `Client.stream`."""
+    client_arguments, arguments = _split(kw)
+    if not client_arguments:
+        with _get_client().stream(method, url, **arguments) as response:
             yield response
         return
-    with Client(**of_client) as client, client.stream(method, url, **kw) as response:
+    with Client(**client_arguments) as client, client.stream(method, url, **arguments) as response:
         yield response
 
 
-def get(url: str | URL, **kw: Any) -> Response:
-    """`request` with the method GET."""
+def get(url: str | URL, **kw: Unpack[_FunctionOptions]) -> Response:
+    """Sends a GET request; see `request`."""
     return request("GET", url, **kw)
 
 
-def options(url: str | URL, **kw: Any) -> Response:
-    """`request` with the method OPTIONS."""
+def options(url: str | URL, **kw: Unpack[_FunctionOptions]) -> Response:
+    """Sends an OPTIONS request; see `request`."""
     return request("OPTIONS", url, **kw)
 
 
-def head(url: str | URL, **kw: Any) -> Response:
-    """`request` with the method HEAD."""
+def head(url: str | URL, **kw: Unpack[_FunctionOptions]) -> Response:
+    """Sends a HEAD request; see `request`."""
     return request("HEAD", url, **kw)
 
 
-def post(url: str | URL, **kw: Any) -> Response:
-    """`request` with the method POST."""
+def post(url: str | URL, **kw: Unpack[_FunctionOptions]) -> Response:
+    """Sends a POST request; see `request`."""
     return request("POST", url, **kw)
 
 
-def put(url: str | URL, **kw: Any) -> Response:
-    """`request` with the method PUT."""
+def put(url: str | URL, **kw: Unpack[_FunctionOptions]) -> Response:
+    """Sends a PUT request; see `request`."""
     return request("PUT", url, **kw)
 
 
-def patch(url: str | URL, **kw: Any) -> Response:
-    """`request` with the method PATCH."""
+def patch(url: str | URL, **kw: Unpack[_FunctionOptions]) -> Response:
+    """Sends a PATCH request; see `request`."""
     return request("PATCH", url, **kw)
 
 
-def delete(url: str | URL, **kw: Any) -> Response:
-    """`request` with the method DELETE."""
+def delete(url: str | URL, **kw: Unpack[_FunctionOptions]) -> Response:
+    """Sends a DELETE request; see `request`."""
     return request("DELETE", url, **kw)

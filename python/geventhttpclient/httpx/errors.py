@@ -1,4 +1,4 @@
-"""What can go wrong, by the names that httpx has for it.
+"""Exceptions, with the names and the hierarchy of httpx.
 
     HTTPError
       RequestError
@@ -15,7 +15,7 @@
     StreamError
       StreamConsumed
 
-What the engine raised is the `__cause__`, with its `phase`, `peer` and `elapsed`.
+The engine's exception is the `__cause__`, with its `phase`, `peer` and `elapsed`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ import zlib
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from geventhttpclient import proxy
-from geventhttpclient._parser import HTTPParseError
+from geventhttpclient.exceptions import HTTPClientError, HTTPParseError
 from geventhttpclient.http2 import HTTP2Error
+from geventhttpclient.response import _has_broken
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from geventhttpclient.httpx.messages import Response
     from geventhttpclient.useragent import CompatRequest
 
@@ -62,19 +65,22 @@ __all__ = [
 ]
 
 
-class HTTPError(Exception):
-    """Anything that goes wrong with a request. `request` is the request."""
+class HTTPError(HTTPClientError):
+    """Base class of the errors of a request, which is `request`.
+
+    It can be pickled, but loses its response, which holds a connection.
+    """
 
     _request: CompatRequest | None = None
 
     def __init__(self, message: str, *, request: CompatRequest | None = None) -> None:
-        """`request` is the one that it is about, where there is one."""
+        """`request` is the request that failed, if there is one."""
         super().__init__(message)
         self._request = request
 
     @property
     def request(self) -> CompatRequest:
-        """The request. RuntimeError where there is none yet."""
+        """The request that failed. Raises RuntimeError if the error occurred before there was one."""
         if self._request is None:
             raise RuntimeError("the error came before there was a request")
         return self._request
@@ -83,33 +89,41 @@ class HTTPError(Exception):
     def request(self, request: CompatRequest) -> None:
         self._request = request
 
+    def __copy__(self) -> Self:
+        twin = type(self)(*self.args)
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args, {name: value for name, value in self.__dict__.items() if name != "_response"}
+
 
 class RequestError(HTTPError):
-    """No response, or not the whole of it."""
+    """There is no complete response."""
 
 
 class TransportError(RequestError):
-    """It went wrong on the way."""
+    """Sending the request or receiving the response failed."""
 
 
-class TimeoutException(TransportError):
-    """It took too long."""
+class TimeoutException(TransportError, TimeoutError):
+    """A timeout expired. It is also a built-in TimeoutError, unlike that of httpx."""
 
 
 class ConnectTimeout(TimeoutException):
-    """To resolve the name, to connect, by way of a proxy perhaps, or to agree on TLS."""
+    """Timeout while resolving the name, connecting (also via a proxy), or during the TLS handshake."""
 
 
 class ReadTimeout(TimeoutException):
-    """To wait for the response, or for more of it."""
+    """Timeout while waiting for the response, or for more of its body."""
 
 
 class WriteTimeout(TimeoutException):
-    """To send the request."""
+    """Timeout while sending the request."""
 
 
 class PoolTimeout(TimeoutException):
-    """To wait for a free connection."""
+    """Timeout while waiting for a free connection of the pool."""
 
 
 class NetworkError(TransportError):
@@ -117,15 +131,15 @@ class NetworkError(TransportError):
 
 
 class ConnectError(NetworkError):
-    """No address, nobody who listens, no good certificate."""
+    """The connection could not be established: no address, connection refused, or an invalid certificate."""
 
 
 class ReadError(NetworkError):
-    """The connection failed while the response was read."""
+    """The connection failed while reading the response."""
 
 
 class WriteError(NetworkError):
-    """The connection failed while the request was sent."""
+    """The connection failed while sending the request."""
 
 
 class CloseError(NetworkError):
@@ -133,62 +147,62 @@ class CloseError(NetworkError):
 
 
 class ProtocolError(TransportError):
-    """HTTP was not spoken as it should be."""
+    """The rules of HTTP were violated."""
 
 
 class LocalProtocolError(ProtocolError):
-    """By us. Never raised: what cannot be sent is a ValueError."""
+    """The client violated them. Never raised: an invalid request is a ValueError."""
 
 
 class RemoteProtocolError(ProtocolError):
-    """By the server: its answer is malformed, or ends too early."""
+    """The server violated them: its response is malformed, or ends too early."""
 
 
 class ProxyError(TransportError):
-    """A proxy did not make the connection."""
+    """A proxy did not open the connection."""
 
 
 class UnsupportedProtocol(TransportError):
-    """A URL of another scheme than http and https, or of none."""
+    """The scheme of a URL is missing, or is not http or https."""
 
 
 class DecodingError(RequestError):
-    """The content coding of a body is broken, or unfolds to too much."""
+    """The body cannot be decoded: its content coding is invalid, or the decoded size exceeds the limit."""
 
 
 class TooManyRedirects(RequestError):
-    """More redirects than `max_redirects`."""
+    """There were more redirects than `max_redirects`."""
 
 
 class HTTPStatusError(HTTPError):
-    """The status code is not one of success. `response` is the response."""
+    """The status code does not indicate success. Raised by `raise_for_status`."""
 
     def __init__(self, message: str, *, request: CompatRequest | None = None, response: Response | None = None) -> None:
-        """`request` and `response` are those that it is about."""
+        """`response` is the response with that status code, and `request` its request."""
         super().__init__(message, request=request)
         self._response = response
 
     @property
     def response(self) -> Response:
-        """The response. RuntimeError where there is none."""
+        """The response. Raises RuntimeError if there is none."""
         if self._response is None:
             raise RuntimeError("the error was made without a response")
         return self._response
 
 
 class InvalidURL(HTTPError):
-    """A URL that cannot be read."""
+    """A URL cannot be parsed."""
 
 
-class StreamError(RuntimeError):
-    """A body was asked for in a way that it does not allow."""
+class StreamError(HTTPClientError, RuntimeError):
+    """A body was read in a way that it does not support."""
 
 
 class StreamConsumed(StreamError):
-    """A body that can be read only once was asked for twice."""
+    """A body that can be read only once was read again."""
 
 
-# By the phase that the engine was in: for what the network says, and for its silence.
+# Classes for each phase of the engine: for network errors, and for timeouts.
 _BY_PHASE: dict[str, tuple[type[TransportError], type[TimeoutException]]] = {
     "body": (ReadError, ReadTimeout),
     "connect": (ConnectError, ConnectTimeout),
@@ -204,10 +218,12 @@ _UNREACHABLE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTA
 
 
 def _class_for(error: Exception) -> type[RequestError] | None:
-    """None for an error that is not the network's, but the caller's own."""
+    """Returns the class of httpx for an error, or None if the caller's own code raised it."""
+    if isinstance(error, HTTPError):
+        return None  # raised by the source of a request body that reads another response
     if isinstance(error, zlib.error):
         return DecodingError
-    if isinstance(error, (HTTPParseError, HTTP2Error)):
+    if isinstance(error, (HTTPParseError, HTTP2Error)) and not _has_broken(error):
         return RemoteProtocolError
     if isinstance(error, proxy.ProxyError):
         return ProxyError
@@ -216,7 +232,7 @@ def _class_for(error: Exception) -> type[RequestError] | None:
     by_phase = _BY_PHASE.get(getattr(error, "phase", None) or "")
     if by_phase is not None:
         return by_phase[isinstance(error, TimeoutError)]
-    # Not the engine's: raised by a transport for tests, or by what makes the body of a request.
+    # Not raised by the engine, but by a mock transport or by the source of a request body.
     if isinstance(error, TimeoutError):
         return ReadTimeout
     if isinstance(error, BrokenPipeError):
@@ -228,7 +244,7 @@ def _class_for(error: Exception) -> type[RequestError] | None:
 
 
 def raise_translated(error: Exception, request: Any) -> NoReturn:
-    """Raises what is to be seen of an error, from it; itself where it is nobody's but the caller's."""
+    """Raises the corresponding exception of this module from an error, or the error itself if it is the caller's."""
     kind = _class_for(error)
     if kind is None:
         raise error

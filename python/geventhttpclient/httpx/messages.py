@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import copy
-import json as json_module
+import weakref
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import unquote, urlencode
+from urllib.parse import urlencode
 
-from geventhttpclient import _charsets, _core
-from geventhttpclient._checks import check_seconds
-from geventhttpclient._coding import decoded
+from geventhttpclient import _core
+from geventhttpclient._agent.response import field_of, read_available
+from geventhttpclient._internal import charsets
+from geventhttpclient._internal.argument_errors import check_body, check_mapping, did_you_mean_url, json_text
+from geventhttpclient._internal.decoding import decoded
+from geventhttpclient._internal.slots import reduce_with_slots
+from geventhttpclient._internal.validation import check_seconds
 from geventhttpclient._parser import HTTPParseError
+from geventhttpclient.auth import credentials_of
 from geventhttpclient.cookies import add_cookies, jar_of
 from geventhttpclient.header import Headers, parse_content_type_charset
 from geventhttpclient.httpx.errors import HTTPStatusError, InvalidURL, StreamConsumed, UnsupportedProtocol
 from geventhttpclient.httpx.errors import raise_translated as _raise_translated
+from geventhttpclient.httpx.urls import remove_dot_segments
 from geventhttpclient.multipart import Multipart
-from geventhttpclient.requests import RequestsResponse, _cut
+from geventhttpclient.requests import RequestsResponse, _cut, _piece_size
 from geventhttpclient.url import URL
 from geventhttpclient.useragent import CompatRequest, UnrewoundBodyError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from geventhttpclient._agent.request import FilesInput, Payload
     from geventhttpclient.client import Timeouts
-    from geventhttpclient.compat_request import FilesInput, Payload
     from geventhttpclient.cookies import CookiesInput
     from geventhttpclient.header import HeadersDataType
     from geventhttpclient.response import HTTPSocketResponse
@@ -35,16 +41,16 @@ if TYPE_CHECKING:
 
 _UNSET: Any = object()
 
-# Bytes that are asked for at once where nobody says how many.
+# Maximum bytes of one read, unless the caller gives a number.
 _PIECE = 64 * 1024
 
 
 class Timeout:
-    """How long a request may take, in seconds; None is for ever.
+    """The timeouts of a request in seconds; None waits forever.
 
-    `connect` is for the connection to be made, from the resolver to TLS; `read` and `write` are for each wait for the
-    peer; `pool` is for a free connection. While a body is sent, and for the response to that request, the longer one
-    of `read` and `write` counts; without a body it is `read`.
+    `connect` limits opening a connection, from the resolver to TLS; `read` and `write` limit each wait for the peer;
+    `pool` limits the wait for a free connection. For a request with a body and its response, the longer one of `read`
+    and `write` applies; without a body, `read`.
     """
 
     __slots__ = ("connect", "pool", "read", "write")
@@ -58,10 +64,10 @@ class Timeout:
         write: float | None = _UNSET,
         pool: float | None = _UNSET,
     ) -> None:
-        """`timeout`: for all four, or another Timeout, or a tuple: (connect, read), where `read` is for writing, too,
-        and the pool is waited for without end; or (connect, read, write, pool). The others replace what it says.
+        """`timeout` is a number for all four, another Timeout, or a tuple: (connect, read, write, pool), or (connect,
+        read), where `read` is used for `write` too and `pool` is None. The other arguments override its values.
 
-        ValueError or TypeError that names what is no number of seconds, or missing.
+        Raises ValueError or TypeError that names an argument that is missing, or not a number of seconds.
         """
         if isinstance(timeout, Timeout):
             base: tuple[Any, ...] = (timeout.connect, timeout.read, timeout.write, timeout.pool)
@@ -83,12 +89,15 @@ class Timeout:
     write: float | None
     pool: float | None
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return reduce_with_slots(self, protocol)
+
     def as_dict(self) -> dict[str, float | None]:
-        """The four by name."""
+        """Returns the four values by name."""
         return {"connect": self.connect, "read": self.read, "write": self.write, "pool": self.pool}
 
     def _for_client(self, has_body: bool) -> Timeouts:
-        """What HTTPClient calls them."""
+        """Returns the timeouts as arguments of HTTPClient.request."""
         network = self.read
         if has_body and network is not None:
             network = None if self.write is None else max(network, self.write)
@@ -107,12 +116,12 @@ class Timeout:
 class Request(CompatRequest):
     """A request that is ready to be sent, and may still be changed.
 
-    `method`, `url` (text), `url_split` (a URL), `headers`, `content`, and `extensions`, in which "timeout" is a Timeout
-    or what one is made of.
+    It has `method`, `url` (text), `url_split` (a URL), `headers`, `content` and `extensions`, in which "timeout" is a
+    Timeout or an argument for one.
     """
 
     extensions: dict[str, Any]
-    _credentials: tuple[str, str] | None = None
+    _credentials: tuple[str | bytes, str | bytes] | None = None
 
     def __init__(
         self,
@@ -128,30 +137,38 @@ class Request(CompatRequest):
         json: Any = None,
         extensions: dict[str, Any] | None = None,
     ) -> None:
-        """At most one of `content` (bytes, text, a file or an iterable), `json`, and `data` (fields of a form) with or
-        without `files`. UnsupportedProtocol and InvalidURL for URLs that cannot be asked for; TypeError, ValueError.
+        """Takes at most one of `content` (bytes, text, a file or an iterable), `json`, and `data` (form fields) with or
+        without `files`. Raises ValueError for more than one, UnsupportedProtocol and InvalidURL for invalid URLs, and
+        TypeError or ValueError for other invalid arguments.
         """
+        check_mapping("extensions", extensions, '{"timeout": 5}')
         fields = Headers(headers)
         payload, content_type = _encode(content, data, files, json)
-        if isinstance(payload, Multipart) and payload.length is not None:
-            fields["Content-Length"] = str(payload.length)
         if content_type is not None:
             fields.setdefault("Content-Type", content_type)
         shown = _core.redact(str(url))
         try:
             super().__init__(url, method, fields, payload, params)
         except ValueError as error:
+            if params is not None and _are_invalid(params):
+                raise
             raise InvalidURL(f"not a URL: {shown!r}: {error}") from error
+        meant = "" if self.url_split.host and self.type in ("http", "https") else did_you_mean_url(str(url))
         if self.type not in ("http", "https"):
-            raise UnsupportedProtocol(f"the URL must begin with http:// or https://: {shown!r}", request=self)
+            text = f"the URL must begin with http:// or https://: {shown!r}{meant}"
+            raise UnsupportedProtocol(text, request=self)
         if not self.url_split.host:
-            raise UnsupportedProtocol(f"a URL without a host: {shown!r}", request=self)
-        if payload is not None:
-            self._note_payload_start()
+            raise UnsupportedProtocol(f"a URL without a host: {shown!r}{meant}", request=self)
+        length = payload.length if isinstance(payload, Multipart) else _length_of(payload)
+        if length is not None and "transfer-encoding" not in fields and "content-length" not in fields:
+            self._count(length)
+        plain = remove_dot_segments(self.url_split)
+        if plain is not self.url_split:
+            self.set_url(plain)
         if "@" in self.url_split.netloc:
-            # Kept apart from here on: the URL is shown in errors and logs.
+            # Removed from the URL, which is shown in errors and logs.
             split = copy.copy(self.url_split)
-            self._credentials = (unquote(split.username), unquote(split.password))
+            self._credentials = credentials_of(split)
             split.netloc = split.netloc.rpartition("@")[2]
             self.set_url(split)
         self.extensions = {} if extensions is None else dict(extensions)
@@ -159,7 +176,7 @@ class Request(CompatRequest):
             add_cookies(jar_of(cookies, self.url_split.host, self.type == "https"), self)
 
     def read(self) -> bytes:
-        """The body, which from now on is held in memory."""
+        """Returns the body, and keeps it in memory."""
         payload = self.payload
         if payload is None:
             return b""
@@ -178,36 +195,59 @@ class Request(CompatRequest):
 
     @property
     def content(self) -> bytes:
-        """The body: see `read`."""
+        """The body; see `read`."""
         return self.read()
 
     def redirect(self, code: int, location: str) -> None:
-        """Turns it into the request that follows a redirect. StreamConsumed when its body can be sent only once."""
+        """Changes this request into the one that follows a redirect. Raises StreamConsumed if its body cannot be sent
+        again."""
         self._credentials = None
-        if code == 301 and self.method != "POST":
-            code = 308  # only of a POST does RFC 9110 section 15.4.2 allow to make a GET
         try:
             super().redirect(code, location)
         except UnrewoundBodyError as error:
-            raise StreamConsumed("a redirect asks for the body once more, which can be read only once") from error
+            raise StreamConsumed("a redirect needs the body again, which can be read only once") from error
+
+    def _after_redirect(self, code: int) -> tuple[str, bool]:
+        method = self.method
+        # As in httpx: the body is kept if the method is.
+        if method != "HEAD" and (code in (302, 303) or (code == 301 and method == "POST")):
+            method = "GET"
+        return method, method == self.method
 
     def __repr__(self) -> str:
         return f"<Request({self.method!r}, {_core.redact(self.url)!r})>"
 
 
+def _are_invalid(params: ParamsDataType) -> bool:
+    """Returns True if no URL can be built with these params."""
+    try:
+        URL("", params=params)
+    except (TypeError, ValueError):
+        return True
+    return False
+
+
+def _length_of(payload: Any) -> int | None:
+    if isinstance(payload, str):
+        return len(payload.encode())
+    return len(payload) if isinstance(payload, bytes) else None
+
+
 def _encode(content: Payload, data: Payload, files: Any, json: Any) -> tuple[Any, str | None]:
-    """The body as it is to be sent, and its type."""
+    """Returns the body to send and its Content-Type."""
+    check_body("content", content)
+    check_body("data", data)
     if data is not None and content is None and not isinstance(data, Mapping) and not files:
-        # Old habits: bytes or text as `data`.
+        # httpx still accepts bytes or text as `data`.
         is_pairs = isinstance(data, (list, tuple)) and all(isinstance(pair, tuple) for pair in data)
         if not is_pairs:
             content, data = data, None
     if sum((content is not None, json is not None, bool(data) or bool(files))) > 1:
-        raise TypeError("a request has one body: content, json, or data with files")
+        raise ValueError("a request has one body: pass only one of content, json, and data with files")
     if content is not None:
         return content or None if isinstance(content, (str, bytes)) else content, None
     if json is not None:
-        text = json_module.dumps(json, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text = json_text(json, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         return text.encode(), "application/json"
     if files:
         form = Multipart(data, files)
@@ -218,11 +258,11 @@ def _encode(content: Payload, data: Payload, files: Any, json: Any) -> tuple[Any
 
 
 class Response(RequestsResponse):
-    """A response. Its body is `content` and `text`; or it is read piece by piece, once, with the `iter_` methods."""
+    """A response. Its body is `content` or `text`, or can be read once in pieces with the `iter_` methods."""
 
     default_encoding: str = "utf-8"
     next_request: Request | None = None
-    """The request that a redirect asks for, where it was not followed."""
+    """The request that would follow a redirect, if it was not followed."""
     extensions: dict[str, Any]
     _num_bytes_downloaded = 0
     _is_consumed = False
@@ -233,97 +273,97 @@ class Response(RequestsResponse):
         request: CompatRequest | None = None,
         sent_request: str | None = None,
     ) -> None:
-        """Around a response of HTTPClient; a Client makes its responses without this."""
+        """Wraps a response of HTTPClient."""
         super().__init__(ghc_response, request, sent_request)
         self.extensions = {}
 
     def __repr__(self) -> str:
         return f"<Response [{self.status_code} {self.reason_phrase}]>"
 
-    # ------------------------------------------------------------------------------------------------- what it says
+    # ---------------------------------------------------------------------------------------------------- its head
 
     @property
     def request(self) -> CompatRequest:
-        """The request that it answers. RuntimeError where there is none."""
+        """The request that it answers. Raises RuntimeError if there is none."""
         if self._request is None:
             raise RuntimeError("the response was made without a request")
         return self._request
 
     @property
-    def url(self) -> str:
+    def url(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The URL of the request."""
         return self.request.url
 
     @property
     def reason_phrase(self) -> str:
-        """What follows the status code; its usual phrase where nothing does."""
+        """The reason phrase, or the standard one of the status code if the response has none."""
         code = self.status_code
         usual = HTTPStatus(code).phrase if code in HTTPStatus._value2member_map_ else ""
-        return self._response.status_message or usual
+        return self.reason or usual
 
     @property
     def http_version(self) -> str:
-        """`HTTP/1.1` or `HTTP/1.0`."""
+        """`HTTP/1.0`, `HTTP/1.1` or `HTTP/2`."""
         return self._response.get_http_version()
 
     @property
     def is_informational(self) -> bool:
-        """1xx."""
+        """True for a status code of 1xx."""
         return 100 <= self.status_code < 200
 
     @property
     def is_success(self) -> bool:
-        """2xx."""
+        """True for a status code of 2xx."""
         return 200 <= self.status_code < 300
 
     @property
     def is_redirect(self) -> bool:
-        """3xx."""
+        """True for a status code of 3xx."""
         return 300 <= self.status_code < 400
 
     @property
     def is_client_error(self) -> bool:
-        """4xx."""
+        """True for a status code of 4xx."""
         return 400 <= self.status_code < 500
 
     @property
     def is_server_error(self) -> bool:
-        """5xx."""
+        """True for a status code of 5xx."""
         return 500 <= self.status_code < 600
 
     @property
     def is_error(self) -> bool:
-        """4xx or 5xx."""
+        """True for a status code of 4xx or 5xx."""
         return 400 <= self.status_code < 600
 
     @property
     def has_redirect_location(self) -> bool:
-        """Whether it is a redirect that says where to go."""
+        """True for a redirect with a Location."""
         return self.status_code in (301, 302, 303, 307, 308) and "location" in self.headers
 
     @property
     def charset_encoding(self) -> str | None:
-        """The charset that Content-Type names."""
-        kind = self._response.get("content-type")
+        """The charset of Content-Type, or None."""
+        kind = field_of(self, "content-type")
         kind = kind[-1] if isinstance(kind, list) else kind
         return parse_content_type_charset(kind) if kind else None
 
     @property
     def encoding(self) -> str:
-        """The encoding of `text`: what you assigned, else the charset if it is a known one (those of browsers and of
-        Python), else `default_encoding`."""
+        """The encoding of `text`: the one you assigned, else the charset if browsers or Python know it, else
+        `default_encoding`."""
         assigned: str | None = self.__dict__.get("_encoding")
         if assigned is not None:
             return assigned
         charset = self.charset_encoding
-        return _charsets.declared(charset) or self.default_encoding
+        return charsets.declared(charset) or self.default_encoding
 
     @encoding.setter
     def encoding(self, encoding: str | None) -> None:
         self.__dict__["_encoding"] = encoding
 
     def raise_for_status(self) -> Self:  # type: ignore[override]  # as httpx has it
-        """The response itself; HTTPStatusError unless its status is 2xx."""
+        """Returns the response. Raises HTTPStatusError unless its status code is 2xx."""
         if self.is_success:
             return self
         kinds = {1: "Informational response", 3: "Redirect response", 4: "Client error", 5: "Server error"}
@@ -338,24 +378,42 @@ class Response(RequestsResponse):
 
     @property
     def num_bytes_downloaded(self) -> int:
-        """Bytes of the body that have been read, as they came."""
+        """Number of bytes read of the body, before decoding."""
         return self._num_bytes_downloaded
 
     @property
     def is_stream_consumed(self) -> bool:
-        """Whether the body has been read, or begun to be."""
+        """True once reading the body has begun."""
         return self._is_consumed
 
     @property
     def is_closed(self) -> bool:
-        """Whether the body has been read to its end, or given up."""
+        """True once the body has been read to its end, or the response was closed."""
         return self.isclosed()
 
     def read(self, n: int | None = None) -> bytes:
-        """The whole body, decoded; with `n`, its next `n` bytes as they came."""
+        """Returns the whole body, decoded, or its next `n` bytes. The latter are decoded unless your program has set
+        Accept-Encoding."""
         if n is None:
             return self.content
-        return self._reading(lambda: self._response.read(n))
+        if self._decoding_file() is None:
+            return self._reading(lambda: self._response.read(n))
+        return self._decoding(lambda: super(Response, self).read(n))
+
+    def readline(self) -> bytes:
+        """Returns the next line of the body, decoded like `read(n)`; b"" at its end."""
+        return self._decoding(super().readline)
+
+    def _coded_reader(self) -> Callable[[int], bytes]:
+        inner, owner = self._response, weakref.ref(self)
+
+        def read(size: int) -> bytes:
+            response = owner()
+            if response is None:
+                return read_available(inner, size)
+            return response._reading(lambda: read_available(inner, size))
+
+        return read
 
     def _reading(self, read: Callable[[], bytes]) -> bytes:
         try:
@@ -375,37 +433,40 @@ class Response(RequestsResponse):
 
     def _consume(self) -> None:
         if self._is_consumed:
-            raise StreamConsumed("the body has been read already, or begun to be")
+            raise StreamConsumed("the body has already been read, at least in part")
         self._is_consumed = True
 
     def _coding(self) -> str | None:
-        coding = self._response.get("content-encoding")
+        coding = field_of(self, "content-encoding")
         return ", ".join(coding) if isinstance(coding, list) else coding
 
     def _content(self) -> bytes:
+        if "_file" in self.__dict__:
+            return self._decoding(super()._content)
         self._consume()
         body = self._reading(self._response.read)
         coding = self._coding()
-        # A HEAD, a 204 or a 304 may well have the field, and no body to go with it.
+        # The response to a HEAD, a 204 or a 304 may have the field without a body.
         return self._decoding(lambda: _core.decode(coding, body)) if coding and body else body
 
     @property
     def text(self) -> str:
-        """The content as text, whatever its type; what cannot be decoded is replaced. Raises LookupError if an encoding
-        was assigned that Python does not have."""
-        return self.content.decode(_charsets.known(self.encoding) or self.encoding, "replace")
+        """The content as text; bytes that cannot be decoded are replaced. Raises LookupError if you assigned an
+        encoding that Python does not have."""
+        return self.content.decode(charsets.known(self.encoding) or self.encoding, "replace")
 
     def json(self, **kw: Any) -> Any:
-        """The content read as JSON, with further arguments for json.loads. ValueError when it is none."""
-        return json_module.loads(self.content, **kw)
+        """Parses the content as JSON in UTF-8, UTF-16 or UTF-32 (RFC 8259), or else in `encoding`. Further arguments
+        are those of json.loads. Raises ValueError if it is not JSON."""
+        return charsets.parse_json(self.content, self.encoding, **kw)
 
     def iter_raw(self, chunk_size: int | None = None) -> Iterator[bytes]:
-        """The body as it comes, coded as it is; in pieces of `chunk_size` bytes where that is given."""
+        """Yields the body as it arrives, without decoding; in pieces of `chunk_size` bytes if that is given."""
         self._consume()
-        inner = self._response
+        inner, size = self._response, _piece_size(chunk_size)
 
         def read() -> bytes:
-            return inner._read_available(_PIECE) if chunk_size is None else inner.read(chunk_size)
+            return read_available(inner, _PIECE) if size is None else inner.read(size)
 
         try:
             while piece := self._reading(read):
@@ -414,16 +475,19 @@ class Response(RequestsResponse):
             self.release()
 
     def iter_bytes(self, chunk_size: int | None = None) -> Iterator[bytes]:
-        """The body with its content coding taken off; in pieces of `chunk_size` bytes where that is given."""
+        """Yields the decoded body, in pieces of `chunk_size` bytes if that is given."""
         if self._has_content():
             content = self.content
-            size = chunk_size or len(content)
+            size = _piece_size(chunk_size) or len(content)
             return iter([content[at : at + size] for at in range(0, len(content), size or 1)])
+        if "_file" in self.__dict__:
+            size = _piece_size(chunk_size) or _PIECE
+            return iter(lambda: self.read(size), b"")
         coding = self._coding()
         if coding is None:
             return self.iter_raw(chunk_size)
         pieces = self._iter_decoded(_core.Decoder(coding))
-        return pieces if chunk_size is None else _sized(pieces, chunk_size)
+        return pieces if chunk_size is None else _resized(pieces, chunk_size)
 
     def _has_content(self) -> bool:
         return hasattr(self, "_cached_content")
@@ -439,18 +503,18 @@ class Response(RequestsResponse):
             yield piece
 
     def iter_text(self, chunk_size: int | None = None, encoding: str | None = None) -> Iterator[str]:
-        """The body as text, in pieces of `chunk_size` characters where that is given. Raises LookupError if `encoding`,
-        or one that was assigned, is not a text encoding of Python."""
-        texts = _charsets.texts(self.iter_bytes(), _charsets.decoder(encoding or self.encoding))
-        return texts if chunk_size is None else _sized(texts, chunk_size)
+        """Yields the body as text, in pieces of `chunk_size` characters if that is given. Raises LookupError if
+        `encoding`, or the one you assigned, is not a text encoding of Python."""
+        texts = charsets.texts(self.iter_bytes(), charsets.decoder(encoding or self.encoding))
+        return texts if chunk_size is None else _resized(texts, chunk_size)
 
-    def iter_lines(self) -> Iterator[str]:  # type: ignore[override]  # text, and nothing to be chosen, as httpx has it
-        """The lines of the body as text, without their ends (LF, CR or CRLF)."""
+    def iter_lines(self) -> Iterator[str]:  # type: ignore[override]  # text and without options, as in httpx
+        """Yields the lines of the body as text, without line ends (LF, CR or CRLF)."""
         begun: list[str] = []
         held = ""
         for text in self.iter_text():
             text = held + text
-            # A CR may be half of an end.
+            # A CR may be the first half of a CRLF.
             held = "\r" if text.endswith("\r") else ""
             if held:
                 text = text[:-1]
@@ -464,8 +528,7 @@ class Response(RequestsResponse):
             yield last
 
 
-def _sized(pieces: Iterator[Any], size: int) -> Iterator[Any]:
-    """The same bytes or characters, `size` at a time, fewer at the end."""
-    if size < 1:
-        raise ValueError(f"chunk_size must be at least 1, not {size}")
+def _resized(pieces: Iterator[Any], size: int) -> Iterator[Any]:
+    """Yields the same bytes or characters in pieces of `size`; the last one may be shorter."""
+    size = max(int(size), 1)
     return _cut(pieces, size)

@@ -1,9 +1,9 @@
 //! Header blocks (RFC 7541), checked before h2 reads them.
 //!
-//! A malformed message is an error of its stream (RFC 9113 section 8.1.1). h2 gives up the whole connection over a field
+//! A malformed message is an error of its stream (RFC 9113 section 8.1.1). h2 ends the whole connection for a field
 //! that it cannot represent, and accepts request pseudo-header fields in a response. Its HPACK decoder cannot be
-//! configured. So this follows the peer's dynamic table without its text, and turns a malformed block into one that h2
-//! can read, leaves h2's table as the peer expects it, and is certain to be a stream error.
+//! configured. So this module follows the peer's dynamic table without its text, and replaces a malformed block by one
+//! that h2 can read, that leaves h2's table as the peer expects it, and that certainly causes a stream error.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -14,17 +14,17 @@ use wire::token;
 
 use super::error::{COMPRESSION_ERROR, Http2Error};
 
-/// SETTINGS_HEADER_TABLE_SIZE: the default, since the client announces no other.
+/// SETTINGS_HEADER_TABLE_SIZE: the default, since the client announces no other value.
 const TABLE: usize = 4096;
 
-/// Bytes that an entry costs beyond its name and value (RFC 7541 section 4.1).
+/// Size of an entry beyond its name and value (RFC 7541 section 4.1).
 const OVERHEAD: usize = 32;
 
-/// Parts of a block that are remembered without further memory.
+/// Number of parts of a block whose memory is kept for the next block.
 const USUAL_PIECES: usize = 64;
 
-/// Bytes that a replacement may have beyond twice those of its block. A name that is referred to takes three bytes of a
-/// block, and up to [`TABLE`] bytes of the replacement.
+/// Maximum number of bytes of a replacement beyond twice those of its block. A reference to a name takes three bytes of
+/// a block, and up to [`TABLE`] bytes of the replacement.
 const SPARE: usize = 16 * 1024;
 
 /// The lengths of the names in the static table (RFC 7541 appendix A). `:status` is entries 8 to 14.
@@ -42,17 +42,17 @@ const CONTENT_LENGTH: usize = 28;
 /// `transfer-encoding` there.
 const TRANSFER_ENCODING: usize = 57;
 
-/// The longest field name that the crate http takes.
+/// Length of the longest field name that the crate http accepts.
 const LONGEST_NAME: usize = 65_535;
 
 /// Names that RFC 9113 section 8.2.2 forbids in a response.
 const OF_THE_CONNECTION: [&[u8]; 6] =
     [b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"];
 
-/// A field that h2 takes for malformed and does not index: `connection` without a value.
+/// A field that h2 considers malformed and does not index: `connection` without a value.
 pub(super) const MARK: &[u8] = b"\0\x0aconnection\0";
 
-/// Why a message is malformed.
+/// Reason why a message is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     Name,
@@ -91,20 +91,20 @@ impl Fault {
             Fault::InterimEnds => "the response is malformed: it ends with an interim response",
             Fault::TrailersDoNotEnd => "the response is malformed: its trailers do not end the stream",
             Fault::OwnDependency => "the stream depends on itself",
-            Fault::DataFirst => "the response is malformed: DATA precede its HEADERS",
-            Fault::Content => "the response is malformed: its status has no content, and DATA follow",
+            Fault::DataFirst => "the response is malformed: DATA precedes its HEADERS",
+            Fault::Content => "the response is malformed: its status has no content, but DATA follows",
             Fault::EmptyWindow => "a WINDOW_UPDATE of the stream is zero",
         }
     }
 }
 
-/// What a field's name is.
+/// Kind of a field name.
 #[derive(Clone, Copy)]
 enum Name {
     Regular,
     Length,
     Status,
-    /// One that makes every message malformed.
+    /// A name that makes every message malformed.
     Bad(Fault),
 }
 
@@ -121,15 +121,15 @@ struct Field {
 
 /// A part of a block that changes the dynamic table.
 enum Piece {
-    /// h2 can take it as it is.
+    /// A part that h2 can read unchanged.
     Kept(Range<usize>),
-    /// A field whose value is replaced by one of the same length; the range is all of it that precedes the value.
+    /// A field whose value is replaced by one of the same length; the range is the part of the field before the value.
     Value(Range<usize>, usize),
-    /// A field that is replaced as a whole by one with so many bytes of name and value.
+    /// A field that is replaced as a whole by one with that number of bytes of name and value.
     Field(usize),
 }
 
-/// What a block has in it.
+/// Contents of a block.
 #[derive(Default)]
 pub(super) struct Contents {
     pub(super) fault: Option<Fault>,
@@ -137,6 +137,9 @@ pub(super) struct Contents {
     pub(super) has_pseudo: bool,
     /// Whether it has a Content-Length.
     pub(super) has_length: bool,
+    /// Size of the fields, as SETTINGS_MAX_HEADER_LIST_SIZE counts it (RFC 9113 section 6.5.2), without the values of
+    /// the static table.
+    pub(super) size: usize,
     has_regular: bool,
 }
 
@@ -146,6 +149,7 @@ impl Contents {
     }
 
     fn take(&mut self, field: &Field) {
+        self.size = self.size.saturating_add(field.size());
         if let Some(fault) = field.fault {
             self.has_pseudo |= matches!(fault, Fault::Pseudo | Fault::Status);
             self.blame(fault);
@@ -165,22 +169,23 @@ impl Contents {
     }
 }
 
-/// Follows the header compression of one connection.
+/// The state of the header compression of one connection.
 #[derive(Default)]
 pub(super) struct Blocks {
     entries: VecDeque<Field>,
     size: usize,
-    /// What the peer has lowered [`TABLE`] by.
+    /// Number of bytes by which the peer has lowered [`TABLE`].
     lowered: usize,
-    /// Of the block that was read last.
+    /// Parts of the block that was read last.
     pieces: Vec<Piece>,
 }
 
 impl Blocks {
-    /// Reads a whole block. An error is one of the connection.
+    /// Reads a whole block. An error is an error of the connection.
     pub(super) fn read(&mut self, block: &[u8]) -> Result<Contents, Http2Error> {
         self.pieces.clear();
-        self.read_fields(block).ok_or_else(|| Http2Error::violation(COMPRESSION_ERROR, "a header block is not HPACK"))
+        self.read_fields(block)
+            .ok_or_else(|| Http2Error::violation(COMPRESSION_ERROR, "a header block is not valid HPACK"))
     }
 
     fn read_fields(&mut self, block: &[u8]) -> Option<Contents> {
@@ -230,8 +235,9 @@ impl Blocks {
         Some(contents)
     }
 
-    /// Returns a block that changes the table as the last one did, that h2 can read, and with `is_marked`, takes for
-    /// malformed. `None` if there is none, or none of about the same size. A field that is too large for the table empties it, however large it is.
+    /// Returns a block that changes the table as the last one did, that h2 can read, and that h2 considers malformed if
+    /// `is_marked`. Returns `None` if there is no such block, or none of about the same size. The filler is never
+    /// longer than the table, since every larger field just empties it.
     pub(super) fn replacement(&self, block: &[u8], is_marked: bool) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         let most = block.len().saturating_mul(2).saturating_add(SPARE);
@@ -248,7 +254,7 @@ impl Blocks {
                 Piece::Field(length) => {
                     out.push(0x40);
                     put_filler(&mut out, 1);
-                    // No field of h2's is as short as one without a name and a value.
+                    // h2 has no field as short as one without a name and a value.
                     put_filler(&mut out, length.checked_sub(1)?.min(TABLE));
                 }
             }
@@ -259,12 +265,12 @@ impl Blocks {
         Some(out)
     }
 
-    /// Whether the last block leaves the table as it was.
+    /// Returns true if the last block did not change the table.
     pub(super) fn leaves_table(&self) -> bool {
         self.pieces.is_empty()
     }
 
-    /// Gives back the memory that the last block has taken.
+    /// Frees the memory that the last block used.
     pub(super) fn rest(&mut self) {
         self.pieces.clear();
         self.pieces.shrink_to(USUAL_PIECES);
@@ -282,14 +288,14 @@ impl Blocks {
             _ => (Name::Regular, None),
         };
         let fault = if let Name::Bad(fault) = name { Some(fault) } else { None };
-        // Nothing of the static table is ever inserted as it is: the length of the value is of no account.
+        // No entry of the static table is ever inserted unchanged, so the length of the value is not needed.
         Some(Field { name, name_length, value_length: 0, status, fault })
     }
 
     fn insert(&mut self, field: Field) {
         let size = field.size();
         self.make_room(size);
-        // RFC 7541 section 4.4: one that is too large leaves an empty table.
+        // RFC 7541 section 4.4: an entry that is too large leaves an empty table.
         if size <= TABLE - self.lowered {
             self.size += size;
             self.entries.push_front(field);
@@ -311,7 +317,7 @@ impl Field {
             Name::Bad(what) => fault = Some(what),
             Name::Status => match status_of(value) {
                 Some(code) => status = Some(code),
-                // Replaced as a whole, so that the name is lost to h2.
+                // The field is replaced as a whole, so h2 does not get its name.
                 None => (fault, name) = (Some(Fault::Status), Name::Bad(Fault::Status)),
             },
             Name::Regular | Name::Length => {
@@ -347,7 +353,7 @@ fn status_of(value: &[u8]) -> Option<u16> {
     Some(digit(a) * 100 + digit(b) * 10 + digit(c))
 }
 
-/// Takes an integer with a prefix of so many bits (RFC 7541 section 5.1), in 5 bytes at most, as h2 does.
+/// Takes an integer with a prefix of `prefix` bits (RFC 7541 section 5.1), in at most 5 bytes, as h2 does.
 fn integer(rest: &mut &[u8], prefix: u32) -> Option<usize> {
     let mask = (1usize << prefix) - 1;
     let (&first, mut bytes) = rest.split_first()?;
@@ -380,7 +386,7 @@ fn string<'a>(rest: &mut &'a [u8]) -> Option<Cow<'a, [u8]>> {
     Some(Cow::Borrowed(bytes))
 }
 
-/// Appends a string literal of so many bytes that may be a name or a value.
+/// Appends a string literal of `length` bytes that is valid as a name and as a value.
 fn put_filler(out: &mut Vec<u8>, length: usize) {
     if length < 0x7f {
         out.extend(u8::try_from(length));
@@ -411,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_judged() {
+    fn faults_of_fields_are_found() {
         let names: [(&[u8], Option<Fault>); 13] = [
             (b"x-a", None),
             (b"!#$%&'*+-.^_`|~09az", None),
@@ -450,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn pseudo_header_fields_are_judged() {
+    fn faults_of_pseudo_header_fields_are_found() {
         let status = |value: &[u8]| literal(0, b":status", value);
         for (value, code) in [(b"100", 100), (b"200", 200), (b"999", 999)] {
             let contents = Blocks::default().read(&status(value)).unwrap();
@@ -466,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_hpack_is_an_error() {
+    fn invalid_hpack_is_an_error() {
         let bad: [&[u8]; 9] = [
             b"\x80",
             b"\xbe",
@@ -488,7 +494,7 @@ mod tests {
     fn the_table_is_that_of_rfc_7541() {
         let mut blocks = Blocks::default();
         let names: Vec<u8> = (b'a'..=b'z').collect();
-        // 26 of 100 + 33 bytes, then one that makes room for itself.
+        // 26 entries of 100 + 33 bytes, then one for which entries are evicted.
         for &name in &names {
             blocks.read(&literal(0x40, &[name], &[b'v'; 100])).unwrap();
         }
@@ -505,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn test_replacement_of_references_to_a_long_bad_name_is_bounded() {
+    fn the_replacement_of_references_to_a_long_bad_name_is_bounded() {
         let mut long = vec![0x40, 0x7f];
         // 0x7f + 3,873 = 4,000 bytes.
         long.extend_from_slice(&[0xa1, 0x1e]);
@@ -541,7 +547,7 @@ mod tests {
         let sizes = |blocks: &Blocks| blocks.entries.iter().map(Field::size).collect::<Vec<_>>();
         assert_eq!(sizes(&ours), sizes(&theirs));
         assert_eq!(ours.size, theirs.size);
-        // A good name remains one that can be referred to.
+        // A reference to a valid name is still possible.
         assert!(matches!(theirs.entries[5].name, Name::Regular));
         assert_eq!(theirs.read(b"\x88\x7f\x04\x01v").unwrap().fault, None);
 

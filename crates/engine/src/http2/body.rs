@@ -1,4 +1,4 @@
-//! What comes behind a response's head on its stream: data, perhaps trailers, the end.
+//! The body of a response on its stream: data, perhaps trailers, the end.
 
 use std::task::{Context, Poll, ready};
 
@@ -6,33 +6,34 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::ReadBuf;
 use wire::{Framing, HeaderMap, Limits, ResponseError};
 
-use super::error::What;
+use super::error::{NO_ERROR, What};
 use super::fields;
 use super::stream::Stream;
 use crate::buffer::try_extend;
-use crate::{Error, Kind, Phase, Result};
+use crate::error::{Error, Kind, Phase, Result};
+use crate::pool::held::Held;
 
-/// What is taken of a body before anybody asks, if that is all of it: more is left where the peer's window bounds it.
+/// The most bytes of a body that are taken before it is read, if that is all of it: the peer's window limits the rest.
 const AHEAD: usize = 64 * 1024;
 
-/// A body on its way. Dropped before its end, its stream is cancelled.
+/// A body. Dropped before its end, its stream is cancelled.
 pub(crate) struct Body {
     stream: Stream,
-    /// What of a frame its reader had no room for.
+    /// The rest of a frame that its reader had no room for.
     rest: Bytes,
-    /// How much has come, the head with it.
+    /// Bytes received so far, including the head.
     received: u64,
-    /// How much is still to come, where the peer has said so.
+    /// Bytes that are still to come, if the peer has announced their number.
     left: Option<u64>,
     limits: Limits,
     trailers: Option<HeaderMap>,
-    /// No content belongs to the response.
+    /// The response has no content by definition.
     is_empty: bool,
     at_end: bool,
 }
 
 impl Body {
-    /// Behind a head that counts for so many bytes.
+    /// Creates the body behind a head that counts for `head` bytes.
     pub(super) fn new(stream: Stream, framing: Framing, limits: Limits, head: u64) -> Self {
         let left = match framing {
             Framing::Counted(length) => Some(length),
@@ -43,27 +44,27 @@ impl Body {
         Body { stream, rest: Bytes::new(), received: head, left, limits, trailers: None, is_empty, at_end: false }
     }
 
-    /// How many bytes are still to be taken, where the peer has said so.
+    /// Returns how many bytes remain to be read, if the peer has announced their number.
     pub(crate) fn remaining(&self) -> Option<u64> {
         self.left.map(|left| left + self.rest.len() as u64)
     }
 
-    /// How many bytes have come, the head with them.
+    /// Returns the number of bytes received so far, including the head.
     pub(crate) fn received(&self) -> u64 {
         self.received
     }
 
-    /// What came behind it.
+    /// Returns the trailers.
     pub(crate) fn into_trailers(self) -> Option<HeaderMap> {
         self.trailers
     }
 
-    /// Whether all that the peer has announced was taken, but not that this is the end.
+    /// Returns whether all bytes that the peer has announced were taken, but the end has not come.
     pub(crate) fn lacks_its_end(&self) -> bool {
         self.left == Some(0) && self.rest.is_empty() && !self.at_end
     }
 
-    /// Whether nothing more will come.
+    /// Returns whether the body is at its end.
     pub(crate) fn is_at_end(&self) -> bool {
         self.at_end && self.rest.is_empty()
     }
@@ -73,11 +74,16 @@ impl Body {
         self.stream.fail(kind, Phase::Body)
     }
 
+    /// Notifies the connection's owner of the response that it belongs to.
+    pub(crate) fn hold(&mut self, response: Box<dyn Held>) {
+        self.stream.permit.hold(response);
+    }
+
     pub(crate) fn stop_waiting(&mut self) {
         self.stream.stop_waiting();
     }
 
-    /// Moves what has come already into `ready`, if it is little.
+    /// Moves the data that has already arrived into `ready`, if it is little.
     pub(crate) fn take_arrived(&mut self, ready: &mut BytesMut) -> Result<()> {
         let cx = &mut Context::from_waker(std::task::Waker::noop());
         while ready.len() < AHEAD && !self.is_at_end() {
@@ -91,14 +97,14 @@ impl Body {
         Ok(())
     }
 
-    /// Reads into `out` what there is: nothing only at the end.
+    /// Reads the available bytes into `out`. Reads nothing only at the end.
     pub(crate) fn poll_into(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         let before = out.filled().len();
         while out.remaining() > 0 && !self.is_at_end() {
             if self.rest.is_empty() {
-                match self.poll_patiently(cx) {
+                match self.poll_or_time_out(cx) {
                     Poll::Ready(Ok(piece)) => self.rest = piece,
-                    // What came before it is delivered before it: the stream tells it again.
+                    // Data is delivered before the error behind it: the stream reports that again.
                     _ if out.filled().len() > before => break,
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => return Poll::Pending,
@@ -111,11 +117,11 @@ impl Body {
         Poll::Ready(Ok(()))
     }
 
-    /// Moves what there is into `ready`: `false` at the end.
+    /// Moves the available bytes into `ready`. Returns `false` at the end.
     pub(crate) fn poll_more(&mut self, cx: &mut Context<'_>, ready: &mut BytesMut) -> Poll<Result<bool>> {
         let before = ready.len();
         while ready.len() == before && !self.is_at_end() {
-            let piece = if self.rest.is_empty() { ready!(self.poll_patiently(cx))? } else { self.rest.split_off(0) };
+            let piece = if self.rest.is_empty() { ready!(self.poll_or_time_out(cx))? } else { self.rest.split_off(0) };
             self.keep(ready, &piece)?;
         }
         Poll::Ready(Ok(ready.len() > before))
@@ -125,15 +131,15 @@ impl Body {
         try_extend(ready, piece).map_err(|error| self.fail(Kind::Io(error)))
     }
 
-    fn poll_patiently(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes>> {
+    fn poll_or_time_out(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes>> {
         self.stream.check_deadline(Phase::Body)?;
         match self.poll_piece(cx) {
-            Poll::Pending => self.stream.poll_patience(cx, Phase::Body),
+            Poll::Pending => self.stream.poll_timeout(cx, Phase::Body),
             ready => ready,
         }
     }
 
-    /// The next piece; an empty one where there was none in a frame, or at the end.
+    /// Returns the next piece. It is empty if a frame has no data, or at the end.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes>> {
         if self.at_end {
             return Poll::Ready(Ok(Bytes::new()));
@@ -167,13 +173,12 @@ impl Body {
     }
 }
 
-/// Whether the peer has ended the stream without an error (RFC 9113 section 8.1).
+/// Returns whether the peer has ended the stream without an error (RFC 9113 section 8.1).
 fn is_end(error: &Error) -> bool {
-    const NO_ERROR: u32 = 0;
     matches!(error.kind(), Kind::Http2(error) if error.code == NO_ERROR && error.what == What::Reset)
 }
 
-/// A connection that ends in the middle of a body leaves that incomplete, as for HTTP/1.1.
+/// Returns the error of a connection that ended in the middle of a body: as for HTTP/1.1, the body is incomplete.
 #[cold]
 fn broken(error: Error) -> Error {
     if !matches!(error.kind(), Kind::Closed) {

@@ -1,40 +1,41 @@
-//! What peers give as reasons, and what we hold against them.
+//! Errors of HTTP/2: those that peers send, and the protocol violations of peers.
 
 use std::fmt;
 
-/// A stream or a connection ended by the rules of HTTP/2, or for breaking them.
+/// A stream or a connection that the peer ended, or that was ended for a protocol violation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http2Error {
     /// The error code (RFC 9113 section 7).
     pub code: u32,
-    /// What it was about.
+    /// The event that ended it.
     pub what: What,
-    /// The last stream that the peer may have looked at, where it has said so (RFC 9113 section 6.8).
+    /// The last stream that the peer may have processed, if it sent that (RFC 9113 section 6.8).
     pub last_stream: Option<u32>,
-    /// What the peer has to say about it, for people.
+    /// The peer's explanation, or a description of its violation, as text for people.
     pub words: String,
 }
 
-/// What an error code is about.
+/// The event to which an error code belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
     /// The peer ended the connection: GOAWAY.
     GoAway,
     /// The peer ended the stream: RST_STREAM.
     Reset,
-    /// The peer broke the rules.
+    /// The peer violated the protocol.
     Violation,
 }
 
+pub(super) const NO_ERROR: u32 = 0;
 pub(super) const PROTOCOL_ERROR: u32 = 1;
 pub(super) const FLOW_CONTROL_ERROR: u32 = 3;
-pub(super) const SETTINGS_TIMEOUT: u32 = 4;
 pub(super) const FRAME_SIZE_ERROR: u32 = 6;
 pub(super) const REFUSED_STREAM: u32 = 7;
 pub(super) const COMPRESSION_ERROR: u32 = 9;
 pub(super) const ENHANCE_YOUR_CALM: u32 = 11;
+pub(super) const HTTP_1_1_REQUIRED: u32 = 13;
 
-/// RFC 9113 section 7, by number.
+/// Names of the error codes (RFC 9113 section 7), by number.
 const NAMES: [&str; 14] = [
     "NO_ERROR",
     "PROTOCOL_ERROR",
@@ -52,7 +53,7 @@ const NAMES: [&str; 14] = [
     "HTTP_1_1_REQUIRED",
 ];
 
-/// Bytes of a peer's words that are passed on.
+/// Maximum number of bytes of a peer's explanation that are reported.
 pub(super) const WORDS: usize = 200;
 
 impl Http2Error {
@@ -61,12 +62,30 @@ impl Http2Error {
         Http2Error { code, what, last_stream, words }
     }
 
-    /// Of a peer that does something it must not, in our words.
+    /// Creates the error of a protocol violation, with a description of it.
     pub(super) fn violation(code: u32, words: &str) -> Self {
         Http2Error { code, what: What::Violation, last_stream: None, words: words.to_owned() }
     }
 
-    /// The name of the code; `None` where RFC 9113 has none.
+    /// Creates the error of a peer that requires HTTP/1.1 although HTTP/1.1 cannot be used.
+    pub(crate) fn http1_required(words: &str) -> Self {
+        Self::violation(HTTP_1_1_REQUIRED, words)
+    }
+
+    /// Returns true if the peer requires HTTP/1.1 instead of HTTP/2 (RFC 9113 section 7).
+    pub fn requires_http1(&self) -> bool {
+        self.code == HTTP_1_1_REQUIRED && self.what != What::Violation
+    }
+
+    /// Adds a text to the explanation.
+    pub(crate) fn add_words(&mut self, words: &str) {
+        if !self.words.is_empty() {
+            self.words.push_str("; ");
+        }
+        self.words.push_str(words);
+    }
+
+    /// Returns the name of the code, `None` if RFC 9113 does not define it.
     pub fn name(&self) -> Option<&'static str> {
         NAMES.get(usize::try_from(self.code).ok()?).copied()
     }
@@ -77,7 +96,7 @@ impl fmt::Display for Http2Error {
         f.write_str(match self.what {
             What::GoAway => "the peer ended the HTTP/2 connection: ",
             What::Reset => "the peer ended the HTTP/2 stream: ",
-            What::Violation => "the peer broke the rules of HTTP/2: ",
+            What::Violation => "the peer violated the HTTP/2 protocol: ",
         })?;
         match self.name() {
             Some(name) => f.write_str(name)?,

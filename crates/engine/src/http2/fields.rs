@@ -1,4 +1,7 @@
-//! A request's head from the text of HTTP/1.1 to the fields of HTTP/2 (RFC 9113 section 8.3), and a response's back.
+//! Conversion of a request's head from the text of HTTP/1.1 to the fields of HTTP/2 (RFC 9113 section 8.3), and of a
+//! response's head in the opposite direction.
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, COOKIE, HeaderName, HeaderValue, PROXY_AUTHORIZATION, TE};
@@ -6,16 +9,17 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, StatusCode, Uri, Version};
 use wire::{Limits, ResponseError, ResponseHead, token};
 
-use crate::Kind;
+use crate::error::Kind;
 
-/// RFC 9113 section 8.2.2: what is said of one connection is not said on one of HTTP/2.
+/// Connection-specific fields, which HTTP/2 forbids (RFC 9113 section 8.2.2).
 const OF_THE_CONNECTION: [&[u8]; 6] =
     [b"connection", b"http2-settings", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"];
 
-/// A cookie shorter than that could be guessed by somebody who sees how well it is compressed (RFC 7541 section 7.1.3).
+/// Number of bytes below which an attacker who observes how well a cookie is compressed could guess it (RFC 7541
+/// section 7.1.3).
 const GUESSABLE: usize = 20;
 
-/// The request whose HTTP/1.1 head is `head`, for the origin `authority` unless it names a host.
+/// Returns the request whose HTTP/1.1 head is `head`, for the origin `authority` unless the head names a host.
 pub(super) fn request(head: &[u8], scheme: &Scheme, authority: &str) -> Result<http::Request<()>, Kind> {
     let mut lines = head.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let mut words = lines.next().unwrap_or_default().split(|&byte| byte == b' ');
@@ -43,14 +47,14 @@ pub(super) fn request(head: &[u8], scheme: &Scheme, authority: &str) -> Result<h
         }
         let name = field_name(name)?;
         if name == TE {
-            // RFC 9113 section 8.2.2 again: this value alone.
+            // RFC 9113 section 8.2.2 again: only this value is allowed.
             if token::list(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers")) {
                 append(&mut fields, name, HeaderValue::from_static("trailers"))?;
             }
             continue;
         }
         if name == COOKIE {
-            // RFC 9113 section 8.2.3: in crumbs, of which those that stay the same are compressed to a byte.
+            // RFC 9113 section 8.2.3: split into crumbs, since those that do not change are compressed to one byte.
             for crumb in value.split(|&byte| byte == b';').map(token::trim).filter(|crumb| !crumb.is_empty()) {
                 let mut crumb = field_value(crumb)?;
                 crumb.set_sensitive(crumb.len() < GUESSABLE);
@@ -62,22 +66,32 @@ pub(super) fn request(head: &[u8], scheme: &Scheme, authority: &str) -> Result<h
         value.set_sensitive(name == AUTHORIZATION || name == PROXY_AUTHORIZATION);
         append(&mut fields, name, value)?;
     }
-    let authority = host.filter(|host| !host.is_empty()).unwrap_or(authority.as_bytes());
+    let own = without_zone(authority);
+    let authority = host.filter(|host| !host.is_empty()).unwrap_or(own.as_bytes());
     let mut uri = http::uri::Parts::default();
     uri.scheme = Some(scheme.clone());
-    uri.authority = Some(Authority::try_from(authority).map_err(|_| Kind::Misuse("HTTP/2 has no such host"))?);
+    uri.authority = Some(Authority::try_from(authority).map_err(|_| Kind::Misuse("the host is not valid in HTTP/2"))?);
     let path = PathAndQuery::try_from(target);
     uri.path_and_query =
-        Some(path.map_err(|_| Kind::Misuse("the request target has a byte that HTTP/2 does not know"))?);
+        Some(path.map_err(|_| Kind::Misuse("the request target has a byte that HTTP/2 does not allow"))?);
     let mut request = http::Request::new(());
-    *request.method_mut() = Method::from_bytes(method).map_err(|_| Kind::Misuse("the method's name is none"))?;
-    *request.uri_mut() = Uri::from_parts(uri).map_err(|_| Kind::Misuse("the request target is none"))?;
+    *request.method_mut() = Method::from_bytes(method).map_err(|_| Kind::Misuse("the method is not valid"))?;
+    *request.uri_mut() = Uri::from_parts(uri).map_err(|_| Kind::Misuse("the request target is not valid"))?;
     *request.version_mut() = Version::HTTP_2;
     *request.headers_mut() = fields;
     Ok(request)
 }
 
-/// What a request says behind its body.
+/// Returns the authority without the zone of an IPv6 address, which has a meaning only on this machine (RFC 6874
+/// section 4).
+fn without_zone(authority: &str) -> Cow<'_, str> {
+    match authority.split_once('%').and_then(|(address, zone)| Some((address, zone.split_once(']')?))) {
+        Some((address, (_, port))) => format!("{address}]{port}").into(),
+        None => authority.into(),
+    }
+}
+
+/// Returns the trailers of a request as fields.
 pub(super) fn request_trailers(lines: &[(Bytes, Bytes)]) -> Result<HeaderMap, Kind> {
     let mut fields = HeaderMap::with_capacity(lines.len());
     for (name, value) in lines {
@@ -87,25 +101,25 @@ pub(super) fn request_trailers(lines: &[(Bytes, Bytes)]) -> Result<HeaderMap, Ki
 }
 
 fn field_name(name: &[u8]) -> Result<HeaderName, Kind> {
-    HeaderName::from_bytes(name).map_err(|_| Kind::Misuse("a header's name is none"))
+    HeaderName::from_bytes(name).map_err(|_| Kind::Misuse("a header's name is not valid"))
 }
 
 fn field_value(value: &[u8]) -> Result<HeaderValue, Kind> {
-    HeaderValue::from_bytes(value).map_err(|_| Kind::Misuse("a header's value has a byte that HTTP/2 does not know"))
+    HeaderValue::from_bytes(value).map_err(|_| Kind::Misuse("a header's value has a byte that HTTP/2 does not allow"))
 }
 
 fn append(fields: &mut HeaderMap, name: HeaderName, value: HeaderValue) -> Result<(), Kind> {
     fields.try_append(name, value).map(drop).map_err(|_| Kind::Misuse("there are too many headers"))
 }
 
-/// A response's head as that of HTTP/1.1 would be, with the usual words for its status (RFC 9110 section 15).
+/// Returns a response's head as in HTTP/1.1, with the standard reason phrase for its status (RFC 9110 section 15).
 pub(super) fn head(status: StatusCode, fields: &HeaderMap, limits: &Limits) -> Result<ResponseHead, ResponseError> {
     check(fields, limits)?;
     let reason = status.canonical_reason().unwrap_or_default();
     Ok(ResponseHead::of_http2(status.as_u16(), reason, lines(fields)))
 }
 
-/// The fields behind a body.
+/// Returns the trailers of a response.
 pub(super) fn trailers(fields: &HeaderMap, limits: &Limits) -> Result<wire::HeaderMap, ResponseError> {
     check(fields, limits)?;
     Ok(wire::HeaderMap::from_lines(lines(fields)))
@@ -142,11 +156,13 @@ mod tests {
         assert_eq!(request.uri(), "https://other.example/a?b=c");
         assert_eq!(lines_of(&request), ["x-thing: One"]);
         assert_eq!(of("GET / HTTP/1.1\r\n\r\n").uri(), "https://origin.example:444/");
+        let zoned = super::request(b"GET / HTTP/1.1\r\n\r\n", &Scheme::HTTP, "[fe80::1%eth0]:81").unwrap();
+        assert_eq!(zoned.uri(), "http://[fe80::1]:81/");
         assert_eq!(of("OPTIONS * HTTP/1.1\r\n\r\n").uri().path(), "*");
     }
 
     #[test]
-    fn what_is_said_of_the_connection_is_not_said() {
+    fn connection_specific_fields_are_not_sent() {
         let head = "GET / HTTP/1.1\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nProxy-Connection: x\r\n\
                     Transfer-Encoding: chunked\r\nUpgrade: h2c\r\nTE: gzip\r\nHTTP2-Settings: AA\r\nX-Kept: 1\r\n\r\n";
         assert_eq!(lines_of(&of(head)), ["x-kept: 1"]);
@@ -156,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn cookies_go_in_crumbs_and_secrets_are_not_compressed() {
+    fn cookies_are_split_into_crumbs_and_secrets_are_not_compressed() {
         let long = "long=aaaaaaaaaaaaaaaaaaaaaa";
         let request = of(&format!("GET / HTTP/1.1\r\nCookie: a=b; {long};c=d\r\nAuthorization: Basic x\r\n\r\n"));
         assert_eq!(
@@ -168,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_http2_cannot_say_is_refused() {
+    fn invalid_targets_and_hosts_are_rejected() {
         for head in ["GET /\u{1} HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nHost: a b\r\n\r\n"] {
             assert!(request(head.as_bytes(), &Scheme::HTTP, "h").is_err(), "{head:?}");
         }

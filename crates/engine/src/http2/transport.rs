@@ -1,5 +1,6 @@
-//! Between h2 and the stream below: what h2 writes is put aside and leaves when h2 holds no lock any more, since the
-//! stream may be code of the program's (an SSLContext), and in one piece; what it reads is looked at as it goes by.
+//! The transport between h2 and the stream below. The bytes that h2 writes are buffered, and written to the stream in
+//! one piece after h2 has released its lock, since the stream may run the program's code (an SSLContext). The bytes
+//! that it reads are checked as they pass.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
@@ -9,51 +10,52 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use wire::Limits;
 
 use super::blocks::Fault;
 use super::error::{Http2Error, What};
 use super::frames::{self, Frames};
-use crate::Kind;
-use crate::stream::{MOST_UNASKED, Stream};
+use crate::error::Kind;
+use crate::rt::stream::{MOST_UNSOLICITED, Stream};
 
-/// Bytes that are put aside before h2 has to wait. It has a buffer of its own in front of this one.
+/// Maximum number of bytes that are buffered before h2 has to wait. h2 has a buffer of its own in front of this one.
 const ASIDE: usize = 64 * 1024;
 
-/// Bytes that are read in one go. Readers get at them while they are still in the processor's cache, and the peer can
-/// send on meanwhile: with a megabyte at a time a large download took half as long again.
+/// Maximum number of bytes that are read in one poll. Readers copy them while they are still in the processor's cache,
+/// and the peer can continue to send meanwhile: with one megabyte per poll, a large download took 1.5 times as long.
 const READ_AT_ONCE: usize = 256 * 1024;
 
-/// What an idle connection keeps of that.
+/// Maximum capacity of the buffer of an idle connection.
 const KEPT: usize = 4 * 1024;
 
-/// The stream, and what waits to be written. Borrowed by the connection's task alone.
+/// The stream, and the data that waits to be written. Only the connection's task borrows it.
 pub(super) struct Transport {
     stream: RefCell<Stream>,
     aside: RefCell<BytesMut>,
-    /// h2 was told to wait until there is room.
+    /// h2 waits until there is room.
     is_full: Cell<bool>,
     frames: RefCell<Frames>,
-    /// What h2 is to read next, where that is not what has come.
+    /// Bytes that h2 reads next, instead of the received ones.
     instead: RefCell<BytesMut>,
-    /// Requests so far.
+    /// Number of requests so far.
     pub(super) begun: Cell<u64>,
-    /// Bytes have come since somebody last asked.
+    /// Bytes were received since [`Self::has_heard`] was last called.
     heard: Cell<bool>,
-    /// Why nothing more can be read, in more detail than h2 passes on.
+    /// The reason why nothing more can be read, in more detail than h2 reports.
     failure: RefCell<Option<Kind>>,
     ended: Cell<bool>,
-    /// Bytes read since others had a turn.
+    /// Number of bytes read since other tasks had a turn.
     read: Cell<usize>,
 }
 
 impl Transport {
-    /// For responses whose heads have `head_bytes` at most.
-    pub(super) fn new(stream: Stream, head_bytes: usize) -> Rc<Self> {
+    /// Creates a transport for responses within those limits.
+    pub(super) fn new(stream: Stream, limits: &Limits) -> Rc<Self> {
         Rc::new(Transport {
             stream: RefCell::new(stream),
             aside: RefCell::default(),
             is_full: Cell::new(false),
-            frames: RefCell::new(Frames::new(head_bytes)),
+            frames: RefCell::new(Frames::new(limits)),
             instead: RefCell::default(),
             begun: Cell::new(0),
             heard: Cell::new(false),
@@ -73,6 +75,16 @@ impl Transport {
         self.frames.borrow().has_settings()
     }
 
+    /// [`Frames::requires_http1`].
+    pub(super) fn requires_http1(&self) -> bool {
+        self.frames.borrow().requires_http1()
+    }
+
+    /// [`Frames::is_complete`].
+    pub(super) fn is_complete(&self, stream: u32) -> bool {
+        self.frames.borrow().is_complete(stream)
+    }
+
     /// [`Frames::begin`].
     pub(super) fn begin(&self, stream: u32) {
         self.frames.borrow_mut().begin(stream);
@@ -88,7 +100,7 @@ impl Transport {
         self.frames.borrow().fault(stream)
     }
 
-    /// The peer's GOAWAY, with that code.
+    /// Returns the peer's GOAWAY as an error, with that code.
     pub(super) fn go_away(&self, code: u32) -> Http2Error {
         let frames = self.frames.borrow();
         Http2Error::of_peer(What::GoAway, code, frames.last_stream(), frames.words())
@@ -99,38 +111,38 @@ impl Transport {
         self.frames.borrow_mut().forgive();
     }
 
-    /// The peer's GOAWAY, if it has said that.
-    pub(super) fn goodbye(&self) -> Option<Http2Error> {
+    /// Returns the peer's GOAWAY as an error, None if it sent none.
+    pub(super) fn peer_goaway(&self) -> Option<Http2Error> {
         let code = self.frames.borrow().code();
         self.last_stream().map(|_| self.go_away(code))
     }
 
-    /// Whether anything has come since this was last asked.
+    /// Returns true if any data was received since the last call.
     pub(super) fn has_heard(&self) -> bool {
         self.heard.replace(false)
     }
 
-    /// Why nothing more can be read; [`Kind::Closed`] when the peer has simply closed.
+    /// Returns the reason why nothing more can be read; [`Kind::Closed`] if the peer has just closed the connection.
     pub(super) fn failure(&self) -> Option<Kind> {
         self.failure.take().or_else(|| self.ended.get().then_some(Kind::Closed))
     }
 
-    /// Asks the kernel at the next read, whatever it has or has not told so far.
+    /// Makes the next read ask the kernel, even if it has not reported any event.
     pub(super) fn look_again(&self) {
         self.stream.borrow().look_again();
     }
 
-    /// Whether the peer has sent more TLS records without data than it may on an idle connection.
+    /// Returns true if the peer has sent more TLS records without data than it may on an idle connection.
     pub(super) fn is_flooded(&self) -> bool {
-        self.stream.borrow().unasked() > MOST_UNASKED
+        self.stream.borrow().unsolicited() > MOST_UNSOLICITED
     }
 
-    /// Whether h2 waits for room that there is now.
+    /// Returns true if h2 waits for room, and there is room now.
     pub(super) fn has_made_room(&self) -> bool {
         self.is_full.get() && self.aside.borrow().len() < ASIDE
     }
 
-    /// Writes what was put aside, down to the socket.
+    /// Writes the buffered data, down to the socket.
     pub(super) fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut aside = self.aside.borrow_mut();
         let mut stream = self.stream.borrow_mut();
@@ -139,7 +151,7 @@ impl Transport {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(written) => aside.advance(written),
                 Err(error) => {
-                    // Nothing more can leave.
+                    // Nothing more can be sent.
                     *aside = BytesMut::new();
                     return Poll::Ready(Err(error));
                 }
@@ -148,7 +160,7 @@ impl Transport {
         if stream.holds_back() { Pin::new(&mut *stream).poll_flush(cx) } else { Poll::Ready(Ok(())) }
     }
 
-    /// Gives back the memory that an idle connection does not need.
+    /// Frees the memory that an idle connection does not need.
     pub(super) fn rest(&self) {
         let mut aside = self.aside.borrow_mut();
         if aside.is_empty() && aside.capacity() > KEPT {
@@ -158,7 +170,7 @@ impl Transport {
         self.stream.borrow_mut().rest();
     }
 
-    /// Moves what h2 is to read instead of what has come.
+    /// Moves the bytes that h2 reads instead of the received ones into `buf`.
     fn read_instead(&self, buf: &mut ReadBuf<'_>) {
         let mut instead = self.instead.borrow_mut();
         let length = instead.len().min(buf.remaining());
@@ -169,8 +181,8 @@ impl Transport {
         }
     }
 
-    /// The peer has broken a rule of the connection's, which it is told, unless it does not take what was said before:
-    /// then that may end in the middle of a frame.
+    /// Fails the connection for a protocol violation of the peer, and sends GOAWAY, unless the buffer is full: then its
+    /// data may end in the middle of a frame.
     fn fail_connection(&self, violation: Http2Error) -> io::Error {
         if !self.is_full.get() {
             self.aside.borrow_mut().extend_from_slice(&frames::go_away(violation.code));
@@ -184,14 +196,14 @@ impl Transport {
     }
 }
 
-/// What h2 takes for its stream.
+/// The stream that h2 reads from and writes to.
 pub(super) struct Wire(pub(super) Rc<Transport>);
 
 impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let transport = &self.0;
         let before = buf.filled().len();
-        // What is held back or left out altogether is not the end.
+        // If all received bytes are held back or dropped, reading continues: an empty read would mean the end.
         loop {
             transport.read_instead(buf);
             if buf.filled().len() > before {
@@ -224,7 +236,7 @@ impl AsyncRead for Wire {
                         continue;
                     }
                 }
-                // A TLS stream that ends without a goodbye has ended all the same: no message of HTTP/2 ends that way.
+                // A TLS stream that ends without close_notify is a normal end: no HTTP/2 message is delimited by it.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => transport.ended.set(true),
                 Err(error) => return Poll::Ready(Err(transport.fail(error.into()))),
             }
@@ -237,7 +249,7 @@ impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let mut aside = self.0.aside.borrow_mut();
         let room = ASIDE.saturating_sub(aside.len()).min(buf.len());
-        // Whoever drains polls h2 once more: no waker is needed.
+        // The task that drains the buffer polls h2 again, so no waker is needed.
         self.0.is_full.set(room == 0);
         if room == 0 {
             return Poll::Pending;

@@ -1,4 +1,4 @@
-//! Our side of TLS, by rustls.
+//! The client's side of TLS, implemented with rustls.
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -13,30 +13,32 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, KeyLogFile, ProtocolVersion, SupportedProtocolVersion};
 use tokio_rustls::TlsConnector;
 
+use super::error::{SetupError, TlsError};
 use super::roots::Roots;
 use super::stream::TlsStream;
 use super::verify::{Verifier, Verify};
-use super::{Facts, Handshake, Secured, SetupError, Tls, TlsError, identity};
+use super::{Handshake, Offer, Secured, Tls, TlsInfo, identity};
 use crate::error::Kind;
-use crate::stream::Stream;
+use crate::rt::stream::Stream;
 
-/// Sessions that are kept for resumption: those of one server, as many tickets as rustls keeps of one.
+/// Maximum number of sessions that are kept for resumption: those of one server, with as many tickets as rustls keeps
+/// for one.
 const SESSIONS: usize = 8;
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
 
-/// What TLS is to do.
+/// Settings of TLS.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// A file, or a directory, with the certificates to trust (PEM), in place of the usual ones.
+    /// A file, or a directory, with the certificates to trust (PEM), instead of the default ones.
     pub roots: Option<PathBuf>,
-    /// How far the peer's certificate is checked.
+    /// The checks of the peer's certificate.
     pub verify: Verify,
-    /// Our own certificate and its key (PEM), for servers that ask.
+    /// The client's certificate and its key (PEM), for servers that request one.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// The versions that may be spoken.
+    /// The versions that are offered.
     pub versions: Versions,
-    /// The protocols that are offered (RFC 7301), the best first.
+    /// The protocols that are offered (RFC 7301), the preferred one first.
     pub alpn: Vec<Vec<u8>>,
 }
 
@@ -46,13 +48,13 @@ pub enum Versions {
     /// 1.2 and 1.3.
     #[default]
     All,
-    /// 1.2 alone.
+    /// Only 1.2.
     Tls12,
-    /// 1.3 alone.
+    /// Only 1.3.
     Tls13,
 }
 
-/// TLS to one host. Sessions are resumed within it and by nobody else; the trusted certificates are shared by all.
+/// TLS to one host. Its sessions are resumed only by itself; all clients share the trusted certificates.
 #[derive(Clone)]
 pub struct TlsClient {
     config: Arc<ClientConfig>,
@@ -61,7 +63,7 @@ pub struct TlsClient {
 }
 
 impl TlsClient {
-    /// To the host of that name, which may be an internationalised one, or an address.
+    /// Creates a client for the host of that name, which may be an internationalised name or an address.
     pub fn new(host: &str, options: &Options) -> Result<Self, SetupError> {
         let name = server_name(host)?;
         let versions: &[&SupportedProtocolVersion] = match options.versions {
@@ -73,7 +75,7 @@ impl TlsClient {
         let provider = PROVIDER.clone();
         let verify = options.verify;
         let roots = match &options.roots {
-            // Nothing is asked of them.
+            // They are not needed.
             None if verify == Verify::No => Arc::default(),
             path => Roots::of(path.as_deref())?,
         };
@@ -93,7 +95,7 @@ impl TlsClient {
         config.alpn_protocols.clone_from(&options.alpn);
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
         if std::env::var_os("SSLKEYLOGFILE").is_some_and(|path| !path.is_empty()) {
-            // As Python's default contexts do, for whoever wants to read his own traffic.
+            // As Python's default contexts do, so that users can decrypt their own traffic.
             static KEY_LOG: LazyLock<Arc<KeyLogFile>> = LazyLock::new(|| Arc::new(KeyLogFile::new()));
             config.key_log = KEY_LOG.clone();
         }
@@ -101,9 +103,15 @@ impl TlsClient {
     }
 }
 
-/// The name that is sent (RFC 6066 section 3) and that the certificate has to be of.
+/// Returns true if a [`TlsClient`] can be created for that host. rustls does not accept names with a hyphen at the end
+/// of a label, with a last label of digits, or with characters that RFC 1123 does not allow; resolvers may accept them.
+pub fn is_server_name(host: &str) -> bool {
+    server_name(host).is_ok()
+}
+
+/// Returns the name that is sent (RFC 6066 section 3) and for which the certificate has to be valid.
 fn server_name(host: &str) -> Result<ServerName<'static>, SetupError> {
-    // A zone (RFC 6874) is our own affair.
+    // A zone (RFC 6874) has a meaning only on this machine.
     let literal = host.trim_matches(['[', ']']).split('%').next().unwrap_or(host);
     if let Ok(address) = literal.parse::<IpAddr>() {
         return Ok(ServerName::IpAddress(address.into()));
@@ -114,8 +122,12 @@ fn server_name(host: &str) -> Result<ServerName<'static>, SetupError> {
 }
 
 impl Tls for TlsClient {
-    fn handshake(&self, stream: Stream) -> Handshake {
-        let connecting = TlsStream::connect(TlsConnector::from(self.config.clone()), self.name.clone(), stream);
+    fn handshake(&self, stream: Stream, offer: Offer) -> Handshake {
+        let mut config = self.config.clone();
+        if offer == Offer::Http1 {
+            Arc::make_mut(&mut config).alpn_protocols = vec![b"http/1.1".to_vec()];
+        }
+        let connecting = TlsStream::connect(TlsConnector::from(config), self.name.clone(), stream);
         let verify = self.verify;
         Box::pin(async move {
             let stream = connecting.await.map_err(|error| match error.kind() {
@@ -128,16 +140,16 @@ impl Tls for TlsClient {
     }
 }
 
-fn facts(session: &ClientConnection, verified: Verify) -> Facts {
+fn facts(session: &ClientConnection, verified: Verify) -> TlsInfo {
     let version = match session.protocol_version() {
         Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
         Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
         _ => "",
     };
     let cipher = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or_default();
-    Facts {
+    TlsInfo {
         version: version.to_owned(),
-        // rustls writes the version into the names of 1.3's suites (RFC 8446 appendix B.4).
+        // rustls includes the version in the names of the suites of 1.3 (RFC 8446 appendix B.4).
         cipher: cipher.replacen("TLS13_", "TLS_", 1),
         alpn: session.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned()),
         peer_certificate: session.peer_certificates().and_then(<[_]>::first).map(|der| der.to_vec()),

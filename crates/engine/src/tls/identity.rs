@@ -1,16 +1,17 @@
-//! Who we say we are, to servers that ask: a certificate with its key.
+//! The client's certificate with its key, for servers that request one.
 
 use std::path::Path;
 
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::{SetupError, store};
+use super::error::SetupError;
+use super::store;
 
-/// A certificate chain, our own first, with its private key.
+/// A certificate chain, the client's own certificate first, with its private key.
 pub(super) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-/// From two PEM files, which may be the same.
+/// Reads both from two PEM files, which may be the same.
 pub(super) fn read(certificate: &Path, key: &Path) -> Result<Identity, SetupError> {
     let chain = store::certificates(certificate)?;
     if chain.is_empty() {

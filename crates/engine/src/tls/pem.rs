@@ -1,15 +1,15 @@
-//! The certificates of a PEM text (RFC 7468), all of them: one that is silently passed over is a trusted one less, or a
-//! chain with a gap.
+//! The certificates of a PEM text (RFC 7468), all of them: silently skipping one would mean one trusted certificate
+//! less, or a chain with a gap.
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-/// What OpenSSL reads certificates from besides `CERTIFICATE`.
+/// Labels of the blocks from which OpenSSL reads certificates.
 const LABELS: [&str; 3] = ["CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"];
 
-/// Returns all certificates of a text. The error says what is wrong with it.
+/// Returns all certificates of a text. The error describes what is wrong with it.
 pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    // An old name for the same. A TRUSTED CERTIFICATE is something else: it may say what it is not trusted for.
+    // An old name for the same. A TRUSTED CERTIFICATE differs: it may list purposes for which it is not trusted.
     let text = String::from_utf8_lossy(bytes).replace("X509 CERTIFICATE-----", "CERTIFICATE-----");
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
     let read = read.map_err(|error| error.to_string())?;
@@ -22,19 +22,19 @@ pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>,
         ));
     }
     if !read.is_empty() && bytes.first() == Some(&0x30) && bytes.get(1).is_some_and(|byte| byte & 0x80 != 0) {
-        return Err("it begins with a certificate in DER, which is to be in PEM like the rest".to_owned());
+        return Err("it begins with a certificate in DER, which must be in PEM like the rest".to_owned());
     }
     Ok(read)
 }
 
 /// Counts the places where a certificate begins or ends, or was meant to: with a dash missing, or not on a line of its
-/// own. Prose has no dashes around the words.
+/// own. In prose, the label has no dashes around it.
 fn markers(text: &str, word: &str) -> usize {
     let is_dash = |letter: char| letter == '-' || !letter.is_ascii();
     let marks = |(at, _): &(usize, &str)| {
         let (before, after) = (&text[..*at], &text[at + word.len()..]);
         LABELS.iter().filter_map(|label| after.strip_prefix(label)).any(|rest| {
-            // A CERTIFICATE REQUEST is none.
+            // A CERTIFICATE REQUEST is not a certificate.
             !rest.trim_start_matches(' ').starts_with(|letter: char| letter.is_ascii_alphanumeric())
                 && (before.ends_with(is_dash) || rest.starts_with(is_dash))
         })

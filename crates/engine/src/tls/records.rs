@@ -1,21 +1,22 @@
-//! Where one record ends and the next begins (RFC 8446 section 5.1): 5 bytes that end in the length of what follows.
+//! The boundaries of records (RFC 8446 section 5.1): a header of 5 bytes that ends with the length of the data after
+//! it.
 
-/// The records of a stream, as far as its bytes have come.
+/// Tracker of the records of a stream, up to the last byte received.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Records {
     header: [u8; 5],
-    /// Bytes of the header that are there.
+    /// Number of bytes of the header that were received.
     begun: usize,
-    /// Bytes of the record that are still to come.
+    /// Number of bytes of the record that are missing.
     left: usize,
-    /// Bytes of the whole record.
+    /// Number of bytes of the whole record.
     length: usize,
-    /// Bytes of whole records since the last of them that had data in it.
-    unasked: usize,
+    /// Number of bytes of whole records since the last one that contained data.
+    unsolicited: usize,
 }
 
 impl Records {
-    /// Bytes come by.
+    /// Follows these received bytes.
     pub fn pass(&mut self, mut bytes: &[u8]) {
         while let Some((&first, rest)) = bytes.split_first() {
             if self.left > 0 {
@@ -41,22 +42,22 @@ impl Records {
 
     fn count_if_whole(&mut self) {
         if self.left == 0 {
-            self.unasked = self.unasked.saturating_add(self.length);
+            self.unsolicited = self.unsolicited.saturating_add(self.length);
         }
     }
 
-    /// Bytes of unsolicited records since the last data, or since the handshake.
-    pub fn unasked(&self) -> usize {
-        self.unasked
+    /// Returns the number of bytes of unsolicited records since the last data, or since the handshake.
+    pub fn unsolicited(&self) -> usize {
+        self.unsolicited
     }
 
-    /// Data has come out of the records so far, or the end of the handshake.
+    /// Notes that the records so far contained data, or the end of the handshake.
     pub fn have_brought_data(&mut self) {
-        self.unasked = 0;
+        self.unsolicited = 0;
     }
 
-    /// Whether the last byte was the end of a record. What is begun on an idle connection would be taken for the answer
-    /// to the next request, once it is there.
+    /// Returns true if the last byte was the end of a record. A record that begins on an idle connection would be taken
+    /// for the response to the next request once it is complete.
     pub fn is_whole(&self) -> bool {
         self.begun == 0 && self.left == 0
     }
@@ -74,12 +75,12 @@ mod tests {
             let mut records = Records::default();
             records.pass(&two[..cut]);
             assert_eq!(records.is_whole(), cut == 0 || ends.contains(&cut), "{cut}");
-            assert_eq!(records.unasked(), ends.into_iter().filter(|end| *end <= cut).max().unwrap_or(0), "{cut}");
+            assert_eq!(records.unsolicited(), ends.into_iter().filter(|end| *end <= cut).max().unwrap_or(0), "{cut}");
             records.pass(&two[cut..]);
             assert!(records.is_whole());
-            assert_eq!(records.unasked(), two.len());
+            assert_eq!(records.unsolicited(), two.len());
             records.have_brought_data();
-            assert_eq!(records.unasked(), 0);
+            assert_eq!(records.unsolicited(), 0);
         }
     }
 }

@@ -1,8 +1,6 @@
-//! The certificates that a chain may end in. Read once per process, and shared by all clients.
+//! The trusted certificates, in which a chain may end. They are read once per process, and shared by all clients.
 
 use std::collections::HashMap;
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,11 +9,12 @@ use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::VerifiedPath;
 use webpki_root_certs::TLS_SERVER_ROOT_CERTS;
 
-use super::store::{self, Found};
+use super::error::{SetupError, is_missing};
+use super::store::{self, Found, Stamp, VARIABLES, no_certificate};
 use super::trusted::{Trusted, Unfit};
-use super::{SetupError, is_missing};
 
-/// Files and directories whose content is kept. A program that goes through more of them than this reads them again.
+/// Maximum number of files and directories whose contents are cached. A program that uses more of them reads them
+/// again.
 const KEPT: usize = 64;
 
 /// Trusted certificates.
@@ -24,27 +23,27 @@ pub(super) struct Roots {
     anchors: Vec<TrustAnchor<'static>>,
     /// The certificates behind the anchors, in the same order.
     trusted: Vec<Trusted>,
-    /// A file that holds the first of them, and how many.
+    /// A file that contains the first of them, and their number.
     file: Option<PathBuf>,
     in_file: usize,
 }
 
-/// What was read, and would have to be read again if it has changed.
+/// The source of certificates, which has to be read again if it has changed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Source {
     /// The system's store, which is read once.
     System,
-    /// What the program or these variables of the environment name.
+    /// The files and directories that the program or environment variables name.
     Named(Vec<Place>),
 }
 
-/// A file or a directory, as it was then.
+/// A file or a directory, in its state at the time it was read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Place {
     path: PathBuf,
-    /// Who has named it, if it was not the program itself.
+    /// The environment variable that named it, None if the program did.
     variable: Option<&'static str>,
-    /// Of the place and its entries; none if it is missing. They tell relative paths apart, too.
+    /// Stamps of the file or directory and its entries; empty if it is missing. They distinguish relative paths, too.
     stamps: Vec<Stamp>,
 }
 
@@ -79,7 +78,7 @@ impl Source {
         Ok(if named.is_empty() { Source::System } else { Source::Named(named) })
     }
 
-    /// Whether any later change shows in the stamps. Clocks of files may be as coarse as two seconds.
+    /// Returns true if any later change is visible in the stamps. File times may be as coarse as two seconds.
     fn is_settled(&self) -> bool {
         const COARSEST: u64 = 2;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -91,48 +90,26 @@ impl Source {
     }
 }
 
-/// A file that is written anew, or put in the place of another, has another one, whatever date it was given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Stamp {
-    /// Device and number.
-    file: (u64, u64),
-    length: u64,
-    /// Of the content, and of anything: in seconds and nanoseconds.
-    changed: [(i64, i64); 2],
-}
-
-impl From<&Metadata> for Stamp {
-    fn from(metadata: &Metadata) -> Self {
-        Stamp {
-            file: (metadata.dev(), metadata.ino()),
-            length: metadata.len(),
-            changed: [(metadata.mtime(), metadata.mtime_nsec()), (metadata.ctime(), metadata.ctime_nsec())],
-        }
-    }
-}
-
 /// Trusted certificates, for other implementations of TLS.
 pub struct Authorities {
-    /// A file that holds them. None for Mozilla's, too.
+    /// A file that contains them. None for Mozilla's, too.
     pub file: Option<PathBuf>,
-    /// Those that are not in it (X.509, DER), one after the other.
+    /// The certificates that are not in it (X.509, DER), one after the other.
     pub others: Vec<u8>,
 }
 
-/// Returns what clients trust, read in full as theirs is: what a file or a directory holds, without one what is trusted
-/// by default.
+/// Returns the certificates that clients trust, read completely as for them: those of a file or a directory, or the
+/// default ones if `path` is None.
 pub fn authorities(path: Option<&Path>) -> Result<Authorities, SetupError> {
     let roots = Roots::of(path)?;
     let others = roots.trusted.iter().skip(roots.in_file).flat_map(|trusted| trusted.der().iter().copied());
     Ok(Authorities { file: roots.file.clone(), others: others.collect() })
 }
 
-/// The variables that name what to trust, as OpenSSL knows them.
-pub(super) const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
-
 impl Roots {
-    /// Returns the certificates in a PEM file or a directory of such; without one those that [`VARIABLES`] name, else
-    /// the system's, else Mozilla's. Nothing is kept of what cannot be read in full.
+    /// Returns the certificates in a PEM file or a directory of PEM files. If `path` is None, returns those that
+    /// [`VARIABLES`] name, or else the system's, or else Mozilla's. Nothing is cached of a source that cannot be read
+    /// completely.
     pub(super) fn of(path: Option<&Path>) -> Result<Arc<Self>, SetupError> {
         static READ: Mutex<Option<HashMap<Source, Arc<Roots>>>> = Mutex::new(None);
         let source = match path {
@@ -161,7 +138,7 @@ impl Roots {
                 let file = store::bundle()?;
                 let is_elsewhere = file.is_some() || found.is_none();
                 let roots = match found {
-                    // Bundles hold odd ones here and there, in which no chain ends.
+                    // Bundles contain a few malformed ones, in which no chain ends.
                     Some(found) => Roots::usable(found.into_iter().map(|(_, certificate)| certificate)),
                     None => Roots::usable(TLS_SERVER_ROOT_CERTS.iter().cloned()),
                 };
@@ -172,8 +149,8 @@ impl Roots {
         }
     }
 
-    /// As OpenSSL has it, what a variable names may be missing, as long as the rest holds certificates. Whatever is
-    /// there has to be readable.
+    /// Reads all places. As with OpenSSL, a place that a variable names may be missing as long as the others contain
+    /// certificates. Everything that exists has to be readable.
     fn of_places(places: &[Place]) -> Result<Self, SetupError> {
         let (mut roots, mut missing) = (Roots::default(), None);
         for Place { path, variable, .. } in places {
@@ -186,7 +163,7 @@ impl Roots {
                     missing.get_or_insert(named_by(SetupError::File(path, error)));
                     continue;
                 }
-                // A directory may be empty, beside others.
+                // A directory may be empty if there are others.
                 Ok(found) if found.is_empty() && *variable == Some(VARIABLES[1]) => {
                     missing.get_or_insert(named_by(no_certificate(path)));
                     continue;
@@ -206,7 +183,7 @@ impl Roots {
         }
     }
 
-    /// Makes use of certificates that were chosen by name: each has to be of use.
+    /// Uses certificates that were chosen by name: each has to be usable.
     fn named(found: Vec<Found>, source: &Path) -> Result<Self, SetupError> {
         let mut roots = Roots::default();
         for (path, certificate) in found {
@@ -222,7 +199,7 @@ impl Roots {
         Ok(roots)
     }
 
-    /// Makes use of those certificates that are of use.
+    /// Uses those certificates that are usable.
     fn usable(certificates: impl Iterator<Item = CertificateDer<'static>>) -> Self {
         let (anchors, trusted) = certificates.filter_map(|certificate| Trusted::read(certificate).ok()).unzip();
         Roots { anchors, trusted, ..Roots::default() }
@@ -237,13 +214,13 @@ impl Roots {
         &self.anchors
     }
 
-    /// Returns the trusted certificate that a server itself shows, if it is one.
+    /// Returns the trusted certificate that equals the server's own, None if the server's is not trusted itself.
     pub(super) fn shown(&self, certificate: &CertificateDer<'_>) -> Option<&Trusted> {
         self.trusted.iter().find(|trusted| trusted.is(certificate))
     }
 
-    /// Checks the constraints of the certificate that `path` ends in. Where several have the same name and key, one of
-    /// them has to allow it.
+    /// Checks the constraints of the certificate in which `path` ends. If several have the same name and key, one of
+    /// them has to allow the path.
     pub(super) fn check_path(&self, path: &VerifiedPath<'_>, now: UnixTime) -> Result<(), Option<Unfit>> {
         let mut unfit = None;
         for (anchor, trusted) in self.anchors.iter().zip(&self.trusted) {
@@ -256,8 +233,4 @@ impl Roots {
         }
         Err(unfit)
     }
-}
-
-pub(super) fn no_certificate(source: &Path) -> SetupError {
-    SetupError::Content(format!("no CA certificate in {}", source.display()))
 }

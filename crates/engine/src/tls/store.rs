@@ -1,4 +1,4 @@
-//! Places where trusted certificates are kept: files, directories, and the system's store.
+//! The sources of trusted certificates: files, directories, and the system's store.
 
 use std::collections::HashSet;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 
 use rustls::pki_types::CertificateDer;
 
-use super::roots::{Stamp, no_certificate};
-use super::{SetupError, is_missing, pem};
+use super::error::{SetupError, is_missing};
+use super::pem;
+
+/// OpenSSL's environment variables that name the trusted certificates.
+pub(super) const VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 /// Files in which systems keep all of their trusted certificates.
 const BUNDLES: [&str; 11] = [
@@ -35,11 +38,11 @@ const DIRECTORIES: [&str; 5] = [
     "/etc/openssl/certs",         // NetBSD
 ];
 
-/// A certificate, and the file that it was found in.
+/// A certificate, and the file in which it was found.
 pub(super) type Found = (PathBuf, CertificateDer<'static>);
 
-/// Reads all certificates of a PEM file, or of the PEM files in a directory. One that cannot be read is an error: what
-/// is trusted must not depend on what could be read at the moment.
+/// Reads all certificates of a PEM file, or of the PEM files in a directory. One that cannot be read is an error: the
+/// set of trusted certificates must not depend on which files were readable at the moment.
 pub(super) fn read(path: &Path) -> Result<Vec<Found>, SetupError> {
     if fs::metadata(path).map_err(SetupError::of_file(path))?.is_dir() { read_directory(path) } else { read_file(path) }
 }
@@ -54,10 +57,10 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     pem::certificates(&contents(path)?).map_err(damaged)
 }
 
-/// Reads a regular file. A FIFO or a device could keep us waiting, and every greenlet with us.
+/// Reads a regular file. A FIFO or a device could block the thread, and with it every greenlet.
 pub(super) fn contents(path: &Path) -> Result<Vec<u8>, SetupError> {
     let failed = SetupError::of_file(path);
-    // Nothing else is even opened; what is opened may have taken its place in the meantime.
+    // Other kinds of files are not even opened; the opened file is checked again, as it may have replaced this one.
     refuse_special(path, &fs::metadata(path).map_err(&failed)?)?;
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
     let mut file: File = opened.map_err(&failed)?;
@@ -77,7 +80,28 @@ fn refuse_special(path: &Path, metadata: &Metadata) -> Result<(), SetupError> {
     }
 }
 
-/// Returns what tells whether a file, or any entry of a directory, has changed since. Links are followed.
+/// Identity and state of a file. A file that is written again, or replaces another one, has a different stamp, whatever
+/// modification time it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Stamp {
+    /// Device and inode number.
+    file: (u64, u64),
+    length: u64,
+    /// Times of the last change of the contents, and of the last change of any kind: in seconds and nanoseconds.
+    pub(super) changed: [(i64, i64); 2],
+}
+
+impl From<&Metadata> for Stamp {
+    fn from(metadata: &Metadata) -> Self {
+        Stamp {
+            file: (metadata.dev(), metadata.ino()),
+            length: metadata.len(),
+            changed: [(metadata.mtime(), metadata.mtime_nsec()), (metadata.ctime(), metadata.ctime_nsec())],
+        }
+    }
+}
+
+/// Returns the stamps that reveal a later change of a file, or of any entry of a directory. Links are followed.
 pub(super) fn stamps(path: &Path) -> Result<Vec<Stamp>, SetupError> {
     let failed = SetupError::of_file(path);
     let itself = fs::metadata(path).map_err(&failed)?;
@@ -90,13 +114,17 @@ pub(super) fn stamps(path: &Path) -> Result<Vec<Stamp>, SetupError> {
     Ok(stamps)
 }
 
+pub(super) fn no_certificate(source: &Path) -> SetupError {
+    SetupError::Content(format!("no CA certificate in {}", source.display()))
+}
+
 fn read_directory(directory: &Path) -> Result<Vec<Found>, SetupError> {
     let mut found = Vec::new();
     // Most certificates have several names there, of which all but one are links.
     let mut seen = HashSet::new();
     for entry in fs::read_dir(directory).map_err(SetupError::of_file(directory))? {
         let path = entry.map_err(SetupError::of_file(directory))?.path();
-        // A link to what is gone names no certificate.
+        // A dangling link names no certificate.
         let Some(metadata) = metadata(&path)? else { continue };
         if metadata.is_file() && seen.insert((metadata.dev(), metadata.ino())) {
             found.append(&mut read_file(&path)?);
@@ -105,8 +133,8 @@ fn read_directory(directory: &Path) -> Result<Vec<Found>, SetupError> {
     Ok(found)
 }
 
-/// Reads the system's store: its bundle, else the first of its directories that holds any certificates. None if the
-/// system has no store.
+/// Reads the system's store: its bundle, or else the first of its directories that contains certificates. Returns None
+/// if the system has no store.
 pub(super) fn read_system() -> Result<Option<Vec<Found>>, SetupError> {
     #[cfg(target_os = "macos")]
     if let Some(found) = read_keychain()? {
@@ -130,7 +158,7 @@ pub(super) fn read_system() -> Result<Option<Vec<Found>>, SetupError> {
     Ok(None)
 }
 
-/// Returns the file in which the system keeps its trusted certificates, None if it has none.
+/// Returns the file in which the system keeps its trusted certificates, None if it has no such file.
 pub(super) fn bundle() -> Result<Option<PathBuf>, SetupError> {
     first_of(&BUNDLES)
 }
@@ -144,7 +172,8 @@ fn first_of(places: &[&str]) -> Result<Option<PathBuf>, SetupError> {
     Ok(None)
 }
 
-/// Returns None if nothing of that name exists. Any other failure to look is an error: something may be there.
+/// Returns the metadata of a file, None if nothing of that name exists. Any other failure is an error: there may be a
+/// file.
 fn metadata(path: &Path) -> Result<Option<Metadata>, SetupError> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(Some(metadata)),
@@ -156,7 +185,7 @@ fn metadata(path: &Path) -> Result<Option<Metadata>, SetupError> {
 /// Reads the keychain, unless a variable is set for which rustls-native-certs would look elsewhere.
 #[cfg(target_os = "macos")]
 fn read_keychain() -> Result<Option<Vec<Found>>, SetupError> {
-    if super::roots::VARIABLES.iter().any(|name| std::env::var_os(name).is_some()) {
+    if VARIABLES.iter().any(|name| std::env::var_os(name).is_some()) {
         return Ok(None);
     }
     let found = rustls_native_certs::load_native_certs();
@@ -174,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_looked_at_is_an_error_and_what_is_not_there_is_passed_over() {
+    fn an_inaccessible_place_is_an_error_and_a_missing_one_is_skipped() {
         let directory = std::env::temp_dir().join(format!("geventhttpclient-store-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let place = |name: &str| directory.join(name).to_str().unwrap().to_owned();

@@ -11,12 +11,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 
 use super::records::Records;
-use crate::stream::{Layer, Stream, is_silent};
+use super::words;
+use crate::rt::stream::{Layer, Stream, is_silent};
 
-/// Bytes that are read at once from a peer that always has more: some records of TLS, of up to 16 KiB each.
+/// Number of bytes that are read at once from a peer that always has more: a few TLS records of up to 16 KiB each.
 const READ_AHEAD: usize = 64 * 1024;
 
-/// A stream of TLS over another stream.
+/// A TLS stream over another stream.
 pub(super) struct TlsStream(tokio_rustls::client::TlsStream<ReadAhead>);
 
 impl TlsStream {
@@ -27,7 +28,7 @@ impl TlsStream {
     ) -> impl Future<Output = io::Result<Self>> {
         let connecting = connector.connect(name, ReadAhead::new(stream));
         async move {
-            let mut connected = connecting.await?;
+            let mut connected = connecting.await.map_err(explained)?;
             connected.get_mut().0.records.have_brought_data();
             Ok(TlsStream(connected))
         }
@@ -43,7 +44,7 @@ impl TlsStream {
 }
 
 impl Layer for TlsStream {
-    fn is_quiet(&mut self) -> bool {
+    fn is_idle_clean(&mut self) -> bool {
         is_silent(self).unwrap_or(false)
     }
 
@@ -55,8 +56,8 @@ impl Layer for TlsStream {
         self.below().records.is_whole() && self.below().stream.is_whole()
     }
 
-    fn unasked(&self) -> usize {
-        self.below().records.unasked().max(self.below().stream.unasked())
+    fn unsolicited(&self) -> usize {
+        self.below().records.unsolicited().max(self.below().stream.unsolicited())
     }
 
     fn look_again(&self) {
@@ -75,8 +76,8 @@ impl Layer for TlsStream {
 }
 
 impl Drop for TlsStream {
-    /// RFC 8446 section 6.1: a goodbye before the close, if the socket takes it at once. One that is no longer ours (the
-    /// child of a fork has it, or a thread that ended) takes nothing.
+    /// Sends close_notify before the close (RFC 8446 section 6.1) if the socket accepts it at once. A socket that this
+    /// process or thread no longer owns (in the child of a fork, or after the end of its thread) accepts nothing.
     fn drop(&mut self) {
         self.0.get_mut().1.send_close_notify();
         let _ = Pin::new(&mut self.0).poll_flush(&mut Context::from_waker(Waker::noop()));
@@ -90,13 +91,13 @@ impl AsyncRead for TlsStream {
         if buf.filled().len() > before {
             self.0.get_mut().0.records.have_brought_data();
         }
-        polled
+        polled.map_err(explained)
     }
 }
 
 impl AsyncWrite for TlsStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        Pin::new(&mut self.0).poll_write(cx, buf).map_err(explained)
     }
 
     fn poll_write_vectored(
@@ -104,7 +105,7 @@ impl AsyncWrite for TlsStream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.0).poll_write_vectored(cx, bufs).map_err(explained)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -112,21 +113,30 @@ impl AsyncWrite for TlsStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.0).poll_flush(cx).map_err(explained)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.0).poll_shutdown(cx).map_err(explained)
     }
 }
 
-/// rustls asks for 4 KiB at a time, which a large download would pay for with four system calls per record: what fills
-/// that is followed by larger reads.
+/// Replaces an error of rustls, reported through an error of the stream, by a [`TlsError`](super::error::TlsError).
+#[cold]
+fn explained(error: io::Error) -> io::Error {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls) => io::Error::new(error.kind(), words::of(rustls)),
+        None => error,
+    }
+}
+
+/// Reader with larger reads than those of rustls, which requests 4 KiB per read: a large download would need four
+/// system calls per record. A read that fills its buffer is followed by larger ones.
 struct ReadAhead {
     stream: Stream,
-    /// Without memory unless the peer has much to say.
+    /// The buffer, which is allocated only if the peer sends much.
     ahead: Vec<u8>,
-    /// What of it is read and not yet taken.
+    /// Start of the bytes in it that were received and not yet consumed.
     start: usize,
     end: usize,
     is_busy: bool,

@@ -1,5 +1,5 @@
-//! One trusted certificate: its constraints, which webpki drops when it makes a trust anchor of it (RFC 5280 sections
-//! 4.2.1 and 6.1.4; OpenSSL checks the same).
+//! The constraints of one trusted certificate, which webpki discards when it makes a trust anchor of it (RFC 5280
+//! sections 4.2.1 and 6.1.4; OpenSSL checks the same).
 
 use rustls::CertificateError;
 use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
@@ -14,8 +14,8 @@ use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
 const FOR_SERVERS: [ObjectIdentifier; 2] =
     [ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1"), ObjectIdentifier::new_unwrap("2.5.29.37.0")];
 
-/// Extensions that may be critical. Names and their constraints are webpki's to check. Policies are of no account unless
-/// somebody asks for one (RFC 5280 section 6.1), as with OpenSSL.
+/// Extensions that may be critical. Names and their constraints are checked by webpki. Policies have no effect unless
+/// one is required (RFC 5280 section 6.1), as with OpenSSL.
 const UNDERSTOOD: [ObjectIdentifier; 12] = [
     ObjectIdentifier::new_unwrap("2.5.29.14"), // subjectKeyIdentifier
     ObjectIdentifier::new_unwrap("2.5.29.15"), // keyUsage
@@ -31,7 +31,7 @@ const UNDERSTOOD: [ObjectIdentifier; 12] = [
     ObjectIdentifier::new_unwrap("2.5.29.54"), // inhibitAnyPolicy
 ];
 
-/// A trusted certificate. A CA certificate may issue others; any other vouches for itself alone.
+/// A trusted certificate. A CA certificate may issue others; any other one makes only itself trusted.
 #[derive(Debug)]
 pub(super) struct Trusted {
     certificate: CertificateDer<'static>,
@@ -56,7 +56,7 @@ pub(super) struct Unfit {
 /// See [`Unfit`].
 #[derive(Debug)]
 pub(super) enum Reason {
-    /// It is outdated, not for servers, or more than is understood.
+    /// It is not valid at this time, not meant for servers, or has a critical extension that is not understood.
     Certificate(CertificateError),
     /// It is not a CA certificate.
     NotCa,
@@ -66,7 +66,7 @@ pub(super) enum Reason {
 
 impl std::fmt::Display for Unfit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "the trusted certificate {:?} does not vouch for it", self.subject)
+        write!(f, "the constraints of the trusted certificate {:?} do not allow it", self.subject)
     }
 }
 
@@ -90,7 +90,7 @@ impl Trusted {
         let is_ca = match (&constraints, fields.version()) {
             (Some(constraints), _) => constraints.ca,
             (None, Version::V3) => false,
-            // Versions 1 and 2 cannot say it: RFC 5280 section 6.1.4 (k) leaves the decision to who trusts them, and
+            // Versions 1 and 2 cannot declare it: RFC 5280 section 6.1.4 (k) leaves the decision to the verifier, and
             // OpenSSL accepts them as roots.
             (None, _) => fields.issuer() == fields.subject(),
         };
@@ -111,12 +111,12 @@ impl Trusted {
         &self.certificate
     }
 
-    /// Whether a server that shows `certificate` shows this one.
+    /// Returns true if `certificate` is this one.
     pub(super) fn is(&self, certificate: &CertificateDer<'_>) -> bool {
         self.certificate == *certificate
     }
 
-    /// Checks what holds of each certificate of a chain.
+    /// Checks the rules that apply to every certificate of a chain.
     pub(super) fn check(&self, now: UnixTime) -> Result<(), CertificateError> {
         if now < self.not_before {
             return Err(CertificateError::NotValidYetContext { time: now, not_before: self.not_before });
@@ -133,7 +133,7 @@ impl Trusted {
         Ok(())
     }
 
-    /// Checks whether `path` may end in this certificate.
+    /// Checks that `path` may end in this certificate.
     pub(super) fn check_path(&self, path: &VerifiedPath<'_>, now: UnixTime) -> Result<(), Unfit> {
         let unfit = |reason| Unfit { subject: self.subject(), reason };
         if !self.is_ca {

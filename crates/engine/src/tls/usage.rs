@@ -1,4 +1,4 @@
-//! What a certificate's key may be used for (RFC 5280 section 4.2.1.3): webpki does not look at it, OpenSSL does.
+//! The key usage of a certificate (RFC 5280 section 4.2.1.3): webpki does not check it, OpenSSL does.
 
 use x509_cert::der::asn1::{AnyRef, BitStringRef, ObjectIdentifier};
 use x509_cert::der::{self, Decode, Reader, SliceReader, TagNumber, Tagged};
@@ -12,17 +12,18 @@ const SERVES: u8 = 0x80 | 0x20 | 0x08;
 /// keyCertSign.
 const SIGNS: u8 = 0x04;
 
-/// Returns whether the certificate's key may be used in a server's handshake.
+/// Returns true if the certificate's key may be used in a server's handshake.
 pub(super) fn permits_serving(certificate: &[u8]) -> bool {
     permits(certificate, SERVES)
 }
 
-/// Returns whether the certificate's key may sign other certificates.
+/// Returns true if the certificate's key may sign other certificates.
 pub(super) fn permits_signing(certificate: &[u8]) -> bool {
     permits(certificate, SIGNS)
 }
 
-/// Without the extension everything is permitted; an extension that cannot be read permits nothing.
+/// Returns true if the key usage includes one of `any_of`. Without the extension everything is permitted; an extension
+/// that cannot be read permits nothing.
 fn permits(certificate: &[u8], any_of: u8) -> bool {
     key_usage(certificate).is_ok_and(|bits| bits.is_none_or(|bits| bits & any_of != 0))
 }

@@ -1,6 +1,7 @@
-//! Whether a server is who it should be.
+//! The verification of a server's certificate.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -14,19 +15,19 @@ use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 use super::roots::Roots;
 use super::usage;
 
-/// How far a certificate is checked.
+/// Checks of a certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Verify {
-    /// Its chain, but not the name in it.
+    /// Its chain, but not its name.
     Chain,
-    /// Its chain, and that it is of the host that was asked for (RFC 9525).
+    /// Its chain, and that it is valid for the requested host (RFC 9525).
     #[default]
     Full,
-    /// Not at all.
+    /// None.
     No,
 }
 
-/// rustls' question, answered as [`Verify`] says.
+/// Verifier for rustls that performs the checks of [`Verify`].
 #[derive(Debug)]
 pub(super) struct Verifier {
     pub(super) verify: Verify,
@@ -47,7 +48,7 @@ impl ServerCertVerifier for Verifier {
             return Ok(ServerCertVerified::assertion());
         }
         let parsed = ParsedCertificate::try_from(end_entity)?;
-        // A trusted certificate vouches for itself, whatever it may vouch for besides.
+        // A trusted certificate needs no issuer, whether or not it is a CA certificate.
         match self.roots.shown(end_entity) {
             Some(trusted) => trusted.check(now).map_err(Error::InvalidCertificate)?,
             None => self.verify_chain(end_entity, intermediates, now)?,
@@ -91,7 +92,7 @@ impl ServerCertVerifier for Verifier {
 }
 
 impl Verifier {
-    /// Checks that the certificate's chain ends in one that is trusted to issue it.
+    /// Checks that the certificate's chain ends in a certificate that is trusted to issue it.
     fn verify_chain(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -117,18 +118,22 @@ impl Verifier {
         let verified = parsed.verify_for_usage(algorithms, anchors, intermediates, now, usage, None, Some(&check));
         let Err(error) = verified else { return Ok(()) };
         let why = match refused.take() {
-            // The rest of its chain is in order.
+            // The rest of its chain is valid.
             Some(why) => CertificateError::Other(why),
-            None if is_unknown(&error) && parsed.issuer() == parsed.subject() => {
+            None if is_unknown(&error) && is_self_issued(&parsed) => {
                 CertificateError::Other(OtherError(Arc::new(SelfSigned)))
+            }
+            None if is_unknown(&error) && ends_in_root(&parsed, intermediates) => {
+                CertificateError::Other(OtherError(Arc::new(UnknownRoot)))
             }
             None => return Err(of_webpki(error)),
         };
         Err(Error::InvalidCertificate(why))
     }
 
-    /// Whether the certificate is of a kind that its key cannot be read from, and nobody asks whose it is. Else a peer has
-    /// to have the key, verified or not: programs compare the certificate with one that they know.
+    /// Returns true if the key cannot be read from this kind of certificate, and the certificate is not verified.
+    /// Otherwise a peer has to prove that it has the key, even if the certificate is not verified: programs compare the
+    /// certificate with one that they know.
     fn cannot_tell(&self, certificate: &CertificateDer<'_>) -> bool {
         self.verify == Verify::No && ParsedCertificate::try_from(certificate).is_err()
     }
@@ -146,7 +151,7 @@ impl std::fmt::Display for MayNotSign {
 
 impl std::error::Error for MayNotSign {}
 
-/// A certificate that nobody but itself vouches for.
+/// A self-signed certificate that is not trusted.
 #[derive(Debug)]
 pub(super) struct SelfSigned;
 
@@ -158,12 +163,46 @@ impl std::fmt::Display for SelfSigned {
 
 impl std::error::Error for SelfSigned {}
 
-/// A CA's certificate that a server shows is as unknown as any other.
+/// A certificate whose chain, as sent by the server, ends in a self-signed certificate that is not trusted.
+#[derive(Debug)]
+pub(super) struct UnknownRoot;
+
+impl std::fmt::Display for UnknownRoot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("self-signed certificate in certificate chain")
+    }
+}
+
+impl std::error::Error for UnknownRoot {}
+
+fn is_self_issued(certificate: &EndEntityCert<'_>) -> bool {
+    certificate.issuer() == certificate.subject()
+}
+
+/// Returns true if the names of the certificates that a server sends lead from its own to a self-issued one. Each is
+/// visited once: they may be many, and name each other in a circle.
+fn ends_in_root(end_entity: &EndEntityCert<'_>, intermediates: &[CertificateDer<'_>]) -> bool {
+    let parsed: Vec<_> =
+        intermediates.iter().filter_map(|certificate| EndEntityCert::try_from(certificate).ok()).collect();
+    let mut shown: HashMap<&[u8], &EndEntityCert<'_>> =
+        parsed.iter().map(|certificate| (certificate.subject(), certificate)).collect();
+    let mut issuer = shown.remove(end_entity.issuer());
+    while let Some(certificate) = issuer {
+        if is_self_issued(certificate) {
+            return true;
+        }
+        issuer = shown.remove(certificate.issuer());
+    }
+    false
+}
+
+/// Returns true if the issuer is unknown. A CA certificate that a server uses as its own is as unknown as any other.
 fn is_unknown(error: &webpki::Error) -> bool {
     matches!(error, webpki::Error::UnknownIssuer | webpki::Error::CaUsedAsEndEntity)
 }
 
-/// As rustls has it, which keeps its own translation to itself: it picks the alert that the peer is sent.
+/// Converts an error as rustls does, whose own conversion is private: the result determines the alert that is sent to
+/// the peer.
 fn of_webpki(error: webpki::Error) -> Error {
     use webpki::Error as Webpki;
     Error::InvalidCertificate(match error {

@@ -1,8 +1,10 @@
-//! A peer that plays a script, and what the tests need to drive a client against it.
+//! A peer that plays a script, and helpers to drive a client against it.
 //!
-//! Nothing here sleeps to wait for somebody: threads meet over channels and sockets, and every wait has a bound.
+//! Nothing here sleeps to wait for a thread: threads meet over channels and sockets, and every wait has a limit.
 #![allow(dead_code, reason = "each file of tests uses its part of this")]
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+pub mod program_tls;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -19,46 +21,46 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use engine::response::Incoming;
-use engine::timers::{Deadline, sleep};
+use engine::rt::timeout::{Deadline, sleep};
 use engine::{
     BodySource, BoxError, Client, Config, Kind, Reactor, Request, RequestBody, Response, Result, SystemResolver,
-    executor,
+    rt::executor,
 };
 use tokio::io::ReadBuf;
-use wire::framing::Asked;
+use wire::framing::MethodKind;
 
-/// No wait of any test may take longer.
+/// The limit of every wait in the tests.
 pub const BOUND: Duration = Duration::from_secs(20);
 
-/// What a peer does on one connection, one after the other. At the script's end the connection is closed.
+/// The steps of a peer on one connection, in order. At the script's end the connection is closed.
 pub enum Step {
     /// Reads a request's head.
     Head,
-    /// Reads so many bytes.
+    /// Reads this many bytes.
     Drain(usize),
     /// Reads these bytes.
     Expect(Vec<u8>),
     /// Writes, in one piece.
     Send(Vec<u8>),
-    /// Writes a piece that many times.
+    /// Writes a piece this many times.
     Repeat(Vec<u8>, usize),
     /// Writes, each byte in a packet of its own.
     Trickle(Vec<u8>),
     /// Answers every request that has no body with these bytes, until the client closes.
     Serve(Vec<u8>),
-    /// Tells the test that the script has come so far.
+    /// Notifies the test that the script has reached this step.
     Tell(Sender<()>),
-    /// Waits until the test says so.
+    /// Waits for the test.
     Await(Receiver<()>),
-    /// Sends FIN, and goes on reading.
+    /// Sends FIN, and continues to read.
     HalfClose,
-    /// Closes. Nothing but telling can follow.
+    /// Closes. Only [`Step::Tell`] can follow.
     Close,
-    /// Sends RST. Nothing but telling can follow.
+    /// Sends RST. Only [`Step::Tell`] can follow.
     Reset,
-    /// Reads to the client's close, and fails if anything comes before it.
+    /// Reads to the client's close, and fails if anything arrives before it.
     Closed,
-    /// Reads to the client's close, whatever comes before it.
+    /// Reads to the client's close, and ignores the bytes before it.
     Gone,
 }
 
@@ -78,13 +80,13 @@ pub fn serve(text: impl AsRef<[u8]>) -> Step {
     Step::Serve(text.as_ref().to_vec())
 }
 
-/// A step that tells, and where it is heard.
+/// Returns a step that notifies the test, and the receiver.
 pub fn tell() -> (Step, Heard) {
     let (sender, receiver) = channel();
     (Step::Tell(sender), Heard(receiver))
 }
 
-/// A step that waits, and what ends that.
+/// Returns a step that waits, and the sender that ends the wait.
 pub fn gate() -> (Step, Sender<()>) {
     let (sender, receiver) = channel();
     (Step::Await(receiver), sender)
@@ -99,7 +101,7 @@ impl Heard {
     }
 }
 
-/// A listening socket on a port of the kernel's choice, with a script for each connection in the order they come.
+/// A listening socket on a port of the kernel's choice, with a script for each connection in their order.
 pub struct Peer {
     pub address: SocketAddr,
     accepted: Arc<AtomicUsize>,
@@ -133,7 +135,7 @@ impl Peer {
         Peer { address, accepted, end, thread: Some(thread) }
     }
 
-    /// How many connections there were so far.
+    /// Returns the number of connections so far.
     pub fn connections(&self) -> usize {
         self.accepted.load(Ordering::SeqCst)
     }
@@ -173,7 +175,7 @@ fn play(stream: TcpStream, script: Vec<Step>) {
     }
 }
 
-/// `false` when steps are left for which no connection is needed.
+/// Returns `false` if steps are left for which no connection is needed.
 fn follow(mut stream: TcpStream, steps: &mut impl Iterator<Item = Step>) -> bool {
     stream.set_nodelay(true).expect("a TCP socket");
     stream.set_read_timeout(Some(BOUND)).expect("a good timeout");
@@ -206,7 +208,7 @@ fn follow(mut stream: TcpStream, steps: &mut impl Iterator<Item = Step>) -> bool
                     stream.write_all(&answer).expect("a client that reads");
                 }
             }
-            // A test that no longer listens has failed, and says so itself.
+            // A test that no longer receives has failed, and reports that itself.
             Step::Tell(sender) => {
                 let _ = sender.send(());
             }
@@ -229,7 +231,7 @@ fn follow(mut stream: TcpStream, steps: &mut impl Iterator<Item = Step>) -> bool
     true
 }
 
-/// `None` when the client closes instead.
+/// Reads a head; `None` if the client closes instead.
 fn read_head(stream: &mut TcpStream) -> Option<Vec<u8>> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
@@ -261,7 +263,8 @@ fn read_to_close(stream: &mut TcpStream, rest: &mut Vec<u8>) {
     }
 }
 
-/// An address at which connections are refused: the port is taken, and nobody listens. Kept up by what comes with it.
+/// Returns an address at which connections are refused: the port is taken, and no socket listens. It stays so as long
+/// as the returned guard lives.
 pub fn refusing_address() -> (SocketAddr, impl Sized) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
@@ -269,7 +272,8 @@ pub fn refusing_address() -> (SocketAddr, impl Sized) {
     (address, socket)
 }
 
-/// An address at which nobody answers a connection attempt: its queue is full. Kept up by what comes with it.
+/// Returns an address at which no connection attempt is answered: its queue is full. It stays so as long as the
+/// returned guard lives.
 pub fn deaf_address() -> (SocketAddr, impl Sized) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
@@ -282,12 +286,12 @@ pub fn deaf_address() -> (SocketAddr, impl Sized) {
     (address, (socket, fillers))
 }
 
-/// A reactor and a client of the peer with that many connections.
+/// Returns a reactor and a client of the peer with at most that many connections.
 pub fn client(peer: &Peer, connections: usize) -> (Rc<Reactor>, Client) {
     client_with(peer.address, connections, |_| ())
 }
 
-/// The same, with some of its settings changed.
+/// Returns a reactor and a client, with changed settings.
 pub fn client_with(address: SocketAddr, connections: usize, change: impl FnOnce(&mut Config)) -> (Rc<Reactor>, Client) {
     let reactor = Reactor::new().expect("a reactor");
     let mut config = Config::new(&address.ip().to_string(), address.port());
@@ -296,33 +300,33 @@ pub fn client_with(address: SocketAddr, connections: usize, change: impl FnOnce(
     (reactor, client)
 }
 
-/// Runs a future to its end, but not for ever.
+/// Runs a future to its end, within the limit.
 pub fn run<F: Future>(reactor: &Rc<Reactor>, future: F) -> F::Output {
     let mut future = pin!(future);
     let mut bound = pin!(sleep(reactor, BOUND));
     let both = poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(output),
         Poll::Pending => {
-            assert!(bound.as_mut().poll(cx).is_pending(), "the future does not come to its end");
+            assert!(bound.as_mut().poll(cx).is_pending(), "the future does not complete");
             Poll::Pending
         }
     });
     executor::block_on(reactor, both).expect("a reactor that turns")
 }
 
-/// Polls a future once, with a waker that nobody hears.
+/// Polls a future once, with a waker that does nothing.
 pub fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Runs a future for as long as that takes to become true, and expects that its end does not come before.
+/// Runs a future until the condition is true, and expects that it does not end before.
 pub fn run_until<F: Future>(reactor: &Rc<Reactor>, future: Pin<&mut F>, mut reached: impl FnMut() -> bool) {
     let mut future = future;
     let stop = poll_fn(|cx| {
         if reached() {
             return Poll::Ready(());
         }
-        assert!(future.as_mut().poll(cx).is_pending(), "the future comes to its end too early");
+        assert!(future.as_mut().poll(cx).is_pending(), "the future completes too early");
         if reached() {
             return Poll::Ready(());
         }
@@ -331,12 +335,12 @@ pub fn run_until<F: Future>(reactor: &Rc<Reactor>, future: Pin<&mut F>, mut reac
     run(reactor, stop);
 }
 
-/// Lets the reactor look once for what has arrived.
+/// Runs the reactor once without waiting, for events that have arrived.
 pub async fn turn(reactor: &Rc<Reactor>) {
     sleep(reactor, Duration::ZERO).await;
 }
 
-/// Runs futures side by side.
+/// Runs futures concurrently.
 pub async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
     let mut futures: Vec<Pin<Box<F>>> = futures.into_iter().map(Box::pin).collect();
     let mut outputs: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
@@ -354,7 +358,7 @@ pub async fn join_all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F:
     outputs.into_iter().map(|output| output.expect("all are ready")).collect()
 }
 
-/// Runs two futures of different kinds side by side.
+/// Runs two futures of different types concurrently.
 pub async fn join<A: Future, B: Future>(a: A, b: B) -> (A::Output, B::Output) {
     let (mut a, mut b) = (pin!(a), pin!(b));
     let (mut from_a, mut from_b) = (None, None);
@@ -375,7 +379,7 @@ pub async fn join<A: Future, B: Future>(a: A, b: B) -> (A::Output, B::Output) {
     (from_a.expect("ready"), from_b.expect("ready"))
 }
 
-/// A request with these lines behind the request line, and that body.
+/// Returns a request with these lines behind the request line, and that body.
 pub fn request(method: &str, lines: &str, body: RequestBody) -> Request {
     let mut head = Vec::new();
     wire::request::line(&mut head, method.as_bytes(), b"/", b"HTTP/1.1").expect("a good request line");
@@ -384,7 +388,7 @@ pub fn request(method: &str, lines: &str, body: RequestBody) -> Request {
     Request {
         head,
         body,
-        asked: Asked::by(method.as_bytes()),
+        asked: MethodKind::by(method.as_bytes()),
         idempotent: wire::request::is_idempotent(method.as_bytes()),
         expects_continue: lines.contains("100-continue"),
         closes: false,
@@ -404,14 +408,14 @@ pub fn post(body: impl Into<Bytes>) -> Request {
     request("POST", &format!("Content-Length: {}\r\n", body.len()), RequestBody::Bytes(body))
 }
 
-/// A request, and its answer's whole body.
+/// Sends a request, and reads the whole body of its response.
 pub async fn fetch(client: &Client, request: Request) -> Result<(Response, Vec<u8>)> {
     let mut response = client.send(request, &SystemResolver).await?;
     let body = read_all(&mut response.body, 16 * 1024).await?;
     Ok((response, body))
 }
 
-/// The status and the whole body of the answer.
+/// Returns the status and the whole body of the response.
 pub async fn answer(client: &Client, request: Request) -> Result<(u16, String)> {
     let (response, body) = fetch(client, request).await?;
     Ok((response.head.status, String::from_utf8(body).expect("text")))
@@ -429,14 +433,14 @@ pub async fn read_all(body: &mut Incoming, piece: usize) -> Result<Vec<u8>> {
     }
 }
 
-/// Reads what there is: how many bytes; none at the end.
+/// Reads the available bytes, and returns their number; 0 at the end.
 pub async fn read_piece(body: &mut Incoming, room: &mut [u8]) -> Result<usize> {
     let mut out = ReadBuf::new(room);
     poll_fn(|cx| body.poll_read(cx, &mut out)).await?;
     Ok(out.filled().len())
 }
 
-/// A body that comes from a list of pieces.
+/// A body from a list of pieces.
 pub struct Pieces(VecDeque<std::result::Result<Bytes, BoxError>>);
 
 impl Pieces {

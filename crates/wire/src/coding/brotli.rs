@@ -1,28 +1,28 @@
-//! br: RFC 7932.
+//! Decoder of br: RFC 7932.
 
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 
-use super::{Damage, Undo, advance};
+use super::stream::{Damage, StreamDecoder, advance};
 
 type State = BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>;
 
-/// One brotli stream. Bytes behind its end are an error, as they are for curl and for Google's own decoder.
+/// Decoder of one brotli stream. Bytes after its end are an error, as in curl and in Google's decoder.
 pub(super) struct Brotli {
     state: State,
-    /// Output waits for room.
+    /// True if output waits for room.
     has_more: bool,
     at_end: bool,
 }
 
 impl Default for Brotli {
     fn default() -> Self {
-        // Strict: no windows beyond the 16 MiB of the RFC.
+        // Strict: no windows larger than the 16 MiB of the RFC.
         let [bytes, words, codes] = [StandardAlloc::default(), StandardAlloc::default(), StandardAlloc::default()];
         Brotli { state: BrotliState::new_strict(bytes, words, codes), has_more: false, at_end: false }
     }
 }
 
-impl Undo for Brotli {
+impl StreamDecoder for Brotli {
     fn fill(&mut self, input: &mut &[u8], output: &mut [u8]) -> Result<usize, Damage> {
         let mut made = 0;
         while made < output.len() && !self.at_end && (self.has_more || !input.is_empty()) {

@@ -1,19 +1,20 @@
-//! gzip (RFC 1952) and deflate (RFC 1950, or RFC 1951 alone).
+//! Decoders of gzip (RFC 1952) and deflate (RFC 1950, or RFC 1951 alone).
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::{Damage, Undo, advance};
+use super::stream::{Damage, StreamDecoder, advance};
 
-/// The window that any deflate stream may need.
+/// Largest window of a deflate stream, as a power of two.
 const WINDOW_BITS: u8 = 15;
 
-/// The first bytes of a gzip member.
+/// First bytes of a gzip member.
 const MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// Deflate cannot do better than this: 258 bytes for two bits.
+/// Highest possible ratio of deflate: 258 bytes for two bits.
 const MOST_RATIO: u64 = 1032;
 
-/// One inflate call after the other, until `output` is full, the input used up, or the stream at its end.
+/// Inflates until `output` is full, all input is consumed, or the stream ends. Returns the bytes written, and if it
+/// ended.
 fn inflate(inflate: &mut Decompress, input: &mut &[u8], output: &mut [u8]) -> Result<(usize, bool), Damage> {
     let (before_in, before_out) = (inflate.total_in(), inflate.total_out());
     let status = inflate.decompress(input, output, FlushDecompress::None).map_err(|error| match error.message() {
@@ -25,19 +26,19 @@ fn inflate(inflate: &mut Decompress, input: &mut &[u8], output: &mut [u8]) -> Re
     Ok(((inflate.total_out() - before_out) as usize, status == Status::StreamEnd))
 }
 
-/// Where in a body of gzip members we are.
+/// Position in a body of gzip members.
 enum Place {
     Member,
-    /// Behind a member, and behind the first byte of the magic if that is so.
+    /// After a member; `magic` is true after the first byte of [`MAGIC`].
     Behind {
         magic: bool,
     },
-    /// Behind the last member, where some senders leave a line's end or zeros. urllib3 and the browsers take no notice of
-    /// such bytes, and the members before them are whole and checked.
+    /// After the last member, where some senders leave a line end or zeros. urllib3 and the browsers ignore such bytes;
+    /// the members before them are complete and verified.
     Rest,
 }
 
-/// Any number of gzip members, one behind the other (RFC 1952 section 2.2).
+/// Decoder of any number of consecutive gzip members (RFC 1952 section 2.2).
 pub(super) struct Gzip {
     inflate: Decompress,
     place: Place,
@@ -49,7 +50,7 @@ impl Default for Gzip {
     }
 }
 
-impl Undo for Gzip {
+impl StreamDecoder for Gzip {
     fn fill(&mut self, input: &mut &[u8], output: &mut [u8]) -> Result<usize, Damage> {
         let mut made = 0;
         loop {
@@ -89,14 +90,14 @@ impl Undo for Gzip {
     }
 }
 
-/// One zlib stream, or one bare deflate stream. What stands behind it is passed over, as behind a gzip member.
+/// Decoder of one zlib stream or one bare deflate stream. Bytes after it are ignored, as after a gzip member.
 #[derive(Default)]
 pub(super) struct Deflate {
     inflate: Option<Decompress>,
     at_end: bool,
 }
 
-impl Undo for Deflate {
+impl StreamDecoder for Deflate {
     fn fill(&mut self, input: &mut &[u8], output: &mut [u8]) -> Result<usize, Damage> {
         let mut made = 0;
         while !self.at_end {
@@ -104,8 +105,9 @@ impl Undo for Deflate {
                 Some(stream) => stream,
                 none => {
                     let Some(&first) = input.first() else { return Ok(made) };
-                    // A zlib stream begins with its method, which is 8. The same four bits begin a bare stream with a
-                    // stored block, and with padding before its length that is not zero: none is written like that.
+                    // A zlib stream begins with its method, which is 8. A bare stream begins with the same four bits
+                    // only if its first block is stored and the padding before its length is not zero: no encoder does
+                    // that.
                     none.insert(Decompress::new(first & 0x0f == 8))
                 }
             };
@@ -125,7 +127,7 @@ impl Undo for Deflate {
     }
 }
 
-/// What the last member says of its own length, if that is possible: its last four bytes, modulo 2^32.
+/// Returns the length that the last member states in its last four bytes, modulo 2^32; 0 if it is impossible.
 pub(super) fn stated_length(whole: &[u8]) -> u64 {
     let Some(&last) = whole.last_chunk::<4>() else { return 0 };
     match u64::from(u32::from_le_bytes(last)) {

@@ -1,107 +1,56 @@
-//! Content codings, undone: RFC 9110 section 8.4.
+//! Decodes content codings: RFC 9110 section 8.4.
 //!
-//! `Content-Encoding: gzip, br` says that the sender applied gzip and then br. A [`Decoder`] undoes them from the last to
-//! the first, in pieces of any size: each coding is a stage in a file of its own, and what one stage makes is the next
-//! one's input. Nothing is held but the windows of the codings and one [`BETWEEN`] for each but the first.
+//! `Content-Encoding: gzip, br` means that the sender applied gzip and then br. A [`Decoder`] undoes them from the last
+//! to the first, in pieces of any size. Each coding is a stage with a file of its own, and the output of one stage is
+//! the input of the next. Memory holds only the windows of the codings, and a buffer of [`BETWEEN`] bytes between two
+//! stages.
 //!
-//! A few bytes can be made to decode to a great many. No stage may make more than [`ALWAYS_ALLOWED`] bytes, or
-//! [`MOST_EXPANSION`] times the encoded bytes that went in so far if that is more; a limit in bytes may take the place of
-//! both. It is looked at for each piece of output, so that a bomb is noticed long before it has gone off.
+//! A few bytes can decode to very many (a decompression bomb). No stage may produce more than [`ALWAYS_ALLOWED`] bytes,
+//! or [`MOST_EXPANSION`] times the encoded bytes consumed so far if that is more; a limit in bytes can replace both.
+//! The limit is checked for each piece of output, so a bomb is detected while it is small.
 
 mod brotli;
+mod error;
 mod flate;
+mod name;
+mod stream;
 mod zstd;
 
-use std::fmt;
+pub use error::CodingError;
+pub use name::{Coding, MOST_CODINGS};
+use stream::{Damage, StreamDecoder};
 
-use crate::CodingError;
-
-/// Codings that one body may have. curl and urllib3 stop at 5 as well.
-pub const MOST_CODINGS: usize = 5;
-
-/// Decoded bytes that any body may come to, whatever its size was before.
+/// Decoded bytes that any body may have, whatever its encoded size.
 pub const ALWAYS_ALLOWED: u64 = 64 << 20;
 
-/// How many times its encoded size a body may come to beyond [`ALWAYS_ALLOWED`]. Text that repeats itself shrinks by 10
-/// to 50, deflate can do 1,032 at most, br and zstd have no bound.
+/// Ratio of decoded to encoded size that is allowed beyond [`ALWAYS_ALLOWED`]. Repetitive text reaches 10 to 50,
+/// deflate 1,032 at most, br and zstd have no bound.
 pub const MOST_EXPANSION: u64 = 200;
 
-/// Bytes of the room between two stages.
+/// Size of the buffer between two stages.
 pub const BETWEEN: usize = 16 * 1024;
 
-/// [`Decoder::feed_at_most`] makes its output in pieces of at least and at most so many bytes.
+/// Smallest and largest piece in which [`Decoder::feed_at_most`] grows its output.
 const PIECES: (usize, usize) = (4 * 1024, 128 * 1024);
 
-/// A content coding that can be undone here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Coding {
-    /// RFC 1952; also known as x-gzip.
-    Gzip,
-    /// RFC 1950, and what some servers mean by the name: RFC 1951 alone.
-    Deflate,
-    /// RFC 7932.
-    Brotli,
-    /// RFC 8878.
-    Zstd,
+/// Returns a decoder for one coding.
+fn stream_decoder(coding: Coding) -> Result<Box<dyn StreamDecoder>, Damage> {
+    Ok(match coding {
+        Coding::Gzip => Box::new(flate::Gzip::default()),
+        Coding::Deflate => Box::new(flate::Deflate::default()),
+        Coding::Brotli => Box::new(brotli::Brotli::default()),
+        Coding::Zstd => Box::new(zstd::Zstd::new()?),
+    })
 }
 
-impl Coding {
-    /// By its name in a header, in any case.
-    fn named(name: &str) -> Option<Self> {
-        const NAMES: [(&str, Coding); 5] = [
-            ("gzip", Coding::Gzip),
-            ("x-gzip", Coding::Gzip),
-            ("deflate", Coding::Deflate),
-            ("br", Coding::Brotli),
-            ("zstd", Coding::Zstd),
-        ];
-        NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|&(_, coding)| coding)
-    }
-
-    /// Its registered name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Coding::Gzip => "gzip",
-            Coding::Deflate => "deflate",
-            Coding::Brotli => "br",
-            Coding::Zstd => "zstd",
-        }
-    }
-
-    fn undo(self) -> Result<Box<dyn Undo>, Damage> {
-        Ok(match self {
-            Coding::Gzip => Box::new(flate::Gzip::default()),
-            Coding::Deflate => Box::new(flate::Deflate::default()),
-            Coding::Brotli => Box::new(brotli::Brotli::default()),
-            Coding::Zstd => Box::new(zstd::Zstd::new()?),
-        })
-    }
-}
-
-impl fmt::Display for Coding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// What is wrong with a stage's input.
-type Damage = String;
-
-/// One coding that is being undone.
-trait Undo: Send {
-    /// Fills `output` and moves `input` on. It is filled to its end, unless the input is used up before.
-    fn fill(&mut self, input: &mut &[u8], output: &mut [u8]) -> Result<usize, Damage>;
-
-    /// Whether what came so far may be all there is.
-    fn is_whole(&self) -> bool;
-}
-
+/// One coding of the body, and the input that waits for it.
 struct Stage {
     coding: Coding,
-    /// None before the first byte: a body without any is a good one, since answers to HEAD, 204 and 304 have such.
-    undo: Option<Box<dyn Undo>>,
+    /// `None` before the first byte: an empty body is valid, as in responses to HEAD, and in 204 and 304.
+    decoder: Option<Box<dyn StreamDecoder>>,
+    /// Bytes produced so far.
     made: u64,
-    /// What the stage before has made, from `start` to `end`.
+    /// Output of the stage before, from `start` to `end`.
     waiting: Vec<u8>,
     start: usize,
     end: usize,
@@ -109,26 +58,26 @@ struct Stage {
 
 impl Stage {
     fn new(coding: Coding) -> Self {
-        Stage { coding, undo: None, made: 0, waiting: Vec::new(), start: 0, end: 0 }
+        Stage { coding, decoder: None, made: 0, waiting: Vec::new(), start: 0, end: 0 }
     }
 
     fn fill(&mut self, input: &mut &[u8], output: &mut [u8]) -> Result<usize, CodingError> {
-        if self.undo.is_none() && input.is_empty() {
+        if self.decoder.is_none() && input.is_empty() {
             return Ok(0);
         }
         let coding = self.coding;
         let damaged = |words| CodingError::Damaged { coding, words };
-        let undo = match &mut self.undo {
-            Some(undo) => undo,
-            none => none.insert(coding.undo().map_err(damaged)?),
+        let decoder = match &mut self.decoder {
+            Some(decoder) => decoder,
+            none => none.insert(stream_decoder(coding).map_err(damaged)?),
         };
-        let made = undo.fill(input, output).map_err(damaged)?;
+        let made = decoder.fill(input, output).map_err(damaged)?;
         self.made += made as u64;
         Ok(made)
     }
 }
 
-/// What went in, and what may come out for it.
+/// Number of bytes consumed, and the limit for bytes produced.
 struct Budget {
     encoded: u64,
     limit: Option<u64>,
@@ -137,7 +86,7 @@ struct Budget {
 impl Budget {
     fn check(&self, stage: &Stage, is_last: bool) -> Result<(), CodingError> {
         let usual = ALWAYS_ALLOWED.max(self.encoded.saturating_mul(MOST_EXPANSION));
-        // What goes from stage to stage is not what the limit speaks of, and may be a little more than comes out.
+        // The limit is for the final output. The output of an inner stage may be slightly larger.
         let allowed = match self.limit {
             Some(limit) if is_last => limit,
             Some(limit) => usual.max(limit),
@@ -150,9 +99,9 @@ impl Budget {
     }
 }
 
-/// Takes the content codings off a body that comes in pieces of any size.
+/// Decodes the content codings of a body that arrives in pieces of any size.
 pub struct Decoder {
-    /// In the order in which they are undone.
+    /// Stages in the order in which they decode.
     stages: Vec<Stage>,
     unknown: Option<String>,
     budget: Budget,
@@ -160,11 +109,13 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// From the value of Content-Encoding; several lines are one, joined by commas. `limit` is how many decoded bytes
-    /// there may be at most, in place of the usual bounds.
+    /// Returns a decoder for a value of Content-Encoding, with several lines joined by commas. `limit` is the maximum
+    /// number of decoded bytes, and replaces the default bounds.
     ///
-    /// Where one of the codings is [`unknown`](Self::unknown) here, none is undone. More than [`MOST_CODINGS`] are an
-    /// error.
+    /// If one of the codings is [`unknown`](Self::unknown), none is decoded.
+    ///
+    /// # Errors
+    /// [`CodingError::TooMany`] for more than [`MOST_CODINGS`].
     pub fn new(content_encoding: &str, limit: Option<u64>) -> Result<Self, CodingError> {
         let (mut stages, mut unknown) = (Vec::new(), None);
         let names = content_encoding.split(',').map(|name| name.trim_matches([' ', '\t']));
@@ -183,19 +134,22 @@ impl Decoder {
         Ok(Decoder { stages, unknown, budget: Budget { encoded: 0, limit }, failed: None })
     }
 
-    /// The coding that is not known here, as the header named it; the last one if there are several. The bytes then
-    /// pass as they are.
+    /// Returns the unknown coding, as spelled in the header; the last one if there are several. The bytes then pass
+    /// unchanged.
     pub fn unknown(&self) -> Option<&str> {
         self.unknown.as_deref()
     }
 
-    /// Whether bytes pass as they are: no coding, or an unknown one. No limit applies to them.
+    /// Returns true if bytes pass unchanged: no coding, or an unknown one. No limit applies to them.
     pub fn is_identity(&self) -> bool {
         self.stages.is_empty()
     }
 
-    /// Fills `output` and moves `input` on; how many bytes that made. Fewer than there is room for mean that the input
-    /// is used up, and that nothing is left to come out for it.
+    /// Fills `output`, advances `input`, and returns the number of bytes written. If `output` is not full, all input
+    /// was consumed and all of its output written.
+    ///
+    /// # Errors
+    /// [`CodingError::Damaged`] and [`CodingError::TooLarge`], and the same error again in each later call.
     pub fn fill(&mut self, input: &mut &[u8], output: &mut [u8]) -> Result<usize, CodingError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
@@ -207,12 +161,19 @@ impl Decoder {
         filled
     }
 
-    /// Appends all that `input` decodes to.
+    /// Appends the decoded form of `input` to `output`.
+    ///
+    /// # Errors
+    /// Those of [`Self::feed_at_most`].
     pub fn feed(&mut self, mut input: &[u8], output: &mut Vec<u8>) -> Result<(), CodingError> {
         self.feed_at_most(&mut input, output, usize::MAX)
     }
 
-    /// Appends at most `most` bytes of what `input` decodes to, and moves `input` on. Fewer mean that it is used up.
+    /// Appends at most `most` decoded bytes to `output`, and advances `input`. If fewer were appended, all input was
+    /// consumed.
+    ///
+    /// # Errors
+    /// Those of [`Self::fill`], and [`CodingError::OutOfMemory`].
     pub fn feed_at_most(&mut self, input: &mut &[u8], output: &mut Vec<u8>, most: usize) -> Result<(), CodingError> {
         let (least, largest) = PIECES;
         let mut piece = input.len().saturating_mul(4).clamp(least, largest);
@@ -232,12 +193,15 @@ impl Decoder {
         Ok(())
     }
 
-    /// The body is at its end. An error if a coding's stream is not; a body without a single byte is fine.
+    /// Checks that the body may end here; an empty body may.
+    ///
+    /// # Errors
+    /// [`CodingError::CutShort`] if the stream of a coding is incomplete, or the error of an earlier call.
     pub fn finish(&mut self) -> Result<(), CodingError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let is_cut = |stage: &&Stage| stage.undo.as_ref().is_some_and(|undo| !undo.is_whole());
+        let is_cut = |stage: &&Stage| stage.decoder.as_ref().is_some_and(|decoder| !decoder.is_whole());
         match self.stages.iter().find(is_cut) {
             Some(stage) => {
                 let error = CodingError::CutShort(stage.coding);
@@ -248,8 +212,8 @@ impl Decoder {
         }
     }
 
-    /// How many bytes a whole body says that it decodes to, 0 if it does not say. Not to be trusted further than for the
-    /// size of a buffer: the sender says it, and of the last of several gzip members alone, or the first zstd frame.
+    /// Returns the decoded length that a whole body states, 0 if it states none. Use it only to size a buffer: the
+    /// sender wrote it, and for the last gzip member or the first zstd frame alone.
     pub fn expected_length(&self, whole: &[u8]) -> usize {
         let stated = match self.stages.as_slice() {
             [Stage { coding: Coding::Gzip, .. }] => flate::stated_length(whole),
@@ -260,7 +224,7 @@ impl Decoder {
     }
 }
 
-/// Has the last stage fill `output`, and those before it make what that takes.
+/// Fills `output` from the last stage, and runs the stages before it as needed.
 fn fill(
     stages: &mut [Stage],
     input: &mut &[u8],
@@ -302,9 +266,4 @@ fn fill(
             return Ok(made);
         }
     }
-}
-
-/// Moves `input` on, behind what was used of it.
-fn advance(input: &mut &[u8], used: usize) {
-    *input = input.get(used..).unwrap_or_default();
 }

@@ -1,31 +1,31 @@
-//! zstd: RFC 8878, with the window that RFC 9659 allows for it in HTTP.
+//! Decoder of zstd: RFC 8878, with the window that RFC 9659 allows in HTTP.
 
 use std::cell::Cell;
 
 use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective, get_error_name, get_frame_content_size};
 
-use super::{Damage, Undo, advance};
+use super::stream::{Damage, StreamDecoder, advance};
 
-/// The largest window, 8 MiB, as a power of two: RFC 9659 section 3. It is what a stream may make us hold.
+/// Largest window, 8 MiB, as a power of two: RFC 9659 section 3. It bounds the memory of a stream.
 const WINDOW_LOG: u32 = 23;
 
-/// A context is kept for the thread's next stream, unless it has come to more bytes than this: one that was handed whole
-/// bodies takes about 100 KiB, one that was fed holds a window as well.
+/// Largest context that is kept for the next stream of the thread, in bytes. A context that decoded whole bodies takes
+/// about 100 KiB; one that decoded pieces holds a window as well.
 const KEPT: usize = 256 * 1024;
 
 thread_local! {
-    /// The library asks the CPU for its features whenever it makes a context. Virtual machines leave that to their host:
-    /// 7 us, where a body of 600 bytes takes 1 to 2 otherwise.
+    /// Spare context. The library queries the features of the CPU whenever it creates a context. A virtual machine
+    /// passes the query to its host, which takes 7 us; decoding a body of 600 bytes takes 1 to 2 us.
     static SPARE: Cell<Option<DCtx<'static>>> = const { Cell::new(None) };
 }
 
-/// Any number of zstd frames, one behind the other. Whatever else stands behind a frame is an error, as for curl.
+/// Decoder of any number of consecutive zstd frames. Other bytes after a frame are an error, as in curl.
 pub(super) struct Zstd {
-    /// None only while it is dropped.
+    /// `None` only while the decoder is dropped.
     context: Option<DCtx<'static>>,
-    /// Within a frame.
+    /// True within a frame.
     in_frame: bool,
-    /// Output may wait for room. The library must not be asked in vain: it takes that for an endless loop.
+    /// True if output may wait for room. The library treats calls without progress as an endless loop.
     has_more: bool,
 }
 
@@ -43,14 +43,14 @@ impl Zstd {
     }
 }
 
-impl Undo for Zstd {
+impl StreamDecoder for Zstd {
     fn fill(&mut self, input: &mut &[u8], output: &mut [u8]) -> Result<usize, Damage> {
         let Some(context) = &mut self.context else { return Err("the decoder is gone".to_owned()) };
         let mut made = 0;
         while made < output.len() && (self.has_more || !input.is_empty()) {
             let mut source = InBuffer::around(input);
             let mut sink = OutBuffer::around_pos(&mut *output, made);
-            // 0 where a frame has ended and all of it is out, else a guess at what is missing.
+            // 0 if a frame has ended and all of it is written, otherwise an estimate of the missing bytes.
             let missing = context.decompress_stream(&mut sink, &mut source).map_err(get_error_name)?;
             made = sink.pos();
             advance(input, source.pos());
@@ -69,13 +69,13 @@ impl Drop for Zstd {
     fn drop(&mut self) {
         let Some(mut context) = self.context.take() else { return };
         if context.sizeof() <= KEPT && context.reset(ResetDirective::SessionOnly).is_ok() {
-            // At the thread's end there is nothing to keep it in.
+            // While the thread ends, its spare context no longer exists.
             let _ = SPARE.try_with(|spare| spare.set(Some(context)));
         }
     }
 }
 
-/// What the first frame says of its length, if it does.
+/// Returns the length that the first frame states, 0 if it states none.
 pub(super) fn stated_length(whole: &[u8]) -> u64 {
     get_frame_content_size(whole).ok().flatten().unwrap_or(0)
 }

@@ -1,27 +1,34 @@
-//! The authority, `[ userinfo "@" ] host [ ":" port ]` (RFC 3986 section 3.2), and edits of one part of it.
+//! Parses the authority, `[ userinfo "@" ] host [ ":" port ]` (RFC 3986 section 3.2), and replaces parts of it.
 
 use std::borrow::Cow;
+use std::net::Ipv6Addr;
 
-use super::UrlError;
+use super::error::UrlError;
 use super::percent::{self, USERINFO};
-use super::redact::{HIDDEN, has_at, redact_part};
-use super::split::{LOOKALIKES, check_literal};
+use super::userinfo::{HIDDEN, has_at, redact_part};
 
-/// The parts of an authority, as they are written.
+/// Characters that NFKC (Unicode 15.1) turns into one of `/?#@:`, or into several characters with one of these.
+pub(super) const LOOKALIKES: [char; 19] = [
+    '\u{2047}', '\u{2048}', '\u{2049}', '\u{2100}', '\u{2101}', '\u{2105}', '\u{2106}', '\u{2a74}', '\u{fe13}',
+    '\u{fe16}', '\u{fe55}', '\u{fe56}', '\u{fe5f}', '\u{fe6b}', '\u{ff03}', '\u{ff0f}', '\u{ff1a}', '\u{ff1f}',
+    '\u{ff20}',
+];
+
+/// Parts of an authority, as written.
 ///
-/// Reading never fails: whatever is between the last `@` and the first `:` behind it is the host. The brackets were
-/// checked by [`super::split`], and the port is checked when it is asked for.
+/// Parsing never fails: the host is the text between the last `@` and the first `:` after it. [`super::split`] has
+/// checked the brackets; [`Authority::port`] checks the port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Authority<'a> {
     userinfo: Option<&'a str>,
-    /// Host and port.
+    /// Host and port, as written.
     address: &'a str,
     host: &'a str,
     port: &'a str,
 }
 
 impl<'a> Authority<'a> {
-    /// Reads what stands between `//` and the path.
+    /// Parses the text between `//` and the path.
     pub fn read(netloc: &'a str) -> Authority<'a> {
         let (userinfo, address) = match netloc.rsplit_once('@') {
             Some((userinfo, address)) => (Some(userinfo), address),
@@ -35,8 +42,8 @@ impl<'a> Authority<'a> {
         Authority { userinfo, address, host, port }
     }
 
-    /// Checks what a program may have put in the place of an authority: one that [`super::split`] has found holds none
-    /// of the delimiters that end it.
+    /// Checks that a text can be an authority: that it contains no delimiter that would end it. [`super::split`] never
+    /// returns one that does; a program can set one.
     ///
     /// # Errors
     /// [`UrlError::Delimiter`] for a slash, a question mark, a number sign or a backslash.
@@ -49,23 +56,23 @@ impl<'a> Authority<'a> {
         }
     }
 
-    /// Host and port, without the user.
+    /// Returns host and port, without the userinfo.
     pub fn address(&self) -> &'a str {
         self.address
     }
 
-    /// The user's name, escapes and all. `None` where there is no `@`.
+    /// Returns the user name, still percent-encoded; `None` without an `@`.
     pub fn username(&self) -> Option<&'a str> {
         let userinfo = self.userinfo?;
         Some(userinfo.split_once(':').map_or(userinfo, |(username, _)| username))
     }
 
-    /// The password, escapes and all. `None` where the user's name is not followed by a colon.
+    /// Returns the password, still percent-encoded; `None` if no colon follows the user name.
     pub fn password(&self) -> Option<&'a str> {
         self.userinfo?.split_once(':').map(|(_, password)| password)
     }
 
-    /// The host in lower case and without brackets; the zone of an IPv6 address (RFC 6874) as it is written.
+    /// Returns the host in lower case and without brackets. The zone of an IPv6 address (RFC 6874) stays as written.
     pub fn host(&self) -> Cow<'a, str> {
         let (name, zone) = self.host.split_at(self.host.find('%').unwrap_or(self.host.len()));
         if name.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
@@ -74,10 +81,11 @@ impl<'a> Authority<'a> {
         Cow::Owned(name.to_lowercase() + zone)
     }
 
-    /// The port, where one is written.
+    /// Returns the port, `None` if there is none.
     ///
     /// # Errors
-    /// [`UrlError::PortNotNumber`] for anything but ASCII digits, [`UrlError::PortOutOfRange`] above 65535. Both name it.
+    /// [`UrlError::PortNotNumber`] for anything but ASCII digits, [`UrlError::PortOutOfRange`] above 65535. Both quote
+    /// it.
     pub fn port(&self) -> Result<Option<u16>, UrlError> {
         if self.port.is_empty() {
             return Ok(None);
@@ -91,11 +99,11 @@ impl<'a> Authority<'a> {
         }
     }
 
-    /// As [`Authority::port`], for an error that is going to be shown: `behind` is what follows the authority in its
-    /// URL. A port that is none may be the first half of a password.
+    /// Returns the port as [`Authority::port`], with redacted errors. `behind` is the part of the URL after the
+    /// authority. An invalid port may be the first half of a password.
     ///
     /// # Errors
-    /// Those of [`Authority::port`], without what may be secret.
+    /// Those of [`Authority::port`], without text that may be secret.
     pub fn port_of_url(&self, behind: &str) -> Result<Option<u16>, UrlError> {
         let shown = |port: String| if has_at(&port) || has_at(behind) { HIDDEN.to_owned() } else { port };
         self.port().map_err(|error| match error {
@@ -105,10 +113,11 @@ impl<'a> Authority<'a> {
         })
     }
 
-    /// The authority with another host; user and port stay. An IPv6 address gets its brackets here.
+    /// Returns the authority with another host; user and port stay. Brackets are added around an IPv6 address.
     ///
     /// # Errors
-    /// [`UrlError::Host`] for what would end the host or the authority, [`UrlError::Ipv6`] for a colon in no address.
+    /// [`UrlError::Host`] if it contains a character that would end the host or the authority, [`UrlError::Ipv6`] if it
+    /// contains a colon or has brackets but is not an IPv6 address.
     pub fn with_host(&self, host: &str) -> Result<String, UrlError> {
         let bare = host.strip_prefix('[').and_then(|inside| inside.strip_suffix(']')).unwrap_or(host);
         if bare.contains(|c: char| c <= ' ' || c == '\x7f' || "/?#@[]\\".contains(c) || LOOKALIKES.contains(&c)) {
@@ -123,15 +132,15 @@ impl<'a> Authority<'a> {
         Ok([&self.userinfo_prefix(), open, bare, close, colon, port].concat())
     }
 
-    /// The authority with another port, or without one.
+    /// Returns the authority with another port, or without one.
     pub fn with_port(&self, port: Option<u16>) -> String {
         let (open, close) = if self.address.starts_with('[') { ("[", "]") } else { ("", "") };
         let port = port.map_or_else(String::new, |port| format!(":{port}"));
         [&self.userinfo_prefix(), open, self.host, close, &port].concat()
     }
 
-    /// The authority with another user. What cannot stand there is escaped; an escape that is there stays.
-    /// `None` takes the name away and, without a name, the password too.
+    /// Returns the authority with another user and password. Reserved characters are escaped, existing escapes stay.
+    /// Without either there is no userinfo.
     pub fn with_user(&self, username: Option<&str>, password: Option<&str>) -> String {
         let escaped = |text| percent::escape(text, &USERINFO);
         match (username, password) {
@@ -148,12 +157,28 @@ impl<'a> Authority<'a> {
     }
 }
 
+/// Checks the content of brackets, RFC 3986 section 3.2.2. A zone may follow the address (RFC 6874).
+pub(super) fn check_literal(host: &str) -> Result<(), UrlError> {
+    let fits = if let Some(future) = host.strip_prefix('v') {
+        future.split_once('.').is_some_and(|(version, address)| {
+            !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_hexdigit()) && !address.is_empty()
+        })
+    } else {
+        let (address, zone) = match host.split_once('%') {
+            Some((address, zone)) => (address, Some(zone)),
+            None => (host, None),
+        };
+        address.parse::<Ipv6Addr>().is_ok() && zone.is_none_or(|zone| !zone.is_empty() && !zone.contains('%'))
+    };
+    fits.then_some(()).ok_or_else(|| UrlError::Ipv6 { host: host.into() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn all_parts() {
+    fn test_read_all_parts_are_found() {
         let authority = Authority::read("me:pa:ss@Example.ORG:8080");
         assert_eq!(authority.username(), Some("me"));
         assert_eq!(authority.password(), Some("pa:ss"));
@@ -163,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_parts() {
+    fn test_read_missing_parts_are_none() {
         let authority = Authority::read("");
         assert_eq!((authority.username(), authority.password(), authority.port()), (None, None, Ok(None)));
         assert_eq!(authority.host(), "");
@@ -174,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts() {
+    fn test_host_is_in_lower_case_without_brackets() {
         for (netloc, host) in [
             ("[FE80::1%Eth0]:1", "fe80::1%Eth0"),
             ("[::1]", "::1"),
@@ -187,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn ports() {
+    fn test_port_other_than_a_number_in_range_is_refused() {
         assert_eq!(Authority::read("h:0").port(), Ok(Some(0)));
         assert_eq!(Authority::read("h:065535").port(), Ok(Some(65535)));
         for bad in ["x", "+1", "-1", " 1", "1_0", "\u{0663}", "80:80"] {
@@ -201,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn edits_keep_the_rest() {
+    fn test_with_part_keeps_the_others() {
         let authority = Authority::read("u:p@[::1]:80");
         assert_eq!(authority.with_host("h").unwrap(), "u:p@h:80");
         assert_eq!(authority.with_host("::2").unwrap(), "u:p@[::2]:80");
@@ -214,11 +239,40 @@ mod tests {
     }
 
     #[test]
-    fn hosts_that_are_refused() {
+    fn test_with_host_invalid_host_is_refused() {
         for bad in ["a/b", "a?b", "a#b", "a@b", "a b", "a\r\nb", "a\\b", "[a", "\x7f"] {
             assert!(matches!(Authority::read("h").with_host(bad), Err(UrlError::Host { .. })), "{bad:?}");
         }
         assert!(matches!(Authority::read("h").with_host("a:80"), Err(UrlError::Ipv6 { .. })));
         assert!(matches!(Authority::read("h").with_host("[a]"), Err(UrlError::Ipv6 { .. })));
+    }
+
+    #[test]
+    fn test_port_of_url_redacts_what_may_be_a_password() {
+        let port = |netloc: &'static str, behind| Authority::read(netloc).port_of_url(behind);
+        assert_eq!((port("h:80", "/a@b"), port("h", ""), port("h:", "")), (Ok(Some(80)), Ok(None), Ok(None)));
+        for (netloc, behind, shown) in
+            [("h:x", "/", "x"), ("me:secret", "/x@h", HIDDEN), ("h:x%40y", "/", HIDDEN), ("me:x%40y", "/x@h", HIDDEN)]
+        {
+            assert_eq!(port(netloc, behind), Err(UrlError::PortNotNumber { port: shown.into() }), "{netloc}");
+        }
+        assert_eq!(port("h:99999", ""), Err(UrlError::PortOutOfRange { port: "99999".into() }));
+        assert_eq!(port("me:99999", "/x@h"), Err(UrlError::PortOutOfRange { port: HIDDEN.into() }));
+    }
+
+    #[test]
+    fn test_host_in_lower_case_is_borrowed() {
+        let borrowed = |netloc: &'static str| matches!(Authority::read(netloc).host(), Cow::Borrowed(_));
+        assert!(borrowed("example.org:80") && borrowed("[fe80::1%Eth0]") && borrowed(""));
+        assert!(!borrowed("Example.org") && !borrowed("m\u{fc}nchen.de"));
+    }
+
+    #[test]
+    fn test_check_names_the_first_delimiter() {
+        for (netloc, delimiter) in [("a/b?c", '/'), ("a?b", '?'), ("a#b", '#'), ("a\\b", '\\')] {
+            let refused = Err(UrlError::Delimiter { netloc: netloc.into(), delimiter });
+            assert_eq!(Authority::check(netloc), refused);
+        }
+        assert_eq!(Authority::check("me:p@h:80"), Ok(()));
     }
 }

@@ -1,19 +1,22 @@
-//! Names with letters beyond ASCII, as the network knows them (UTS 46, which browsers go by).
+//! Internationalized host names in ASCII (UTS 46, as in browsers).
 
 use std::borrow::Cow;
 
 use idna::AsciiDenyList;
 
-use super::UrlError;
-use super::redact::redact_part;
+use super::error::UrlError;
+use super::userinfo::redact_part;
 
-/// The name in ASCII: `bücher.example` is `xn--bcher-kva.example`. What is ASCII already stays as it is: names that no
-/// registry would accept are used in private networks.
+/// Returns the name in ASCII: `xn--bcher-kva.example` for `bücher.example`. ASCII names are not changed, since private
+/// networks use names that no registry would accept.
+///
+/// # Errors
+/// [`UrlError::Host`] for a name that UTS 46 refuses.
 pub fn to_ascii(host: &str) -> Result<Cow<'_, str>, UrlError> {
     if host.is_ascii() {
         return Ok(Cow::Borrowed(host));
     }
-    // Characters that stand for nothing may have been all there was.
+    // A name of ignored characters alone has become empty.
     match idna::domain_to_ascii_cow(host.as_bytes(), AsciiDenyList::URL) {
         Ok(ascii) if !ascii.is_empty() => Ok(ascii),
         _ => Err(UrlError::Host { host: redact_part(host).into_owned() }),
@@ -25,7 +28,7 @@ mod tests {
     use super::to_ascii;
 
     #[test]
-    fn names_as_browsers_write_them() {
+    fn test_to_ascii_names_are_as_in_browsers() {
         for (host, ascii) in [
             ("example.org", "example.org"),
             ("Example.ORG.", "Example.ORG."),

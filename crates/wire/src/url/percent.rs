@@ -1,16 +1,16 @@
-//! Escapes, `"%" HEXDIG HEXDIG` (RFC 3986 section 2.1), by tables of the characters that need none.
+//! Percent-encoding, `"%" HEXDIG HEXDIG` (RFC 3986 section 2.1), with tables of the characters that need no escape.
 
 use std::borrow::Cow;
 
 use memchr::memchr;
 
-use super::UrlError;
+use super::error::UrlError;
 
-/// Which bytes may stand unescaped.
+/// Set of bytes that need no escape.
 pub struct Safe([bool; 256]);
 
 impl Safe {
-    /// The unreserved characters of RFC 3986 section 2.3, and `more`.
+    /// Returns the unreserved characters of RFC 3986 section 2.3, and `more`.
     const fn unreserved_and(more: &[u8]) -> Safe {
         let mut table = [false; 256];
         let mut byte: u8 = 0;
@@ -36,20 +36,20 @@ impl Safe {
     }
 }
 
-/// RFC 3986 section 2.3: an escape of one of these means the same as the character.
+/// `unreserved` (RFC 3986 section 2.3): an escape of one of these means the same as the character.
 pub static UNRESERVED: Safe = Safe::unreserved_and(b"");
 /// `pchar` and "/" (RFC 3986 section 3.3).
 pub static PATH: Safe = Safe::unreserved_and(b"!$&'()*+,;=:@/");
-/// `userinfo` without the colon that ends the name (RFC 3986 section 3.2.1).
+/// `userinfo` without the colon, which ends the name (RFC 3986 section 3.2.1).
 pub static USERINFO: Safe = Safe::unreserved_and(b"!$&'()*+,;=");
-/// Everything that may stand in a URL, the percent sign with it: what needs no escape when a whole URL is requoted.
+/// All characters of a URL, the percent sign included: no escape is needed when a whole URL is requoted.
 pub static URL: Safe = Safe::unreserved_and(b"!#$%&'()*+,/:;=?@[]");
-/// The same for a URL whose percent signs are no escapes.
+/// The same for a URL whose percent signs do not begin escapes.
 pub static URL_NO_ESCAPES: Safe = Safe::unreserved_and(b"!#$&'()*+,/:;=?@[]");
 
 const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
 
-/// Adds `bytes` to `out`, every byte that is not `safe` as an escape in upper case.
+/// Appends `bytes` to `out`, with an upper-case escape for each byte that is not `safe`.
 pub fn quote_into(out: &mut String, bytes: &[u8], safe: &Safe) {
     for &byte in bytes {
         match safe.holds(byte) {
@@ -59,7 +59,8 @@ pub fn quote_into(out: &mut String, bytes: &[u8], safe: &Safe) {
     }
 }
 
-/// Adds `bytes` the way forms are encoded: only unreserved characters as they are, a blank as `+`.
+/// Appends `bytes` to `out`, encoded as in forms: unreserved characters unchanged, a blank as `+`, escapes for the
+/// rest.
 pub fn quote_plus_into(out: &mut String, bytes: &[u8]) {
     for &byte in bytes {
         match byte {
@@ -70,7 +71,7 @@ pub fn quote_plus_into(out: &mut String, bytes: &[u8]) {
     }
 }
 
-/// `text` with every character that is not `safe` escaped, except the escapes that it already has.
+/// Returns `text` with all characters escaped that are not `safe`; existing escapes stay.
 pub fn escape<'a>(text: &'a str, safe: &Safe) -> Cow<'a, str> {
     if text.bytes().all(|byte| safe.holds(byte)) {
         return Cow::Borrowed(text);
@@ -85,7 +86,7 @@ pub fn escape<'a>(text: &'a str, safe: &Safe) -> Cow<'a, str> {
     Cow::Owned(out)
 }
 
-/// The bytes that a piece of a form stands for: escapes decoded, `+` as a blank, a stray percent sign as it is.
+/// Decodes a part of a form: escapes, and `+` as a blank. A percent sign that begins no escape stays.
 pub fn unquote_plus(text: &str) -> Cow<'_, [u8]> {
     let bytes = text.as_bytes();
     if !bytes.iter().any(|byte| matches!(byte, b'%' | b'+')) {
@@ -101,12 +102,12 @@ pub fn unquote_plus(text: &str) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
-/// Decodes the escapes of unreserved characters, and no others (RFC 3986 section 6.2.2.2). Nothing that was no escape
-/// becomes one by that.
+/// Decodes the escapes of unreserved characters, and no others (RFC 3986 section 6.2.2.2). The result has no escape
+/// that the input did not have.
 ///
 /// # Errors
-/// [`UrlError::Escape`] where a percent sign is followed by two letters or digits that are not hexadecimal. One that is
-/// followed by anything else stays as it is.
+/// [`UrlError::Escape`] if a percent sign is followed by two letters or digits that are not hexadecimal. A percent sign
+/// before anything else stays.
 pub fn unquote_unreserved(uri: &str) -> Result<Cow<'_, str>, UrlError> {
     let Some(first) = memchr(b'%', uri.as_bytes()) else {
         return Ok(Cow::Borrowed(uri));
@@ -134,8 +135,8 @@ pub fn unquote_unreserved(uri: &str) -> Result<Cow<'_, str>, UrlError> {
     Ok(Cow::Owned(out))
 }
 
-/// The URL with exactly the escapes it needs: those of unreserved characters decoded, everything that may not stand in
-/// a URL escaped. A URL whose percent signs are no escapes (`%zz`) has them escaped as well.
+/// Returns the URL with exactly the escapes it needs: those of unreserved characters are decoded, and characters that a
+/// URL cannot contain are escaped. If a percent sign begins no escape (`%zz`), all percent signs are escaped as well.
 pub fn requote_uri(uri: &str) -> Cow<'_, str> {
     let (uri, safe) = match unquote_unreserved(uri) {
         Ok(unquoted) => (unquoted, &URL),
@@ -155,13 +156,13 @@ fn push_escape(out: &mut String, byte: u8) {
     out.push(char::from(DIGITS[usize::from(byte & 15)]));
 }
 
-/// The byte that two hexadecimal digits at the start of `behind` stand for.
+/// Returns the byte that the first two characters of `behind` encode, if they are hexadecimal digits.
 fn decoded(behind: &[u8]) -> Option<u8> {
     let digit = |at: usize| char::from(*behind.get(at)?).to_digit(16);
     u8::try_from(digit(0)? << 4 | digit(1)?).ok()
 }
 
-/// Whether what follows would be read as digits of a percent sign that is none of an escape: `%%34d` is not `%4d`.
+/// Returns true if text appended here could complete a stray percent sign to an escape: `%%34d` is not `%4d`.
 fn ends_with_stray(text: &str) -> bool {
     match text.as_bytes() {
         [.., b'%'] => true,
@@ -170,6 +171,7 @@ fn ends_with_stray(text: &str) -> bool {
     }
 }
 
+/// Checks that a percent sign before `behind` is not an attempted escape.
 fn check_stray(behind: &str) -> Result<(), UrlError> {
     let mut chars = behind.chars();
     match (chars.next(), chars.next()) {
@@ -185,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tables() {
+    fn test_safe_sets_have_the_characters_of_the_rfc() {
         let members = |safe: &Safe| (0..=255).filter(|byte| safe.holds(*byte)).count();
         assert_eq!(members(&UNRESERVED), 66);
         assert_eq!(members(&URL), 66 + 19);
@@ -194,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn unreserved_escapes_are_decoded() {
+    fn test_unquote_unreserved_decodes_only_unreserved() {
         for (uri, expected) in [
             ("", ""),
             ("/a", "/a"),
@@ -212,14 +214,14 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_escape_is_named() {
+    fn test_unquote_unreserved_bad_escape_is_refused() {
         for (uri, digits) in [("%zz", "zz"), ("%41%4g", "4g"), ("%\u{e9}1", "\u{e9}1")] {
             assert_eq!(unquote_unreserved(uri), Err(UrlError::Escape { digits: digits.into() }));
         }
     }
 
     #[test]
-    fn requoting() {
+    fn test_requote_uri_escapes_as_needed() {
         for (uri, expected) in [
             ("http://h/a?b=c#d", "http://h/a?b=c#d"),
             ("/a b", "/a%20b"),
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn requoting_twice_changes_nothing() {
+    fn test_requote_uri_twice_is_the_same() {
         for uri in ["/a b%20%41%2f", "/%", "/%zz", "/\u{e9}%c3%a9", "/%%34d", "/%4%31", "/%%41"] {
             let once = requote_uri(uri).into_owned();
             assert_eq!(requote_uri(&once), once);
@@ -243,14 +245,14 @@ mod tests {
     }
 
     #[test]
-    fn escapes_that_are_there_stay() {
+    fn test_escape_keeps_existing_escapes() {
         assert_eq!(escape("a%20b c?%", &PATH), "a%20b%20c%3F%25");
         assert_eq!(escape("a/b;c", &PATH), "a/b;c");
         assert_eq!(escape("\u{e9}", &PATH), "%C3%A9");
     }
 
     #[test]
-    fn forms() {
+    fn test_forms_quote_plus_is_undone_by_unquote_plus() {
         let mut out = String::new();
         quote_plus_into(&mut out, "a b+c&d=\u{e9}~".as_bytes());
         assert_eq!(out, "a+b%2Bc%26d%3D%C3%A9~");

@@ -1,27 +1,28 @@
-//! A query read and edited as a form, `key=value&key=value` (WHATWG URL, application/x-www-form-urlencoded).
+//! Reads and edits a query as a form, `key=value&key=value` (WHATWG URL, application/x-www-form-urlencoded).
 //!
-//! Edits touch the pairs they are about, and leave the others as they are written.
+//! An edit changes only the pairs with its key; the others stay as written.
 
 use std::borrow::Cow;
 
 use super::percent::{quote_plus_into, unquote_plus};
 
-/// The pairs as they are written, undecoded. A piece without `=` is a key with an empty value; empty pieces are none.
+/// Returns the pairs as written, not decoded. A piece without `=` is a key with an empty value; empty pieces are
+/// skipped.
 pub fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     pieces(query).map(|piece| piece.split_once('=').unwrap_or((piece, "")))
 }
 
-/// The decoded values of `key`, in their order. What is not UTF-8 becomes U+FFFD.
+/// Returns the decoded values of `key`, in their order. Bytes that are not UTF-8 become U+FFFD.
 pub fn values<'a>(query: &'a str, key: &[u8]) -> impl Iterator<Item = Cow<'a, str>> {
     pairs(query).filter(move |(name, _)| names(name, key)).map(|(_, value)| match unquote_plus(value) {
-        // Nothing was decoded: it is the text it was.
+        // Nothing was decoded: the value is the text itself.
         Cow::Borrowed(_) => Cow::Borrowed(value),
         Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
     })
 }
 
-/// The query in which `key` has these values and no others: where its first value was, otherwise at the end. Without
-/// values the key is gone.
+/// Returns the query with exactly these values for `key`, at the position of its first value, or at the end if it had
+/// none. Without values the key is removed.
 pub fn replace<V: AsRef<[u8]>>(query: &str, key: &[u8], values: &[V]) -> String {
     let mut out = String::with_capacity(query.len() + 32);
     let mut placed = false;
@@ -41,7 +42,7 @@ pub fn replace<V: AsRef<[u8]>>(query: &str, key: &[u8], values: &[V]) -> String 
     out
 }
 
-/// Adds one encoded pair at the end.
+/// Appends one encoded pair.
 pub fn append(out: &mut String, key: &[u8], value: &[u8]) {
     start_piece(out);
     quote_plus_into(out, key);
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn reading() {
+    fn test_values_are_decoded_in_order() {
         let query = "a=1&b=x+y%26&a=&&c&=d&%61=2=3&e=%ff";
         assert_eq!(read(query, "a"), ["1", "", "2=3"]);
         assert_eq!(read(query, "b"), ["x y&"]);
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn replacing() {
+    fn test_replace_keeps_other_pairs_as_written() {
         for (query, key, values, expected) in [
             ("", "a", &["1"][..], "a=1"),
             ("b", "a", &["1", "2"], "b&a=1&a=2"),

@@ -1,12 +1,12 @@
-//! References against a base (RFC 3986 section 5.2), and paths.
+//! Resolves references against a base (RFC 3986 section 5.2), and joins paths.
 
 use std::borrow::Cow;
 
 use super::percent::{self, PATH};
 use super::split::Parts;
 
-/// The target of `reference`, read from a document at `base`: RFC 3986 section 5.2.2, strictly, so that `http:g` is
-/// not relative. No target has dot segments, not even one whose path is the base's.
+/// Returns the target of `reference` in a document at `base`: RFC 3986 section 5.2.2, strictly, so `http:g` is not
+/// relative. A target never has dot segments, even if its path is that of the base.
 pub fn resolve<'a>(base: &Parts<'a>, reference: &Parts<'a>) -> Parts<'a> {
     let path = |path: &Cow<'a, str>| without_dots(path.clone());
     let (authority, path, query) = if !reference.scheme.is_empty() || reference.authority.is_some() {
@@ -24,15 +24,15 @@ pub fn resolve<'a>(base: &Parts<'a>, reference: &Parts<'a>) -> Parts<'a> {
     Parts { scheme: scheme.clone(), authority, path, query, fragment: reference.fragment.clone() }
 }
 
-/// The path with `value` behind it and exactly one slash between them. What cannot stand in a path is escaped.
+/// Returns the path and `value`, joined by exactly one slash. Characters that a path cannot contain are escaped.
 pub fn append_to_path(path: &str, value: &str) -> String {
     let value = percent::escape(value, &PATH);
     let (path, value) = (path.strip_suffix('/').unwrap_or(path), value.strip_prefix('/').unwrap_or(&value));
     [path, "/", value].concat()
 }
 
-/// RFC 3986 section 5.2.3: everything but the last segment of the base. An empty base is a root, authority or not: what
-/// comes out is asked of a server.
+/// Merges paths, RFC 3986 section 5.2.3: replaces the last segment of the base. An empty base counts as `/`, with or
+/// without an authority, since the result is a request target.
 fn merge(base: &str, reference: &str) -> String {
     match base.rfind('/') {
         Some(slash) => [&base[..=slash], reference].concat(),
@@ -41,14 +41,14 @@ fn merge(base: &str, reference: &str) -> String {
     }
 }
 
-/// RFC 3986 section 5.2.4. In linear time: segments are only ever cut off at the end of what is there.
+/// Removes dot segments, RFC 3986 section 5.2.4, in linear time: segments are only removed from the end of the output.
 fn without_dots(path: Cow<'_, str>) -> Cow<'_, str> {
     if !path.split('/').any(is_dots) {
         return path;
     }
     let mut out = String::with_capacity(path.len());
     let mut segments = path.split('/').peekable();
-    // Before the first slash, dots are dropped together with that slash.
+    // Dots before the first slash are dropped together with the slash.
     if !path.starts_with('/') {
         while segments.next_if(|segment| is_dots(segment)).is_some() {}
         let Some(first) = segments.next() else {
@@ -84,7 +84,7 @@ mod tests {
     use super::super::split;
     use super::*;
 
-    /// RFC 3986 section 5.4: the base, and every example of 5.4.1 and 5.4.2.
+    /// Examples of RFC 3986 sections 5.4.1 and 5.4.2.
     const EXAMPLES: &[(&str, &str)] = &[
         ("g:h", "g:h"),
         ("g", "http://a/b/c/g"),
@@ -135,14 +135,14 @@ mod tests {
     }
 
     #[test]
-    fn the_examples_of_the_rfc() {
+    fn test_resolve_examples_of_the_rfc() {
         for (reference, target) in EXAMPLES {
             assert_eq!(resolved("http://a/b/c/d;p?q", reference), *target, "{reference:?}");
         }
     }
 
     #[test]
-    fn beyond_the_examples() {
+    fn test_resolve_cases_beyond_the_rfc() {
         for (base, reference, target) in [
             ("http://a", "g", "http://a/g"),
             ("http://a", "../g", "http://a/g"),
@@ -160,7 +160,7 @@ mod tests {
         }
     }
 
-    /// RFC 3986 section 5.2.4 word for word: a naive oracle.
+    /// Removes dot segments as RFC 3986 section 5.2.4 describes it: a naive oracle.
     fn remove_dot_segments(path: &str) -> String {
         let (mut input, mut output) = (path.to_owned(), String::new());
         while !input.is_empty() {
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn every_short_path_against_the_words_of_the_rfc() {
+    fn test_without_dots_every_short_path_equals_the_oracle() {
         const ALPHABET: [char; 3] = ['/', '.', 'a'];
         // Miri is a thousand times slower.
         for length in 0..if cfg!(miri) { 5 } else { 9_u32 } {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn appending() {
+    fn test_append_to_path_joins_with_one_slash() {
         for (path, value, expected) in [
             ("", "x", "/x"),
             ("/", "x", "/x"),

@@ -1,22 +1,21 @@
-//! A text into the five components of RFC 3986 section 3, and back (section 5.3).
+//! Splits a text into the five components of RFC 3986 section 3, and joins them (section 5.3).
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::Ipv6Addr;
 
 use memchr::{memchr, memchr2, memchr3};
 
-use super::UrlError;
-use super::authority::Authority;
-use super::redact::{HIDDEN, redact_authority};
+use super::authority::{Authority, LOOKALIKES, check_literal};
+use super::error::UrlError;
+use super::userinfo::{HIDDEN, redact_authority};
 
-/// Schemes whose last path segment may have `;parameters`: the sixth field of Python's `urlparse`.
+/// Schemes whose last path segment may have `;parameters`, the sixth field of Python's `urlparse`.
 const WITH_PARAMS: [&str; 15] = [
     "", "ftp", "hdl", "http", "https", "mms", "prospero", "rtsp", "rtsps", "rtspu", "sftp", "shttp", "sip", "sips",
     "tel",
 ];
 
-/// Schemes written with `//` although they have no authority (`file:///etc`).
+/// Schemes that are written with `//` even without an authority (`file:///etc`).
 const WITH_AUTHORITY: [&str; 26] = [
     "file",
     "ftp",
@@ -46,32 +45,25 @@ const WITH_AUTHORITY: [&str; 26] = [
     "wss",
 ];
 
-/// Every character that NFKC (Unicode 15.1) turns into one of `/?#@:` or into several of which one is.
-pub(super) const LOOKALIKES: [char; 19] = [
-    '\u{2047}', '\u{2048}', '\u{2049}', '\u{2100}', '\u{2101}', '\u{2105}', '\u{2106}', '\u{2a74}', '\u{fe13}',
-    '\u{fe16}', '\u{fe55}', '\u{fe56}', '\u{fe5f}', '\u{fe6b}', '\u{ff03}', '\u{ff0f}', '\u{ff1a}', '\u{ff1f}',
-    '\u{ff20}',
-];
-
-/// The components of a URL or of a relative reference: borrowed from the text where it could be read as it stands.
+/// Components of a URL or of a relative reference, borrowed from the text if possible.
 ///
-/// `None` is "not there", `Some("")` is "there, and empty" (`http://h/?`). Nothing is decoded; the scheme is in lower case.
+/// `None` means absent, `Some("")` present and empty (`http://h/?`). Nothing is decoded; the scheme is in lower case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parts<'a> {
-    /// In lower case, without the colon; empty in a relative reference.
+    /// Scheme in lower case, without the colon; empty in a relative reference.
     pub scheme: Cow<'a, str>,
-    /// `user:password@host:port`, without the slashes.
+    /// Authority, `user:password@host:port`, without the slashes.
     pub authority: Option<Cow<'a, str>>,
-    /// The path, parameters included.
+    /// Path, parameters included.
     pub path: Cow<'a, str>,
-    /// Without the question mark.
+    /// Query, without the question mark.
     pub query: Option<Cow<'a, str>>,
-    /// Without the number sign.
+    /// Fragment, without the number sign.
     pub fragment: Option<Cow<'a, str>>,
 }
 
 impl<'a> Parts<'a> {
-    /// The components from Python's six fields, in which an empty one is a missing one.
+    /// Returns the components of Python's six fields, in which an empty field means a missing component.
     pub fn from_fields([scheme, netloc, path, params, query, fragment]: [&'a str; 6]) -> Parts<'a> {
         let path = match params {
             "" => Cow::Borrowed(path),
@@ -88,7 +80,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// The path without the parameters of its last segment, and these, for the schemes that have them.
+    /// Returns the path without the parameters of its last segment, and the parameters, for schemes that have them.
     pub fn path_and_params(&self) -> (&str, &str) {
         let path = &*self.path;
         if !WITH_PARAMS.contains(&&*self.scheme) {
@@ -101,7 +93,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// The same, borrowing nothing.
+    /// Returns the same components, owned.
     pub fn into_owned(self) -> Parts<'static> {
         let owned = |part: Cow<'_, str>| Cow::Owned(part.into_owned());
         Parts {
@@ -115,8 +107,8 @@ impl<'a> Parts<'a> {
 }
 
 impl fmt::Display for Parts<'_> {
-    /// Component recomposition, RFC 3986 section 5.3, with the two cases its grammar leaves open made safe: a path next
-    /// to an authority gets its slash, and one that begins with `//` gets an empty authority before it.
+    /// Recomposes the components, RFC 3986 section 5.3. Two cases that its grammar excludes are made safe: a path after
+    /// an authority gets its slash, and a path that begins with `//` gets an empty authority before it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.scheme.is_empty() {
             f.write_str(&self.scheme)?;
@@ -149,8 +141,8 @@ impl fmt::Display for Parts<'_> {
 /// Splits a URL or a relative reference.
 ///
 /// # Errors
-/// [`UrlError::Brackets`], [`UrlError::Delimiter`], [`UrlError::Ipv6`] and [`UrlError::Lookalike`], all about the
-/// authority. A bad port is not among them: it is reported by [`Authority::port`].
+/// [`UrlError::Brackets`], [`UrlError::Delimiter`], [`UrlError::Ipv6`] and [`UrlError::Lookalike`], all for the
+/// authority. [`Authority::port`] reports a bad port.
 pub fn split(text: &str) -> Result<Parts<'_>, UrlError> {
     match clean(text) {
         Cow::Borrowed(text) => split_clean(text),
@@ -158,8 +150,8 @@ pub fn split(text: &str) -> Result<Parts<'_>, UrlError> {
     }
 }
 
-/// Without the leading controls and blanks, and without tabs and line ends anywhere: what the WHATWG's parser does, so
-/// that no two programs disagree about where such a URL leads.
+/// Removes leading controls and blanks, and tabs and line ends anywhere, as the WHATWG URL parser does, so programs
+/// agree on the target of such a URL.
 pub(super) fn clean(text: &str) -> Cow<'_, str> {
     let text = text.trim_start_matches(|c: char| c <= ' ');
     match memchr3(b'\t', b'\r', b'\n', text.as_bytes()) {
@@ -190,7 +182,7 @@ fn split_clean(text: &str) -> Result<Parts<'_>, UrlError> {
     })
 }
 
-/// `ALPHA *( ALPHA / DIGIT / "+" / "-" / "." ) ":"`, RFC 3986 section 3.1.
+/// Splits off `ALPHA *( ALPHA / DIGIT / "+" / "-" / "." ) ":"`, RFC 3986 section 3.1.
 fn split_scheme(text: &str) -> (Cow<'_, str>, &str) {
     let none = (Cow::Borrowed(""), text);
     let Some(end) = memchr(b':', text.as_bytes()) else {
@@ -215,12 +207,12 @@ fn cut(text: &str, at: u8) -> (&str, Option<&str>) {
     }
 }
 
-/// Whether this scheme is written with `//` even where the authority is empty.
+/// Returns true if this scheme is written with `//` even if the authority is empty.
 fn has_authority(scheme: &str) -> bool {
     matches!(scheme, "http" | "https") || WITH_AUTHORITY.contains(&scheme)
 }
 
-/// The error as it may be shown: `behind` is what follows the authority in its URL.
+/// Redacts the error; `behind` is the part of the URL after the authority.
 #[cold]
 fn redacted(error: UrlError, authority: &str, behind: &str) -> UrlError {
     let netloc = redact_authority(authority, behind);
@@ -235,7 +227,7 @@ fn redacted(error: UrlError, authority: &str, behind: &str) -> UrlError {
 }
 
 fn check_authority(netloc: &str) -> Result<(), UrlError> {
-    // The WHATWG's parser takes it for a slash, with which the authority ends: the host would be another one.
+    // The WHATWG URL parser treats a backslash as a slash, which ends the authority: the host would be another one.
     Authority::check(netloc)?;
     if memchr2(b'[', b']', netloc.as_bytes()).is_some() {
         check_brackets(netloc)?;
@@ -246,34 +238,18 @@ fn check_authority(netloc: &str) -> Result<(), UrlError> {
     Ok(())
 }
 
-/// `IP-literal = "[" ( IPv6address / IPvFuture ) "]"`, RFC 3986 section 3.2.2, and nothing but a port behind it.
+/// Checks `IP-literal = "[" ( IPv6address / IPvFuture ) "]"`, RFC 3986 section 3.2.2, with nothing but a port after it.
 fn check_brackets(netloc: &str) -> Result<(), UrlError> {
     let mismatch = || UrlError::Brackets { netloc: netloc.into() };
     let address = Authority::read(netloc).address();
     let inside = address.strip_prefix('[').ok_or_else(mismatch)?;
     let (host, behind) = inside.split_once(']').ok_or_else(mismatch)?;
     let is_port = behind.is_empty() || behind.starts_with(':');
-    // A second pair would be the host for whoever looks for the first bracket once the host is another.
+    // The first pair of brackets is the host. A second pair would become the host once `with_host` replaced the first.
     if !is_port || behind.contains(['[', ']']) {
         return Err(mismatch());
     }
     check_literal(host)
-}
-
-/// What may stand in brackets, RFC 3986 section 3.2.2; a zone may follow the address (RFC 6874).
-pub(super) fn check_literal(host: &str) -> Result<(), UrlError> {
-    let fits = if let Some(future) = host.strip_prefix('v') {
-        future.split_once('.').is_some_and(|(version, address)| {
-            !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_hexdigit()) && !address.is_empty()
-        })
-    } else {
-        let (address, zone) = match host.split_once('%') {
-            Some((address, zone)) => (address, Some(zone)),
-            None => (host, None),
-        };
-        address.parse::<Ipv6Addr>().is_ok() && zone.is_none_or(|zone| !zone.is_empty() && !zone.contains('%'))
-    };
-    fits.then_some(()).ok_or_else(|| UrlError::Ipv6 { host: host.into() })
 }
 
 #[cfg(test)]
@@ -293,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_the_rfc() {
+    fn test_split_example_of_the_rfc() {
         // RFC 3986 section 3.
         assert_eq!(
             fields("foo://example.com:8042/over/there?name=ferret#nose"),
@@ -303,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn delimiters_in_every_place() {
+    fn test_split_delimiters_in_every_position() {
         for (text, expected) in [
             ("", ["", "-", "", "-", "-"]),
             ("//", ["", "", "", "-", "-"]),
@@ -324,19 +300,19 @@ mod tests {
     }
 
     #[test]
-    fn controls_are_dropped() {
+    fn test_split_drops_controls() {
         assert_eq!(fields("\x00 \x1fht\ntp://a\t/b\r\n?c"), ["http", "a", "/b", "c", "-"]);
         assert_eq!(fields("http://a/ "), ["http", "a", "/ ", "-", "-"]);
     }
 
     #[test]
-    fn clean_text_is_borrowed() {
+    fn test_split_borrows_a_clean_text() {
         let parts = split("http://a/b").unwrap();
         assert!(matches!(parts.scheme, Cow::Borrowed(_)) && matches!(parts.path, Cow::Borrowed(_)));
     }
 
     #[test]
-    fn brackets() {
+    fn test_split_bad_brackets_are_refused() {
         for good in ["[::1]", "u@[::1]:80", "[1:2::3.4.5.6]", "[fe80::1%eth0]", "[v1.a]", "[::1]:"] {
             assert_eq!(fields(&format!("http://{good}/"))[1], good);
         }
@@ -363,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn backslashes() {
+    fn test_split_backslash_in_the_authority_is_refused() {
         for bad in ["h\\", "127.0.0.1:80\\@evil", "a\\b@h", "h:80\\"] {
             assert!(matches!(split(&format!("http://{bad}/")), Err(UrlError::Delimiter { .. })), "{bad}");
         }
@@ -372,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_show_no_password() {
+    fn test_split_errors_contain_no_password() {
         for (url, error) in [
             ("http://me:secret@[bad/", "Invalid IPv6 URL: brackets do not match in '***@[bad'"),
             ("http://me:se[cr/et@h/", "Invalid IPv6 URL: brackets do not match in '***'"),
@@ -391,14 +367,14 @@ mod tests {
     }
 
     #[test]
-    fn lookalikes_of_delimiters() {
+    fn test_split_lookalikes_of_delimiters_are_refused() {
         assert!(matches!(split("http://a\u{2100}b/"), Err(UrlError::Lookalike { .. })));
         assert!(matches!(split("http://a\u{ff0f}b/"), Err(UrlError::Lookalike { .. })));
         assert_eq!(fields("http://m\u{fc}nchen/\u{ff0f}")[1], "m\u{fc}nchen");
     }
 
     #[test]
-    fn parameters_of_the_last_segment() {
+    fn test_path_and_params_splits_the_last_segment() {
         for (text, expected) in [
             ("http://h/a;p", ("/a", "p")),
             ("http://h/a;p/b", ("/a;p/b", "")),
@@ -411,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn recomposition() {
+    fn test_parts_display_recomposes_the_url() {
         for text in ["http://h/?", "http://h#", "file:///x", "//h", "a:b", "", "?q", "http://u@h:1/p;q?r#s", "x:////y"]
         {
             assert_eq!(split(text).unwrap().to_string(), text);

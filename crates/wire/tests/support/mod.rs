@@ -1,10 +1,10 @@
-//! Chance that repeats itself, and the test vectors.
-#![allow(dead_code, reason = "each file of tests uses its part of this")]
+//! A deterministic random generator, and the test vectors.
+#![allow(dead_code, reason = "each test file uses a part of this")]
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 pub mod vectors;
 
-/// SplitMix64: the same numbers in each run, so that a failure can be looked at again by its seed.
+/// SplitMix64: the same numbers in each run, so a failure can be reproduced from its seed.
 pub struct Chance(u64);
 
 impl Chance {
@@ -20,12 +20,12 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    /// From 0 to `end - 1`.
+    /// Returns a number from 0 to `end - 1`.
     pub fn below(&mut self, end: usize) -> usize {
         (self.number() % end as u64) as usize
     }
 
-    /// Once in so many times.
+    /// Returns true once in this many times, on average.
     pub fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
@@ -38,7 +38,7 @@ impl Chance {
         (0..length).map(|_| self.number() as u8).collect()
     }
 
-    /// The bytes in pieces of random sizes, some of them empty.
+    /// Returns the bytes in pieces of random sizes, some of them empty.
     pub fn cut<'a>(&mut self, mut bytes: &'a [u8]) -> Vec<&'a [u8]> {
         let largest = 1 + self.below(40);
         let mut pieces = Vec::new();
@@ -50,14 +50,14 @@ impl Chance {
         pieces
     }
 
-    /// Replaces, inserts or deletes a byte, or swaps two, at a random place.
+    /// Replaces, inserts or deletes a byte, or swaps two, at a random position.
     pub fn damage(&mut self, bytes: &mut Vec<u8>) {
-        const TELLING: &[u8] = b"\r\n\r\n \t:;,+-0x5aFf\0\x7f\xe9H";
+        const SPECIAL: &[u8] = b"\r\n\r\n \t:;,+-0x5aFf\0\x7f\xe9H";
         if bytes.is_empty() {
             return;
         }
         let (at, other) = (self.below(bytes.len()), self.below(bytes.len()));
-        let byte = TELLING[self.below(TELLING.len())];
+        let byte = SPECIAL[self.below(SPECIAL.len())];
         match self.below(4) {
             0 => bytes[at] = byte,
             1 => bytes.insert(at, byte),

@@ -1,8 +1,8 @@
-//! Reads `tests/vectors/responses.json`, which its README describes.
+//! Loads `tests/vectors/responses.json`; see its README for the format.
 
 use serde_json::Value;
 
-/// Longer ones are not cut at every point, but in pieces of `PIECE`.
+/// Longest response that is split at every point; longer ones are split into pieces of [`PIECE`].
 const SPLIT_UP_TO: usize = 1024;
 const PIECE: usize = 4096;
 
@@ -38,7 +38,7 @@ pub enum Kind {
 }
 
 impl Vector {
-    /// Whole, byte by byte, and in two pieces at every point.
+    /// Returns the response whole, byte by byte, and split in two at every point.
     pub fn divisions(&self) -> Vec<Vec<&[u8]>> {
         let mut all = vec![vec![self.raw.as_slice()]];
         if self.raw.len() > SPLIT_UP_TO {

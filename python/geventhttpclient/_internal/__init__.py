@@ -1,0 +1,1 @@
+"""Internal helpers of the package, which may change in any release."""
