@@ -27,7 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wire::framing::MethodKind;
 use wire::{Framing, ResponseError};
 
-use crate::framing::{EOF, Received, asked, receive};
+use crate::framing::{EOF, Received, method_kind, receive};
 use crate::{divisions, mode};
 
 /// Bit of the first byte: the connection has served a request before.
@@ -45,7 +45,7 @@ pub fn run(data: &[u8]) {
         let room = [16 * 1024, 7, 300][number];
         let (answer, opened) = exchange(mode, &pieces, room);
         if mode & EARLY == 0 {
-            let (expected, _) = receive(asked(mode), &[data], mode & EOF != 0);
+            let (expected, _) = receive(method_kind(mode), &[data], mode & EOF != 0);
             check(mode, &expected, &answer, opened);
         }
     }
@@ -84,7 +84,7 @@ fn exchange(mode: u8, pieces: &[&[u8]], room: usize) -> (Answer, usize) {
         if mode & WARM != 0 {
             check_good(place.ask(&client, &peer, request("GET", "/0", 0), room), "/0");
         }
-        let method = match asked(mode) {
+        let method = match method_kind(mode) {
             MethodKind::Head => "HEAD",
             MethodKind::Connect => "CONNECT",
             MethodKind::Other if mode & EARLY != 0 => "POST",
@@ -110,7 +110,7 @@ fn check(mode: u8, expected: &Received, answer: &Answer, opened: usize) {
     match (answer, &expected.head) {
         // A reused connection that ends without a byte of a response: the request is sent again, and gets a response.
         (Answer::Got(200, body, End::Whole), None) if mode & WARM != 0 && mode & EOF != 0 => {
-            assert_eq!(body.as_slice(), if asked(mode) == MethodKind::Head { b"".as_slice() } else { b"/1" });
+            assert_eq!(body.as_slice(), if method_kind(mode) == MethodKind::Head { b"".as_slice() } else { b"/1" });
         }
         (Answer::Got(status, body, end), Some((expected_status, ..))) => {
             assert_eq!((status, body), (expected_status, &expected.body));
@@ -149,7 +149,7 @@ fn request(method: &str, target: &str, length: usize) -> Request {
     Request {
         head,
         body: RequestBody::Bytes(Bytes::from(vec![b'b'; length])),
-        asked: MethodKind::by(method.as_bytes()),
+        method_kind: MethodKind::by(method.as_bytes()),
         idempotent: wire::request::is_idempotent(method.as_bytes()),
         expects_continue: false,
         closes: false,

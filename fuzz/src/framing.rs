@@ -32,7 +32,7 @@ pub(crate) struct Received {
 }
 
 /// Returns the method kind that the first byte selects.
-pub(crate) fn asked(mode: u8) -> MethodKind {
+pub(crate) fn method_kind(mode: u8) -> MethodKind {
     match (mode & HEAD, mode & CONNECT) {
         (0, 0) => MethodKind::Other,
         (0, _) => MethodKind::Connect,
@@ -43,14 +43,14 @@ pub(crate) fn asked(mode: u8) -> MethodKind {
 /// Panics if the invariant does not hold.
 pub fn run(data: &[u8]) {
     let (mode, data) = mode(data);
-    let asked = asked(mode);
+    let method_kind = method_kind(mode);
     let is_closed = mode & EOF != 0;
-    let (whole, head) = receive(asked, &[data], is_closed);
+    let (whole, head) = receive(method_kind, &[data], is_closed);
     for pieces in divisions(data) {
-        assert_eq!(receive(asked, &pieces, is_closed).0, whole, "in {} pieces", pieces.len());
+        assert_eq!(receive(method_kind, &pieces, is_closed).0, whole, "in {} pieces", pieces.len());
     }
     if let Some((head, start)) = head {
-        check(asked, &head, &data[start..], is_closed, &whole);
+        check(method_kind, &head, &data[start..], is_closed, &whole);
     }
 }
 
@@ -58,10 +58,10 @@ pub fn run(data: &[u8]) {
 type Final = Option<(ResponseHead, usize)>;
 
 /// Reads pieces as a connection does.
-pub(crate) fn receive(asked: MethodKind, pieces: &[&[u8]], is_closed: bool) -> (Received, Final) {
+pub(crate) fn receive(method_kind: MethodKind, pieces: &[&[u8]], is_closed: bool) -> (Received, Final) {
     let mut received = Received::default();
     let mut head = None;
-    if let Err(error) = read(asked, pieces, is_closed, &mut received, &mut head) {
+    if let Err(error) = read(method_kind, pieces, is_closed, &mut received, &mut head) {
         received.error = Some(discriminant(&error));
         received.is_kept = false;
     }
@@ -69,7 +69,7 @@ pub(crate) fn receive(asked: MethodKind, pieces: &[&[u8]], is_closed: bool) -> (
 }
 
 fn read(
-    asked: MethodKind,
+    method_kind: MethodKind,
     pieces: &[&[u8]],
     is_closed: bool,
     received: &mut Received,
@@ -91,8 +91,8 @@ fn read(
             }
             received.head = Some((found.status, found.reason().to_vec(), lines(&found.headers)));
             *head = Some((found.clone(), taken));
-            let rule = Framing::of(asked, &found)?;
-            received.is_kept = close_cause(asked, &found, rule).is_none();
+            let rule = Framing::of(method_kind, &found)?;
+            received.is_kept = close_cause(method_kind, &found, rule).is_none();
             received.framing = Some(rule);
             framing = Some(Body::new(rule, &limits));
         }
@@ -130,12 +130,12 @@ fn take(body: &mut Body, held: &mut Vec<u8>, received: &mut Received) -> Result<
 }
 
 /// Returns the framing by the rules, or `None` if they refuse the head.
-fn naive_framing(asked: MethodKind, head: &ResponseHead) -> Option<Framing> {
+fn naive_framing(method_kind: MethodKind, head: &ResponseHead) -> Option<Framing> {
     let status = head.status;
-    if asked == MethodKind::Head || status / 100 == 1 || status == 204 || status == 304 {
+    if method_kind == MethodKind::Head || status / 100 == 1 || status == 204 || status == 304 {
         return Some(Framing::None);
     }
-    if asked == MethodKind::Connect && status / 100 == 2 {
+    if method_kind == MethodKind::Connect && status / 100 == 2 {
         return Some(Framing::None);
     }
     // Lines of one name are one line, joined by commas (RFC 9110 section 5.3).
@@ -166,8 +166,8 @@ fn naive_framing(asked: MethodKind, head: &ResponseHead) -> Option<Framing> {
     numbers.iter().all(|number| number == &numbers[0]).then(|| Framing::Counted(numbers[0]))
 }
 
-fn check(asked: MethodKind, head: &ResponseHead, rest: &[u8], is_closed: bool, received: &Received) {
-    let framing = naive_framing(asked, head);
+fn check(method_kind: MethodKind, head: &ResponseHead, rest: &[u8], is_closed: bool, received: &Received) {
+    let framing = naive_framing(method_kind, head);
     assert_eq!(received.framing, framing, "differs from the naive parser");
     let cut = |wanted: u64| rest.len().min(usize::try_from(wanted).expect("64 bits"));
     let (body, is_complete) = match framing {

@@ -444,7 +444,7 @@ class HTTPClient:
                 **_without_none(verify=None if verify is True else verify, cert=cert),
             }
         self._connection_pool: ConnectionPool = _make_pool(host, port, via, transport, tls, common)
-        self._base_url_string, self._host_field, self._bases = _origin_names(self._scheme, host, port, given)
+        self._base_url_string, self._host_field, self._base_urls = _origin_names(self._scheme, host, port, given)
         # HTTP/2 with prior knowledge goes through a tunnel.
         plain_proxy = via is not None and via.is_http and not use_tls and http2 != PRIOR_KNOWLEDGE
         self._proxy = (True, self._connection_pool._proxy_authorization()) if plain_proxy else None
@@ -625,7 +625,7 @@ class HTTPClient:
         self._template = template = _core.RequestTemplate(
             self.default_headers,
             self._host_field,
-            self._bases,
+            self._base_urls,
             self.version,
             self._proxy,
             self.block_size,

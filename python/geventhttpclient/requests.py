@@ -14,7 +14,7 @@ from geventhttpclient import _core
 from geventhttpclient._agent.draining import drain
 from geventhttpclient._agent.request import FilesInput, Payload, _has_field
 from geventhttpclient._agent.response import _ASKED_FOR, _listed, field_of, is_over, read_available, reads_by_engine
-from geventhttpclient._agent.retries import Unasked
+from geventhttpclient._agent.retries import DefaultRetries
 from geventhttpclient._internal import charsets
 from geventhttpclient._internal.argument_errors import (
     OF_CLIENTS,
@@ -607,7 +607,7 @@ class Session(UserAgent):
         super().__init__(*args, **options)
         self.default_headers.setdefault("Accept-Encoding", ACCEPT_ENCODING)
         if len(args) < 2 and "max_retries" not in options:
-            self.max_retries: int = Unasked(self.max_retries)
+            self.max_retries: int = DefaultRetries(self.max_retries)
         self._pools: dict[Any, HTTPClientPool] = {}
         # Used if the program replaces `clientpool` by an object that has no idle group.
         self._idle_group: _core.IdleGroup = self.clientpool._idle_group  # type: ignore[attr-defined]

@@ -22,7 +22,7 @@ from geventhttpclient import _core
 from geventhttpclient._agent.draining import drain
 from geventhttpclient._agent.request import CompatRequest, FilesInput, Payload, _make_request
 from geventhttpclient._agent.response import CompatResponse, field_of
-from geventhttpclient._agent.retries import Unasked, retry_after_seconds
+from geventhttpclient._agent.retries import DefaultRetries, retry_after_seconds
 from geventhttpclient._internal.argument_errors import OF_CLIENTS, check_jar, check_statuses, unexpected
 from geventhttpclient._internal.decoding import ACCEPT_ENCODING
 from geventhttpclient._internal.pickling import kept_jar
@@ -376,7 +376,7 @@ class UserAgent:
                 if not hasattr(e, "request"):
                     e.request = request  # type: ignore[attr-defined]
                 last_error = self._handle_error(e, url=request.url)
-                is_out_of_time = isinstance(e, TimeoutError) and isinstance(retries, Unasked)
+                is_out_of_time = isinstance(e, TimeoutError) and isinstance(retries, DefaultRetries)
                 is_last = is_out_of_time or attempt >= retries or not self._may_send_again(request)
             if is_last:
                 try:

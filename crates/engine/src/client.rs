@@ -65,11 +65,11 @@ impl Client {
 
     /// Returns a text that explains why a request has to wait for a connection.
     pub fn explain_wait(&self) -> String {
-        let crowd = match &self.http2_pool {
-            Some(http2_pool) if http2_pool.counts().1 > 0 => http2_pool.crowd(),
-            _ => self.pool.crowd(),
+        let exhaustion = match &self.http2_pool {
+            Some(http2_pool) if http2_pool.counts().1 > 0 => http2_pool.exhaustion(),
+            _ => self.pool.exhaustion(),
         };
-        crowd.explain(&self.config.origin.peer)
+        exhaustion.explain(&self.config.origin.peer)
     }
 
     /// Closes the idle connections now and those in use when their requests have ended. Requests that wait for a

@@ -9,7 +9,7 @@ use wire::ResponseError;
 
 use crate::connect::proxy::error::Refusal;
 use crate::http2::error::Http2Error;
-use crate::pool::crowd::Crowd;
+use crate::pool::exhaustion::Exhaustion;
 use crate::tls::error::TlsError;
 
 /// The result of an operation that talks to a peer.
@@ -153,7 +153,7 @@ struct Inner {
     is_of_proxy: bool,
     elapsed: Option<Duration>,
     /// Why no connection was free, for a request that waited for one.
-    crowd: Option<Crowd>,
+    exhaustion: Option<Exhaustion>,
 }
 
 impl Error {
@@ -161,7 +161,7 @@ impl Error {
     #[cold]
     pub fn new(kind: Kind, phase: Phase) -> Self {
         let is_of_proxy = phase == Phase::Proxy;
-        Error(Box::new(Inner { kind, phase, peer: None, is_of_proxy, elapsed: None, crowd: None }))
+        Error(Box::new(Inner { kind, phase, peer: None, is_of_proxy, elapsed: None, exhaustion: None }))
     }
 
     /// Returns the same error with `peer`, unless it names one already.
@@ -187,8 +187,8 @@ impl Error {
 
     /// Returns the same error with the reason why no connection was free.
     #[cold]
-    pub(crate) fn in_crowd(mut self, crowd: Crowd) -> Self {
-        self.0.crowd = Some(crowd);
+    pub(crate) fn with_exhaustion(mut self, exhaustion: Exhaustion) -> Self {
+        self.0.exhaustion = Some(exhaustion);
         self
     }
 
@@ -260,8 +260,8 @@ impl fmt::Display for Error {
             Kind::Tls(error) => error.fmt(f),
         }?;
         f.write_str(&self.context())?;
-        match &self.0.crowd {
-            Some(crowd) => write!(f, ": {}", crowd.explain(self.peer().unwrap_or("the server"))),
+        match &self.0.exhaustion {
+            Some(exhaustion) => write!(f, ": {}", exhaustion.explain(self.peer().unwrap_or("the server"))),
             None => Ok(()),
         }
     }

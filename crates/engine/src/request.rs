@@ -92,7 +92,7 @@ pub struct Request {
     /// The body.
     pub body: RequestBody,
     /// The method, as far as the response's framing depends on it.
-    pub asked: MethodKind,
+    pub method_kind: MethodKind,
     /// Whether it may be sent again if the server may have acted on it (RFC 9110 section 9.2.2).
     pub idempotent: bool,
     /// Whether the head has `Expect: 100-continue`.

@@ -91,11 +91,11 @@ fn test_silent_address_is_overtaken_by_the_next_and_closed() {
 
 #[test]
 fn test_refused_address_is_followed_by_the_next_at_once() {
-    let (nobody, _taken) = refusing_address();
+    let (refusing, _taken) = refusing_address();
     let peer = Peer::new([vec![serve(OK)]]);
     let (reactor, client) = client_of_many(|_| ());
     let started = Instant::now();
-    let addresses = Says::of([nobody, nobody, nobody, peer.address]);
+    let addresses = Says::of([refusing, refusing, refusing, peer.address]);
     assert_eq!(run(&reactor, status(&client, &addresses)).expect("an answer"), 200);
     assert!(started.elapsed() < DELAY, "{:?}", started.elapsed());
     drop(client);
@@ -106,11 +106,11 @@ fn test_refused_address_is_followed_by_the_next_at_once() {
 #[test]
 fn test_each_attempt_has_its_own_delay() {
     let (silent, _full) = deaf_address();
-    let (nobody, _taken) = refusing_address();
+    let (refusing, _taken) = refusing_address();
     let peer = Peer::new([vec![serve(OK)]]);
     let (reactor, client) = client_of_many(|_| ());
     let started = Instant::now();
-    let addresses = Says::of([silent, nobody, silent, peer.address]);
+    let addresses = Says::of([silent, refusing, silent, peer.address]);
     assert_eq!(run(&reactor, status(&client, &addresses)).expect("an answer"), 200);
     let took = started.elapsed();
     assert!(took >= DELAY * 2 && took < DELAY * 3, "{took:?}");
@@ -131,13 +131,13 @@ fn test_first_of_two_that_accept_is_taken() {
 
 #[test]
 fn test_first_error_is_reported_when_all_fail() {
-    let (nobody, _taken) = refusing_address();
+    let (refusing, _taken) = refusing_address();
     let unreachable: SocketAddr = "255.255.255.255:9".parse().expect("an address");
     let (reactor, client) = client_of_many(|_| ());
     for (addresses, kind) in [
-        (vec![nobody, unreachable], ErrorKind::ConnectionRefused),
-        (vec![nobody, nobody], ErrorKind::ConnectionRefused),
-        (vec![nobody], ErrorKind::ConnectionRefused),
+        (vec![refusing, unreachable], ErrorKind::ConnectionRefused),
+        (vec![refusing, refusing], ErrorKind::ConnectionRefused),
+        (vec![refusing], ErrorKind::ConnectionRefused),
         (vec![], ErrorKind::NotFound),
     ] {
         let failed = run(&reactor, status(&client, &Says::of(addresses))).expect_err("no address accepts");

@@ -9,7 +9,7 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use engine::connect::Resolution;
-use engine::pool::crowd::Crowd;
+use engine::pool::exhaustion::Exhaustion;
 use engine::rt::timeout::Deadline;
 use engine::{
     Client, CloseReason, ConnectionObserver, Error, Kind, Phase, Reactor, Request, RequestBody, Resolver, Response,
@@ -403,7 +403,7 @@ impl ConnectionObserver for Kept {
         self.0.borrow_mut().push("repeated".to_owned());
     }
 
-    fn waits(&self, _: &Crowd) {
+    fn waits(&self, _: &Exhaustion) {
         self.0.borrow_mut().push("waits".to_owned());
     }
 }

@@ -46,7 +46,7 @@ fn test_turns_alternate_on_one_connection() {
     let peer = Peer::new([vec![Step::Head, send(OK), Step::Head, trickle(OK), Step::Head, send(OK), Step::Closed]]);
     let (reactor, mut raw) = opened(peer.address);
     for _ in 0..3 {
-        assert_eq!(raw.turn(), IoState::Ours);
+        assert_eq!(raw.io_state(), IoState::Send);
         assert_eq!(run(&reactor, ask(&mut raw)).expect("an answer"), "ok");
     }
     let number = raw.descriptor().expect("a socket").number();
@@ -91,12 +91,12 @@ fn test_send_before_the_response_was_read_is_refused() {
         raw.send(REQUEST, WAIT_LIMIT).await.expect("a peer that listens");
         let answer = raw.answer(MethodKind::Other, &Limits::default(), WAIT_LIMIT).await;
         let mut response = answer.expect("an answer");
-        assert_eq!(raw.turn(), IoState::Theirs);
+        assert_eq!(raw.io_state(), IoState::Receive);
         let refused = raw.send(REQUEST, WAIT_LIMIT).await.expect_err("it is not our turn");
         assert!(matches!(refused.kind(), Kind::Misuse(_)), "{refused}");
         go.send(()).expect("a peer that waits");
         assert_eq!(read_all(&mut response.body, 100).await.expect("a whole body"), b"hello");
-        assert_eq!(raw.turn(), IoState::Ours);
+        assert_eq!(raw.io_state(), IoState::Send);
         assert_eq!(ask(&mut raw).await.expect("an answer"), "ok");
     });
     drop(raw);
@@ -127,7 +127,7 @@ fn test_turn_after_the_last_response_or_unsolicited_bytes_is_neither_sides() {
         let peer = Peer::new([vec![Step::Head, send(text), Step::HalfClose, Step::Closed]]);
         let (reactor, mut raw) = opened(peer.address);
         assert_eq!(run(&reactor, ask(&mut raw)).expect("an answer"), "ok", "{text}");
-        assert_eq!(raw.turn(), IoState::Neither, "{text}");
+        assert_eq!(raw.io_state(), IoState::Unusable, "{text}");
         let refused = run(&reactor, raw.send(REQUEST, WAIT_LIMIT)).expect_err("it is closed");
         assert!(refused.is_disconnect(), "{refused}");
         peer.finish();
@@ -137,7 +137,7 @@ fn test_turn_after_the_last_response_or_unsolicited_bytes_is_neither_sides() {
     let (reactor, mut raw) = opened(peer.address);
     assert_eq!(run(&reactor, ask(&mut raw)).expect("an answer"), "ok");
     notified.wait();
-    assert_eq!(raw.turn(), IoState::Neither);
+    assert_eq!(raw.io_state(), IoState::Unusable);
     peer.finish();
 }
 
@@ -154,7 +154,7 @@ fn test_answer_without_a_head_returns_the_received_bytes() {
         let is_closed = matches!(unanswered.error.kind(), Kind::Closed);
         assert_eq!(is_closed, text.is_empty(), "{:?}", unanswered.error);
         assert!(is_closed || matches!(unanswered.error.kind(), Kind::Response(_)));
-        assert_eq!(raw.turn(), IoState::Neither);
+        assert_eq!(raw.io_state(), IoState::Unusable);
         peer.finish();
     }
 }
@@ -171,7 +171,7 @@ fn test_connection_after_101_returns_at_once_with_the_bytes_behind_the_head() {
         assert_eq!((response.head.status, response.body.is_complete()), (101, true));
         assert_eq!(response.body.received(), head.len() as u64);
         assert!(response.body.ended().is_some());
-        assert_eq!(raw.turn(), IoState::Ours);
+        assert_eq!(raw.io_state(), IoState::Send);
         assert_eq!(receive(&mut raw, 3).await.expect("bytes"), b"hel");
         assert_eq!(receive(&mut raw, 100).await.expect("bytes"), b"lo");
         raw.send(b"and more", WAIT_LIMIT).await.expect("a peer that listens");
@@ -191,10 +191,10 @@ fn test_limit_holds_for_each_wait_by_itself() {
         let short = Some(Duration::from_millis(5));
         let late = receive_within(&mut raw, short).await.expect_err("nothing comes");
         assert!(matches!(late.kind(), Kind::Timeout(_)), "{late}");
-        assert_eq!(raw.turn(), IoState::Ours);
+        assert_eq!(raw.io_state(), IoState::Send);
         let late = raw.answer(MethodKind::Other, &Limits::default(), short).await.map(drop).expect_err("no answer");
         assert!(matches!(late.error.kind(), Kind::Timeout(_)), "{}", late.error);
-        assert_eq!((late.error.phase(), raw.turn()), (Phase::Head, IoState::Neither));
+        assert_eq!((late.error.phase(), raw.io_state()), (Phase::Head, IoState::Unusable));
     });
     go.send(()).expect("a peer that waits");
     peer.finish();
@@ -220,7 +220,7 @@ fn test_answer_dropped_in_the_middle_closes_the_connection() {
         notified.wait();
         assert!(poll_once(asking.as_mut()).is_pending());
     }
-    assert_eq!(raw.turn(), IoState::Neither);
+    assert_eq!(raw.io_state(), IoState::Unusable);
     peer.finish();
 }
 
@@ -230,6 +230,6 @@ fn test_body_cut_short_is_an_error() {
     let (reactor, mut raw) = opened(peer.address);
     let error = run(&reactor, ask(&mut raw)).expect_err("a cut");
     assert!(matches!(error.kind(), Kind::Response(ResponseError::EarlyEnd(_))), "{error}");
-    assert_eq!(raw.turn(), IoState::Neither);
+    assert_eq!(raw.io_state(), IoState::Unusable);
     peer.finish();
 }

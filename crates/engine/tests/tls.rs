@@ -635,7 +635,7 @@ fn test_raw_connection_is_secured_on_request() {
             let secured = raw.secure(&tls, wait_limit).await;
             assert_eq!(secured.is_ok(), is_good, "{secured:?}");
             if let Err(error) = secured {
-                assert_eq!((error.phase(), raw.turn()), (Phase::Tls, IoState::Neither));
+                assert_eq!((error.phase(), raw.io_state()), (Phase::Tls, IoState::Unusable));
                 return;
             }
             assert!(raw.facts().is_some_and(|facts| facts.verified == Verify::Full));

@@ -90,9 +90,9 @@ fn check(reactor: &Rc<Reactor>, vector: &Vector, pieces: &[&[u8]], room: usize) 
     let peer: Rc<str> = "peer".into();
     let connection = Connection::new(reactor, Stream::Layer(Box::new(stream)), peer, WaitTimeout::new(reactor, None));
     let received = run(reactor, async {
-        let asked = MethodKind::by(vector.method.as_bytes());
+        let method_kind = MethodKind::by(vector.method.as_bytes());
         let limits = Limits::default();
-        let response = read_response(Lease::of(connection), asked, &limits);
+        let response = read_response(Lease::of(connection), method_kind, &limits);
         let mut response = response.await.map_err(|unanswered| unanswered.error)?;
         let body = read_all(&mut response.body, room).await?;
         assert!(response.body.is_complete() && response.body.is_detached());

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use engine::pool::crowd::Crowd;
+use engine::pool::exhaustion::Exhaustion;
 use engine::{CloseReason, ConnectionObserver, Error};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -82,7 +82,7 @@ impl ConnectionObserver for ClientJournal {
         }
     }
 
-    fn waits(&self, crowd: &Crowd) {
-        self.note(WARNING, format!("a request has waited for long: {}", crowd.explain(&self.peer)));
+    fn waits(&self, exhaustion: &Exhaustion) {
+        self.note(WARNING, format!("a request has waited for long: {}", exhaustion.explain(&self.peer)));
     }
 }

@@ -172,47 +172,47 @@ impl PyConnection {
         })
     }
 
-    /// Returns whose turn it is: `"ours"`, `"theirs"` while the last response has not been read to its end, or
-    /// `"nobody's"` if the connection is closed, or cannot be used in this thread and now.
-    fn _turn(&self, py: Python<'_>) -> PyResult<&'static str> {
+    /// Returns `"send"` if a request can be sent, `"receive"` while the last response has not been read to its end, or
+    /// `"unusable"` if the connection is closed, or cannot be used in this thread and now.
+    fn _io_state(&self, py: Python<'_>) -> PyResult<&'static str> {
         let current = Runtime::current(py)?;
         // Taken out, since the check may close it, which may run code of the program.
-        let turn = match self.state.get(py).replace(State::InUse) {
+        let io_state = match self.state.get(py).replace(State::InUse) {
             State::Here(mut held) => {
                 let is_here = Rc::ptr_eq(&held.runtime, &current);
-                let turn = if is_here { held.connection.turn() } else { IoState::Neither };
+                let io_state = if is_here { held.connection.io_state() } else { IoState::Unusable };
                 let mut state = self.state.get(py).borrow_mut();
                 // close() by that code takes precedence.
                 if matches!(*state, State::InUse) {
                     *state = State::Here(held);
-                    turn
+                    io_state
                 } else {
                     drop(state);
                     drop(held);
-                    IoState::Neither
+                    IoState::Unusable
                 }
             }
             State::Closed => {
                 self.state.get(py).replace(State::Closed);
-                IoState::Neither
+                IoState::Unusable
             }
-            State::InUse => IoState::Theirs,
+            State::InUse => IoState::Receive,
             State::Opening(stop) => {
                 self.state.get(py).replace(State::Opening(stop));
-                IoState::Theirs
+                IoState::Receive
             }
         };
-        Ok(match turn {
-            IoState::Neither => "nobody's",
-            IoState::Ours => "ours",
-            IoState::Theirs => "theirs",
+        Ok(match io_state {
+            IoState::Unusable => "unusable",
+            IoState::Send => "send",
+            IoState::Receive => "receive",
         })
     }
 
     /// Sends all of `data`, a bytes-like object.
     ///
-    /// Raises TimeoutError if the peer accepts no bytes within the timeout of `settimeout()`, ValueError while it is
-    /// the peer's turn, and other OSErrors for errors of the network.
+    /// Raises TimeoutError if the peer accepts no bytes within the timeout of `settimeout()`, ValueError while a
+    /// response has not been read to its end, and other OSErrors for errors of the network.
     fn sendall(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
         let bytes = match data.cast::<PyBytes>() {
             Ok(bytes) => bytes.clone(),
@@ -243,10 +243,10 @@ impl PyConnection {
     /// Raises the exceptions of a request; the attribute `received` has the bytes that arrived instead of a head.
     fn _answer<'py>(&self, py: Python<'py>, method: &str) -> PyResult<Bound<'py, ResponseBase>> {
         let (limits, limit) = (Limits::default(), self.limit(py));
-        let asked = MethodKind::by(method.as_bytes());
+        let method_kind = MethodKind::by(method.as_bytes());
         let answer = self.with(py, |runtime, connection| {
             // Boxed, both of them: the stack is copied at each switch while the greenlet waits.
-            let answer = Box::pin(async { connection.answer(asked, &limits, limit).await.map(Box::new) });
+            let answer = Box::pin(async { connection.answer(method_kind, &limits, limit).await.map(Box::new) });
             block_on(py, runtime, answer)
         })?;
         let response = answer.map_err(|error| unanswered(py, error))?;

@@ -6,13 +6,13 @@ import datetime
 import email.utils
 from typing import Any
 
-__all__ = ["MOST_RETRY_AFTER", "Unasked", "retry_after_seconds"]
+__all__ = ["MOST_RETRY_AFTER", "DefaultRetries", "retry_after_seconds"]
 
 # Most characters of a Retry-After field. A date has 29, or 33 in the oldest of its forms.
 MOST_RETRY_AFTER = 64
 
 
-class Unasked(int):
+class DefaultRetries(int):
     """Default number of retries, not set by the program. A request is not retried after a timeout then."""
 
 

@@ -30,7 +30,7 @@ class Origin:
         self._template = RequestTemplate(
             {"Host": client._host_field},
             None,
-            client._bases,
+            client._base_urls,
             client.version,
             client._proxy,
             client.block_size,

@@ -321,10 +321,10 @@ class HTTPConnection(_HTTPConnection):
         sock = self.sock
         if not isinstance(sock, Socket) or self.__state != _IDLE:
             return
-        turn = sock._turn()
-        if turn == "theirs":
+        io_state = sock._io_state()
+        if io_state == "receive":
             raise http.client.CannotSendRequest("the previous response has not been read")
-        if turn == "nobody's" and (self.__response is None or self.__response.isclosed()):
+        if io_state == "unusable" and (self.__response is None or self.__response.isclosed()):
             self.close()
 
 

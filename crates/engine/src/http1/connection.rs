@@ -289,9 +289,9 @@ impl Connection {
     }
 
     /// Makes it ready to be idle in the pool.
-    pub(crate) fn rest(&mut self) {
+    pub(crate) fn become_idle(&mut self) {
         self.stop_waiting();
-        self.stream.rest();
+        self.stream.release_buffers();
         self.buffer = BytesMut::new();
         self.head = HeadReader::default();
     }

@@ -67,18 +67,18 @@ pub(crate) fn respond(
 ) -> Result<Response> {
     let Answer { head, cut } = answer;
     let last = (request.closes || cut).then_some(CloseCause::AskedByUs);
-    let response = deliver(lease, request.asked, head, last, limits, timings.take())?;
+    let response = deliver(lease, request.method_kind, head, last, limits, timings.take())?;
     Ok(Response { request_head: std::mem::take(&mut request.head), ..response })
 }
 
 /// Reads a response from a connection on which the request was already sent.
 pub async fn read_response(
     lease: Lease,
-    asked: MethodKind,
+    method_kind: MethodKind,
     limits: &Limits,
 ) -> std::result::Result<Response, Unanswered> {
     let timings = Timings::begun(Instant::now());
-    let (response, _) = read_response_or_upgrade(lease, asked, limits, timings).await?;
+    let (response, _) = read_response_or_upgrade(lease, method_kind, limits, timings).await?;
     Ok(response)
 }
 
@@ -86,7 +86,7 @@ pub async fn read_response(
 /// 15.2.2).
 pub(crate) async fn read_response_or_upgrade(
     mut lease: Lease,
-    asked: MethodKind,
+    method_kind: MethodKind,
     limits: &Limits,
     mut timings: Timings,
 ) -> std::result::Result<(Response, Option<Lease>), Unanswered> {
@@ -106,7 +106,7 @@ pub(crate) async fn read_response_or_upgrade(
             Ok((Response { head, framing: Framing::None, body, timings, tls, request_head: Vec::new() }, Some(lease)))
         }
         Ok(head) => {
-            let response = deliver(lease, asked, head, None, limits, timings);
+            let response = deliver(lease, method_kind, head, None, limits, timings);
             Ok((response.map_err(|error| error.with_peer(&peer))?, None))
         }
         Err(error) => Err(Unanswered { error, received: connection.buffered().to_vec() }),
@@ -132,14 +132,14 @@ impl From<Error> for Unanswered {
 /// connection's last response, if the head gives no reason of its own.
 fn deliver(
     mut lease: Lease,
-    asked: MethodKind,
+    method_kind: MethodKind,
     head: ResponseHead,
     last: Option<CloseCause>,
     limits: &Limits,
     mut timings: Timings,
 ) -> Result<Response> {
-    let framing = Framing::of(asked, &head).map_err(|error| Error::new(Kind::Response(error), Phase::Head))?;
-    let close = close_cause(asked, &head, framing).or(last);
+    let framing = Framing::of(method_kind, &head).map_err(|error| Error::new(Kind::Response(error), Phase::Head))?;
+    let close = close_cause(method_kind, &head, framing).or(last);
     let mut tls = None;
     if let Some(connection) = lease.connection() {
         tls = connection.facts().cloned();

@@ -39,15 +39,15 @@ pub struct RawConnection {
     reused: bool,
 }
 
-/// Which side may send something next.
+/// What can be done with a connection now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoState {
-    /// No side: the connection is closed, or the peer has sent something unsolicited.
-    Neither,
-    /// The client: no response is outstanding.
-    Ours,
-    /// The peer: its last response has not been read to the end.
-    Theirs,
+    /// A request can be sent: no response is outstanding.
+    Send,
+    /// The last response has to be received to its end first.
+    Receive,
+    /// Nothing: it is closed, or the peer has sent something unsolicited.
+    Unusable,
 }
 
 impl RawConnection {
@@ -71,19 +71,19 @@ impl RawConnection {
     }
 
     /// Returns its state. A connection that a response has returned is checked like one of a pool.
-    pub fn turn(&mut self) -> IoState {
+    pub fn io_state(&mut self) -> IoState {
         if self.lease.is_none() {
             self.lease = self.slot.take();
         }
         match &self.lease {
-            None => IoState::Theirs,
-            Some(lease) if lease.is_connected() => IoState::Ours,
-            Some(_) => IoState::Neither,
+            None => IoState::Receive,
+            Some(lease) if lease.is_connected() => IoState::Send,
+            Some(_) => IoState::Unusable,
         }
     }
 
     fn connection(&mut self, phase: Phase) -> Result<&mut Connection> {
-        if self.turn() == IoState::Theirs {
+        if self.io_state() == IoState::Receive {
             return Err(Error::new(Kind::Misuse("the response before has not been read"), phase));
         }
         let connection = self.lease.as_mut().and_then(Lease::connection);
@@ -141,7 +141,7 @@ impl RawConnection {
     /// protocol that was switched to (RFC 9110 section 7.8).
     pub async fn answer(
         &mut self,
-        asked: MethodKind,
+        method_kind: MethodKind,
         limits: &Limits,
         limit: Option<Duration>,
     ) -> std::result::Result<Response, Unanswered> {
@@ -149,7 +149,7 @@ impl RawConnection {
         let lease = self.lease.take().ok_or_else(|| Error::new(Kind::Closed, Phase::Head))?;
         let mut timings = self.timings.take().unwrap_or_else(|| Timings::begun(Instant::now()));
         timings.reused = std::mem::replace(&mut self.reused, true);
-        let (response, upgraded) = read_response_or_upgrade(lease, asked, limits, timings).await?;
+        let (response, upgraded) = read_response_or_upgrade(lease, method_kind, limits, timings).await?;
         self.lease = upgraded;
         Ok(response)
     }

@@ -271,7 +271,7 @@ impl Blocks {
     }
 
     /// Frees the memory that the last block used.
-    pub(super) fn rest(&mut self) {
+    pub(super) fn release_buffers(&mut self) {
         self.pieces.clear();
         self.pieces.shrink_to(USUAL_PIECES);
     }

@@ -55,6 +55,8 @@ pub(super) trait ConnectionOwner {
     fn remove(self: Rc<Self>, connection: &Http2Connection);
     /// Uses new room: the peer accepts more requests than before.
     fn room_was_made(self: Rc<Self>);
+    /// Notes that the peer has sent its first SETTINGS, and with them its limit of requests.
+    fn limit_is_known(self: Rc<Self>);
     /// Uses the room of a request on the connection that has ended.
     fn request_ended(self: Rc<Self>, connection: &Rc<Http2Connection>);
     /// Stops using HTTP/2, since the peer requires HTTP/1.1.
@@ -156,7 +158,12 @@ impl Http2Connection {
         });
         let pings = options.ping_interval.and_then(|interval| {
             let pings = h2.ping_pong()?;
-            Some(Pings { pings, wait_timeout: WaitTimeout::new(reactor, Some(interval)), interval, asked: false })
+            Some(Pings {
+                pings,
+                wait_timeout: WaitTimeout::new(reactor, Some(interval)),
+                interval,
+                is_unanswered: false,
+            })
         });
         let settings_timeout = Some(WaitTimeout::new(reactor, wait_timeout));
         let driver =
@@ -376,7 +383,7 @@ struct Pings {
     pings: PingPong,
     wait_timeout: WaitTimeout,
     interval: Duration,
-    asked: bool,
+    is_unanswered: bool,
 }
 
 impl Pings {
@@ -384,15 +391,15 @@ impl Pings {
     fn poll(&mut self, cx: &mut Context<'_>, heard: bool) -> Poll<Kind> {
         if heard {
             self.wait_timeout.reset();
-            self.asked = false;
+            self.is_unanswered = false;
         }
         // The transport has noted the answer already.
         let _ = self.pings.poll_pong(cx);
         while self.wait_timeout.poll_elapsed(cx) {
-            if self.asked {
+            if self.is_unanswered {
                 return Poll::Ready(Kind::Timeout(self.interval));
             }
-            self.asked = true;
+            self.is_unanswered = true;
             self.wait_timeout.reset();
             // A PING that is still in flight counts instead of this one.
             let _ = self.pings.send_ping(Ping::opaque());
@@ -426,7 +433,7 @@ impl Driver {
                 // The awaited bytes may have arrived, if the loop has not run to report them.
                 Poll::Ready(_) => {
                     has_looked = true;
-                    self.connection.transport.look_again();
+                    self.connection.transport.mark_readable();
                 }
                 // Closed like an idle HTTP/1.1 connection.
                 Poll::Pending if self.connection.active.get() == 0 && self.connection.transport.is_flooded() => {
@@ -467,7 +474,7 @@ impl Driver {
         let transport = self.connection.transport.clone();
         for _ in 0..READ_OUT {
             // All in this turn: it is the last one.
-            transport.look_again();
+            transport.mark_readable();
             if Pin::new(&mut self.h2).poll(cx).is_ready() || !transport.has_heard() {
                 return;
             }
@@ -525,13 +532,15 @@ impl Future for Driver {
         }
         if connection.transport.last_stream().is_some() && connection.takes_requests() {
             connection.stop_accepting();
-        } else if (limit > before || connection.settled.get() != was_settled || was_probing)
-            && let Some(owner) = connection.owner.upgrade()
-        {
-            owner.room_was_made();
+        } else if let Some(owner) = connection.owner.upgrade() {
+            if connection.settled.get() != was_settled {
+                owner.limit_is_known();
+            } else if limit > before || was_probing {
+                owner.room_was_made();
+            }
         }
         if connection.active.get() == 0 {
-            connection.transport.rest();
+            connection.transport.release_buffers();
         }
         Poll::Pending
     }

@@ -94,7 +94,7 @@ pub(crate) async fn exchange(
     };
     let limits = &config.limits;
     let head = fields::head(status, &fields, limits);
-    let framing = head.and_then(|head| framing(request.asked, &head).map(|framing| (head, framing)));
+    let framing = head.and_then(|head| framing(request.method_kind, &head).map(|framing| (head, framing)));
     let (head, framing) = framing.map_err(|error| {
         let error = exchange.stream.fail(Kind::Response(error), Phase::Head);
         Failed { error, unseen: false }
@@ -108,12 +108,12 @@ pub(crate) async fn exchange(
 }
 
 /// Returns the framing. In HTTP/2 only the stream frames a message; h2 checks its Content-Length.
-fn framing(asked: MethodKind, head: &ResponseHead) -> std::result::Result<Framing, wire::ResponseError> {
+fn framing(method_kind: MethodKind, head: &ResponseHead) -> std::result::Result<Framing, wire::ResponseError> {
     if head.headers.get(b"transfer-encoding").is_some() {
         // RFC 9113 section 8.2.2: h2 has refused it already.
         return Ok(Framing::UntilClose);
     }
-    Framing::of(asked, head)
+    Framing::of(method_kind, head)
 }
 
 struct Exchange<'a> {

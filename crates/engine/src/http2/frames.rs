@@ -378,7 +378,7 @@ impl Frames {
             WINDOW_UPDATE => Ok(self.window(stream, rest)),
             _ => {
                 let replaced = self.block(unit, stream, header[4]);
-                self.blocks.rest();
+                self.blocks.release_buffers();
                 replaced
             }
         }

@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Phase, Result};
 use crate::http1::connection::Connection;
 use crate::pool::Pool;
 use crate::pool::close_reason::CloseReason;
-use crate::pool::crowd::Crowd;
+use crate::pool::exhaustion::Exhaustion;
 use crate::pool::held::{Responses, Room, wait_in_queue};
 use crate::pool::idle::GroupMember;
 use crate::pool::lease::Lease;
@@ -262,6 +262,14 @@ impl ConnectionOwner for Http2Pool {
         self.serve_queue();
     }
 
+    fn limit_is_known(self: Rc<Self>) {
+        self.serve_queue();
+        // The others can find out only now that they wait for themselves. A peer's first SETTINGS come once.
+        if self.held().is_some() {
+            self.queue.wake_all();
+        }
+    }
+
     fn request_ended(self: Rc<Self>, connection: &Rc<Http2Connection>) {
         self.serve_queue();
         self.may_be_idle(connection);
@@ -356,15 +364,15 @@ impl Room for Http2Pool {
         self.open.borrow().iter().all(|connection| connection.held.len() == 0)
     }
 
-    fn crowd(&self) -> Crowd {
+    fn exhaustion(&self) -> Exhaustion {
         let open = self.open.borrow();
         let mut responses = Responses::default();
         open.iter().for_each(|connection| connection.held.collect(&mut responses));
         let limit = open.iter().map(|connection| connection.limit()).sum();
-        Crowd { opening: self.opening.get(), ..responses.crowd("HTTP/2 streams", limit) }
+        Exhaustion { opening: self.opening.get(), ..responses.exhaustion("HTTP/2 streams", limit) }
     }
 
     fn warn(&self) {
-        self.pool.warn_of(&self.crowd());
+        self.pool.warn_of(&self.exhaustion());
     }
 }

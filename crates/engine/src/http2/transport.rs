@@ -128,8 +128,8 @@ impl Transport {
     }
 
     /// Makes the next read ask the kernel, even if it has not reported any event.
-    pub(super) fn look_again(&self) {
-        self.stream.borrow().look_again();
+    pub(super) fn mark_readable(&self) {
+        self.stream.borrow().mark_readable();
     }
 
     /// Returns true if the peer has sent more TLS records without data than it may on an idle connection.
@@ -161,13 +161,13 @@ impl Transport {
     }
 
     /// Frees the memory that an idle connection does not need.
-    pub(super) fn rest(&self) {
+    pub(super) fn release_buffers(&self) {
         let mut aside = self.aside.borrow_mut();
         if aside.is_empty() && aside.capacity() > KEPT {
             *aside = BytesMut::new();
         }
         drop(aside);
-        self.stream.borrow_mut().rest();
+        self.stream.borrow_mut().release_buffers();
     }
 
     /// Moves the bytes that h2 reads instead of the received ones into `buf`.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use wire::framing::CloseCause;
 
 use crate::error::{Error, Kind};
-use crate::pool::crowd::Crowd;
+use crate::pool::exhaustion::Exhaustion;
 
 /// Reason for which a connection was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +140,7 @@ pub trait ConnectionObserver {
     /// Called when a request is sent again on a new connection, after this error on a kept-alive one.
     fn repeated(&self, peer: &str, error: &Error);
     /// Called when a request has waited for a connection for long, once for each pool.
-    fn waits(&self, crowd: &Crowd);
+    fn waits(&self, exhaustion: &Exhaustion);
 }
 
 /// The counts of one pool, and its observer.
@@ -194,11 +194,11 @@ impl PoolCounters {
     }
 
     /// Reports a long wait, the first time.
-    pub(crate) fn warn(&self, crowd: &Crowd) {
+    pub(crate) fn warn(&self, exhaustion: &Exhaustion) {
         if let Some(observer) = &self.observer
             && !self.has_warned.replace(true)
         {
-            observer.waits(crowd);
+            observer.waits(exhaustion);
         }
     }
 }

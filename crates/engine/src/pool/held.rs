@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 
 use crate::error::{Error, Kind, Phase, Result};
-use crate::pool::crowd::Crowd;
+use crate::pool::exhaustion::Exhaustion;
 use crate::pool::queue::{Left, QueueRank, WaitQueue, Waiter};
 use crate::rt::reactor::Reactor;
 use crate::rt::timeout::{Deadline, WaitTimeout};
@@ -180,9 +180,9 @@ impl Responses {
     }
 
     /// Returns the reason that none of `limit` connections or streams is free.
-    pub(crate) fn crowd(&self, of: &'static str, limit: usize) -> Crowd {
+    pub(crate) fn exhaustion(&self, of: &'static str, limit: usize) -> Exhaustion {
         let (held, oldest) = self.count();
-        Crowd { of, limit, held, oldest, opening: false }
+        Exhaustion { of, limit, held, oldest, opening: false }
     }
 }
 
@@ -206,7 +206,7 @@ pub(crate) trait Room {
     /// Returns whether no response is held.
     fn has_none_held(&self) -> bool;
     /// Returns the reason that nothing is free.
-    fn crowd(&self) -> Crowd;
+    fn exhaustion(&self) -> Exhaustion;
     /// Reports a long wait, the first time.
     fn warn(&self);
 
@@ -402,7 +402,7 @@ pub(crate) async fn wait_in_queue<R: Room>(
     .await;
     waited.map_err(|error| match error.kind() {
         Kind::PoolClosed => error,
-        _ if error.phase() == Phase::Pool => error.in_crowd(room.crowd()),
+        _ if error.phase() == Phase::Pool => error.with_exhaustion(room.exhaustion()),
         _ => error,
     })
 }

@@ -98,7 +98,7 @@ impl Lease {
     pub(crate) fn finish(mut self) {
         self.holding = None;
         let connection = self.connection.take().map(|mut connection| {
-            connection.rest();
+            connection.become_idle();
             connection
         });
         if let Some(owner) = self.owner.take() {

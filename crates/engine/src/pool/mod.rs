@@ -2,7 +2,7 @@
 //! Requests that find none free wait in a fair queue.
 
 pub mod close_reason;
-pub mod crowd;
+pub mod exhaustion;
 pub mod held;
 pub mod idle;
 pub mod lease;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Kind, Phase, Result};
 use crate::http1::connection::Connection;
 use crate::pool::close_reason::{CloseCounts, CloseReason, ConnectionObserver, PoolCounters};
-use crate::pool::crowd::Crowd;
+use crate::pool::exhaustion::Exhaustion;
 use crate::pool::held::{Held, Holders, Holding, Responses, Room, wait_in_queue};
 use crate::pool::idle::{GroupMember, IdleGroup, IdlePlace};
 use crate::pool::lease::{Lease, LeaseOwner};
@@ -231,8 +231,8 @@ impl Pool {
         self.counters.count_closed(peer, reason);
     }
 
-    pub(crate) fn warn_of(&self, crowd: &Crowd) {
-        self.counters.warn(crowd);
+    pub(crate) fn warn_of(&self, exhaustion: &Exhaustion) {
+        self.counters.warn(exhaustion);
     }
 
     fn end_all(&self, connections: impl IntoIterator<Item = Box<Connection>>, reason: CloseReason) {
@@ -398,13 +398,13 @@ impl Room for Pool {
         self.held.len() == 0
     }
 
-    fn crowd(&self) -> Crowd {
+    fn exhaustion(&self) -> Exhaustion {
         let mut responses = Responses::default();
         self.held.collect(&mut responses);
-        responses.crowd("connections", self.limit)
+        responses.exhaustion("connections", self.limit)
     }
 
     fn warn(&self) {
-        self.warn_of(&self.crowd());
+        self.warn_of(&self.exhaustion());
     }
 }

@@ -72,7 +72,7 @@ impl Registration {
 
     /// Makes the next read ask the kernel, regardless of earlier events and of the task's turn: if it finds nothing,
     /// there is nothing.
-    pub(crate) fn look_again(&self) {
+    pub(crate) fn mark_readable(&self) {
         self.readable.set(true);
         self.moved.set(0);
     }

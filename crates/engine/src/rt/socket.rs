@@ -248,8 +248,8 @@ impl Socket {
     }
 
     /// Asks the kernel at the next read, regardless of its events: the loop may not have run since.
-    pub(crate) fn look_again(&self) {
-        self.source.look_again();
+    pub(crate) fn mark_readable(&self) {
+        self.source.mark_readable();
     }
 
     /// Forgets the waiting tasks: the next exchange on this connection belongs to another task.
@@ -314,7 +314,7 @@ impl Descriptor {
             _ => false,
         };
         if has_more {
-            source.look_again();
+            source.mark_readable();
         }
         has_more
     }

@@ -41,13 +41,13 @@ pub trait Layer: AsyncRead + AsyncWrite + Unpin {
     }
 
     /// Asks the kernel at the next read, regardless of earlier events.
-    fn look_again(&self) {}
+    fn mark_readable(&self) {}
 
     /// Forgets the waiting tasks: the next wait may be another task's.
     fn forget_waiters(&self) {}
 
     /// Gives back the memory that an idle stream does not need.
-    fn rest(&mut self) {}
+    fn release_buffers(&mut self) {}
 }
 
 /// Reads everything that has arrived on an idle TLS layer, and returns whether none of it was data. Session tickets and
@@ -57,7 +57,7 @@ pub fn is_silent(layer: &mut impl Layer) -> io::Result<bool> {
     let mut byte = [0; 1];
     // Each read but the last finds at least a byte.
     for _ in 0..=MOST_UNSOLICITED {
-        layer.look_again();
+        layer.mark_readable();
         let mut room = ReadBuf::new(&mut byte);
         let polled = Pin::new(&mut *layer).poll_read(&mut Context::from_waker(Waker::noop()), &mut room);
         layer.forget_waiters();
@@ -168,11 +168,11 @@ impl Stream {
         }
     }
 
-    /// [`Layer::look_again`], or that of the socket.
-    pub fn look_again(&self) {
+    /// [`Layer::mark_readable`], or that of the socket.
+    pub fn mark_readable(&self) {
         match self {
-            Stream::Socket(socket) => socket.look_again(),
-            Stream::Layer(layer) => layer.look_again(),
+            Stream::Socket(socket) => socket.mark_readable(),
+            Stream::Layer(layer) => layer.mark_readable(),
         }
     }
 
@@ -184,10 +184,10 @@ impl Stream {
         }
     }
 
-    /// [`Layer::rest`]; a socket has no memory to release.
-    pub fn rest(&mut self) {
+    /// [`Layer::release_buffers`]; a socket has no memory to release.
+    pub fn release_buffers(&mut self) {
         if let Stream::Layer(layer) = self {
-            layer.rest();
+            layer.release_buffers();
         }
     }
 }

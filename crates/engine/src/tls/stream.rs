@@ -60,18 +60,18 @@ impl Layer for TlsStream {
         self.below().records.unsolicited().max(self.below().stream.unsolicited())
     }
 
-    fn look_again(&self) {
-        self.below().stream.look_again();
+    fn mark_readable(&self) {
+        self.below().stream.mark_readable();
     }
 
     fn forget_waiters(&self) {
         self.below().stream.forget_waiters();
     }
 
-    fn rest(&mut self) {
+    fn release_buffers(&mut self) {
         let below = self.0.get_mut().0;
-        below.rest();
-        below.stream.rest();
+        below.release_buffers();
+        below.stream.release_buffers();
     }
 }
 
@@ -148,7 +148,7 @@ impl ReadAhead {
         ReadAhead { stream, ahead: Vec::new(), start: 0, end: 0, is_busy: false, records: Records::default() }
     }
 
-    fn rest(&mut self) {
+    fn release_buffers(&mut self) {
         self.is_busy = false;
         if self.start == self.end {
             self.ahead = Vec::new();

@@ -388,7 +388,7 @@ pub fn request(method: &str, lines: &str, body: RequestBody) -> Request {
     Request {
         head,
         body,
-        asked: MethodKind::by(method.as_bytes()),
+        method_kind: MethodKind::by(method.as_bytes()),
         idempotent: wire::request::is_idempotent(method.as_bytes()),
         expects_continue: lines.contains("100-continue"),
         closes: false,

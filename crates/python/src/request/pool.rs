@@ -221,7 +221,7 @@ fn prepare<'py>(
     let Head { text, for_proxy, outgoing, closes, expects_continue } =
         template.get().encode(py, name, target, headers, body.extent(), trailers.as_ref())?;
     let (body, file) = body.framed(outgoing);
-    let asked = MethodKind::by(name.as_bytes());
+    let method_kind = MethodKind::by(name.as_bytes());
     let idempotent = wire::request::is_idempotent(name.as_bytes());
     let timeouts = timeouts.map(|timeouts| of_seconds(timeouts.extract::<Seconds>()?)).transpose()?.map(Box::new);
     let trailers = trailers.map(|trailers| Box::new(trailers) as Box<dyn TrailerSource>);
@@ -231,7 +231,7 @@ fn prepare<'py>(
         head: text,
         for_proxy,
         body,
-        asked,
+        method_kind,
         idempotent,
         expects_continue,
         closes,

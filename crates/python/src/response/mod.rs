@@ -122,12 +122,12 @@ fn read_from(
     timeout: Option<Duration>,
     method: &Bound<'_, PyString>,
 ) -> PyResult<(Rc<Runtime>, Response)> {
-    let asked = MethodKind::by(method.to_str()?.as_bytes());
+    let method_kind = MethodKind::by(method.to_str()?.as_bytes());
     let runtime = Runtime::current(py)?;
     let timeout = WaitTimeout::new(&runtime.reactor, timeout);
     let connection = Connection::new(&runtime.reactor, stream(&runtime)?, "the given socket".into(), timeout);
     let limits = Limits::default();
-    let reading = engine::http1::exchange::read_response(Lease::of(connection), asked, &limits);
+    let reading = engine::http1::exchange::read_response(Lease::of(connection), method_kind, &limits);
     let response = block_on(py, &runtime, reading)?.map_err(|error| unanswered(py, error))?;
     Ok((runtime, response))
 }

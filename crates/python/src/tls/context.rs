@@ -312,19 +312,19 @@ impl Layer for ContextStream {
         self.records.unsolicited().max(self.stream.unsolicited())
     }
 
-    fn look_again(&self) {
-        self.stream.look_again();
+    fn mark_readable(&self) {
+        self.stream.mark_readable();
     }
 
     fn forget_waiters(&self) {
         self.stream.forget_waiters();
     }
 
-    fn rest(&mut self) {
+    fn release_buffers(&mut self) {
         if self.scratch.len() > READS[0] {
             self.scratch = Vec::new();
         }
-        self.stream.rest();
+        self.stream.release_buffers();
     }
 }
 

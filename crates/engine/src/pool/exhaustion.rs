@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The reason that no connection is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Crowd {
+pub struct Exhaustion {
     /// The noun for the limited resource: connections or streams.
     pub(crate) of: &'static str,
     /// Number of these resources.
@@ -17,12 +17,12 @@ pub struct Crowd {
     pub(crate) opening: bool,
 }
 
-impl Crowd {
+impl Exhaustion {
     /// Returns a text with the reason and the remedies.
     pub fn explain(&self, peer: &str) -> String {
         const UNREAD: &str = "by responses that have not been read to their end";
         const REMEDIES: &str = "read them, use `with`, call release(), or raise `concurrency`";
-        let Crowd { of, limit, held, oldest, opening } = *self;
+        let Exhaustion { of, limit, held, oldest, opening } = *self;
         match (limit, held) {
             _ if opening => format!("a connection to {peer} is being opened"),
             (0, _) => format!("{peer} takes no requests now"),
