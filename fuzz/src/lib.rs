@@ -16,19 +16,21 @@ pub mod exchange;
 pub mod framing;
 pub mod head;
 pub mod seeds;
+pub mod sse;
 pub mod url;
 
 /// Target for one kind of input.
 pub type Target = fn(&[u8]);
 
 /// All targets, by the names of their corpora.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("chunked", chunked::run),
     ("coding", coding::run),
     ("escape", escape::run),
     ("exchange", exchange::run),
     ("framing", framing::run),
     ("head", head::run),
+    ("sse", sse::run),
     ("url", url::run),
 ];
 

@@ -1,4 +1,4 @@
-//! Seeds of the targets: the corpus of each, and the responses of `tests/vectors`.
+//! Seeds of the targets: the corpus of each, and `tests/vectors`.
 
 use std::fs;
 use std::path::Path;
@@ -18,6 +18,9 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
     match target {
         "head" => seeds.extend(responses().map(|(_, raw)| raw)),
         "exchange" | "framing" => seeds.extend(responses().map(|(mode, raw)| [vec![mode], raw].concat())),
+        "sse" => {
+            seeds.extend(cases("events.json").iter().map(|case| raw(&case["raw"])).filter(|raw| raw.len() <= LONGEST));
+        }
         _ => {}
     }
     seeds
@@ -25,10 +28,13 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
 
 /// Returns the responses of `tests/vectors`, each with its mode: the method, and if the peer closes the connection.
 fn responses() -> impl Iterator<Item = (u8, Vec<u8>)> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors/responses.json");
-    let cases: Vec<Value> = serde_json::from_slice(&fs::read(path).expect("a readable file")).expect("JSON");
     let short = |(_, raw): &(u8, Vec<u8>)| raw.len() <= LONGEST;
-    cases.into_iter().map(|case| (mode(&case), raw(&case["raw"]))).filter(short)
+    cases("responses.json").into_iter().map(|case| (mode(&case), raw(&case["raw"]))).filter(short)
+}
+
+fn cases(file: &str) -> Vec<Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors").join(file);
+    serde_json::from_slice(&fs::read(path).expect("a readable file")).expect("a list in JSON")
 }
 
 fn mode(case: &Value) -> u8 {

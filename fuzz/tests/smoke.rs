@@ -59,6 +59,11 @@ fn test_head_seeds_and_mutations() {
 }
 
 #[test]
+fn test_sse_seeds_and_mutations() {
+    run("sse");
+}
+
+#[test]
 fn test_url_seeds_and_mutations() {
     run("url");
 }

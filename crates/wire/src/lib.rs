@@ -4,8 +4,8 @@
 //! replayed, fed in pieces, and fuzzed.
 //!
 //! A response is read in three steps, each in its own file: [`head`] finds and parses the head, [`framing`] determines
-//! the length of the body, [`body`] removes the framing. [`coding`] decompresses the content. [`request`] writes the
-//! head of a request, [`chunked`] its chunks.
+//! the length of the body, [`body`] removes the framing. [`coding`] decompresses the content; [`sse`] and [`lines`]
+//! split a stream of events or of JSON. [`request`] writes the head of a request, [`chunked`] its chunks.
 #![forbid(unsafe_code)]
 
 pub mod body;
@@ -16,7 +16,9 @@ pub mod framing;
 pub mod head;
 pub mod headers;
 pub mod limits;
+pub mod lines;
 pub mod request;
+pub mod sse;
 pub mod token;
 pub mod url;
 

@@ -1,4 +1,4 @@
-//! Loads `tests/vectors/responses.json`; see its README for the format.
+//! Loads `tests/vectors`; see its README for the formats.
 
 use serde_json::Value;
 
@@ -40,32 +40,86 @@ pub enum Kind {
 impl Vector {
     /// Returns the response whole, byte by byte, and split in two at every point.
     pub fn divisions(&self) -> Vec<Vec<&[u8]>> {
-        let mut all = vec![vec![self.raw.as_slice()]];
-        if self.raw.len() > SPLIT_UP_TO {
-            all.push(self.raw.chunks(PIECE).collect());
-        } else {
-            all.push(self.raw.chunks(1).collect());
-            all.extend((1..self.raw.len()).map(|cut| vec![&self.raw[..cut], &self.raw[cut..]]));
-        }
-        all
+        divisions(&self.raw)
     }
+}
+
+fn divisions(raw: &[u8]) -> Vec<Vec<&[u8]>> {
+    let mut all = vec![vec![raw]];
+    if raw.len() > SPLIT_UP_TO {
+        all.push(raw.chunks(PIECE).collect());
+    } else {
+        all.push(raw.chunks(1).collect());
+        all.extend((1..raw.len()).map(|cut| vec![&raw[..cut], &raw[cut..]]));
+    }
+    all
 }
 
 pub fn load() -> Vec<Vector> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/vectors/responses.json");
-    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"));
-    let cases: Value = serde_json::from_str(&text).expect("JSON");
-    let vectors: Vec<Vector> = cases.as_array().expect("a list").iter().map(vector).collect();
-    assert!(!vectors.is_empty());
-    vectors
+    cases("responses.json").iter().map(vector).collect()
 }
 
-fn vector(case: &Value) -> Vector {
-    let known = ["name", "rule", "method", "raw", "eof", "response", "error"];
+fn cases(file: &str) -> Vec<Value> {
+    let path = format!("{}/../../tests/vectors/{file}", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let cases: Vec<Value> = serde_json::from_str(&text).expect("a list in JSON");
+    assert!(!cases.is_empty());
+    cases
+}
+
+/// Type, data, ID and reconnection time.
+pub type EventFields = (String, String, String, Option<u64>);
+
+/// A stream of server-sent events.
+pub struct EventVector {
+    pub name: String,
+    pub raw: Vec<u8>,
+    pub events: Vec<EventFields>,
+    pub last_id: String,
+    pub last_retry: Option<u64>,
+    pub is_too_large: bool,
+}
+
+impl EventVector {
+    /// Returns the stream whole, byte by byte, and split in two at every point.
+    pub fn divisions(&self) -> Vec<Vec<&[u8]>> {
+        divisions(&self.raw)
+    }
+}
+
+pub fn load_events() -> Vec<EventVector> {
+    cases("events.json").iter().map(event_vector).collect()
+}
+
+fn event_vector(case: &Value) -> EventVector {
     let name = text(&case["name"]);
+    check_keys(case, &name, &["name", "rule", "raw", "events", "last_id", "last_retry", "error"]);
+    let last_id = case.get("last_id").map(text).unwrap_or_default();
+    let events = case["events"].as_array().expect("a list").iter().map(|event| {
+        check_keys(event, &name, &["event", "data", "id", "retry"]);
+        let kind = event.get("event").map_or_else(|| "message".to_owned(), text);
+        let id = event.get("id").map(text).unwrap_or_default();
+        (kind, repeated(&event["data"], text).concat(), id, event["retry"].as_u64())
+    });
+    EventVector {
+        raw: raw(&case["raw"]),
+        events: events.collect(),
+        last_id,
+        last_retry: case["last_retry"].as_u64(),
+        is_too_large: case["error"] == "too_large",
+        name,
+    }
+}
+
+fn check_keys(case: &Value, name: &str, known: &[&str]) {
     for key in case.as_object().expect("an object").keys() {
         assert!(known.contains(&key.as_str()), "{name}: {key}");
     }
+}
+
+fn vector(case: &Value) -> Vector {
+    let name = text(&case["name"]);
+    check_keys(case, &name, &["name", "rule", "method", "raw", "eof", "response", "error"]);
     let expected = match (&case["response"], &case["error"]) {
         (message @ Value::Object(_), Value::Null) => Expected::Message(Message {
             status: u16::try_from(message["status"].as_u64().expect("a number")).expect("three digits"),
@@ -98,16 +152,18 @@ fn vector(case: &Value) -> Vector {
 }
 
 fn raw(value: &Value) -> Vec<u8> {
+    repeated(value, latin_1).concat()
+}
+
+/// Returns the parts of a text: those of a list, in which `[text, n]` is the text `n` times.
+fn repeated<T: Clone>(value: &Value, read: fn(&Value) -> T) -> Vec<T> {
+    let part = |part: &Value| match part {
+        Value::Array(pair) => vec![read(&pair[0]); pair[1].as_u64().expect("a number") as usize],
+        whole => vec![read(whole)],
+    };
     match value {
         Value::Array(parts) => parts.iter().flat_map(part).collect(),
         whole => part(whole),
-    }
-}
-
-fn part(value: &Value) -> Vec<u8> {
-    match value {
-        Value::Array(pair) => latin_1(&pair[0]).repeat(pair[1].as_u64().expect("a number") as usize),
-        whole => latin_1(whole),
     }
 }
 

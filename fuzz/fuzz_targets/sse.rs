@@ -1,0 +1,4 @@
+//! [`fuzz::sse`] under libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::sse::run(data));
