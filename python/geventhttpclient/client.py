@@ -436,13 +436,9 @@ class HTTPClient:
         tls: dict[str, Any] | None = None
         if use_tls:
             host_field = self.default_headers.get("Host") if headers else None
-            has_factory = ssl_context_factory is not None
-            tls = {
-                "insecure": insecure,
-                "ssl_context_factory": ssl_context_factory,
-                "ssl_options": _with_server_name(ssl_options, host_field, host) if has_factory else ssl_options,
-                **_without_none(verify=None if verify is True else verify, cert=cert),
-            }
+            if ssl_context_factory is not None:
+                ssl_options = _with_server_name(ssl_options, host_field, host)
+            tls = _tls_arguments(ssl_options, ssl_context_factory, insecure, verify, cert)
         self._connection_pool: ConnectionPool = _make_pool(host, port, via, transport, tls, common)
         self._base_url_string, self._host_field, self._base_urls = _origin_names(self._scheme, host, port, given)
         # HTTP/2 with prior knowledge goes through a tunnel.
@@ -720,6 +716,18 @@ def _with_server_name(ssl_options: dict[str, Any] | None, host_field: object, ho
     """Returns the options for a factory's context with the server name: that of the Host header if there is one."""
     name = _host_of(host_field) if isinstance(host_field, str) else host
     return {"server_hostname": name, **(ssl_options or {})}
+
+
+def _tls_arguments(
+    ssl_options: dict[str, Any] | None,
+    ssl_context_factory: ContextFactory | None,
+    insecure: bool,
+    verify: bool | str | os.PathLike[str],
+    cert: str | tuple[str, ...] | None,
+) -> dict[str, Any]:
+    """Returns the arguments of an SSLConnectionPool that a ConnectionPool does not have."""
+    given = _without_none(verify=None if verify is True else verify, cert=cert)
+    return {"insecure": insecure, "ssl_context_factory": ssl_context_factory, "ssl_options": ssl_options, **given}
 
 
 def _make_pool(

@@ -29,6 +29,8 @@ connection, a timeout, an invalid certificate, a malformed body and a bad status
       RuntimeError                      also the built-in
       ValueError                        also the built-in
         JSONDecodeError                 also a json.JSONDecodeError
+        StreamFormatError               of events and JSON lines
+          ContentTypeError
       UnicodeDecodeError                also the built-in
       error                             also a zlib.error; its other name is DecodingError
       httpx.HTTPError, httpx.StreamError    see geventhttpclient.httpx
@@ -70,6 +72,7 @@ __all__ = [
     "ConnectionAbortedError",
     "ConnectionError",
     "ConnectionRefusedError",
+    "ContentTypeError",
     "DecodingError",
     "EmptyResponse",
     "FileNotFoundError",
@@ -97,6 +100,7 @@ __all__ = [
     "SSLError",
     "SSLSyscallError",
     "SSLZeroReturnError",
+    "StreamFormatError",
     "TimeoutError",
     "UnicodeDecodeError",
     "UnrewoundBodyError",
@@ -221,6 +225,23 @@ class JSONDecodeError(ValueError, json.JSONDecodeError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.msg, self.doc, self.pos), self.__dict__
+
+
+class StreamFormatError(ValueError):
+    """A body is not a valid stream of server-sent events or JSON lines, or a part of it exceeds a limit.
+
+    `url` is the URL without credentials, or None if it is not known, and `number` is that of the event or line, from 1;
+    None for the whole body. The connection was closed.
+    """
+
+    url: str | None = None
+    number: int | None = None
+
+
+class ContentTypeError(StreamFormatError):
+    """A response is not `text/event-stream`. `content_type` is its Content-Type; "" if there is none."""
+
+    content_type: str = ""
 
 
 class UnicodeDecodeError(HTTPClientError, builtins.UnicodeDecodeError):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 from geventhttpclient import _core
 from geventhttpclient._agent.draining import drain
 from geventhttpclient._agent.request import FilesInput, Payload, _has_field
-from geventhttpclient._agent.response import _ASKED_FOR, _listed, field_of, is_over, read_available, reads_by_engine
+from geventhttpclient._agent.response import _listed, field_of, is_over
 from geventhttpclient._agent.retries import DefaultRetries
 from geventhttpclient._internal import charsets
 from geventhttpclient._internal.argument_errors import (
@@ -32,6 +32,7 @@ from geventhttpclient._internal.argument_errors import (
 )
 from geventhttpclient._internal.decoding import ACCEPT_ENCODING, DecodedBody
 from geventhttpclient._internal.field_reader import BLANKS, FieldReader
+from geventhttpclient._internal.reading import LINE_END, READ_SIZE, lines, read_available, reads_by_engine
 from geventhttpclient.auth import AuthValue, DigestAuth, credentials_of, netrc_auth, resolve_auth
 from geventhttpclient.client import DEFAULT_MAX_CLIENTS, HTTPClient, HTTPClientPool, _CommonOptions
 from geventhttpclient.cookies import Cookies, add_cookies, bind, merged, received
@@ -243,7 +244,7 @@ class RequestsResponse(CompatResponse):
     def __iter__(self) -> Iterator[bytes]:
         if self._decoding_file() is None:
             return super().__iter__()
-        size = getattr(self._response, "block_size", _ASKED_FOR)
+        size = getattr(self._response, "block_size", READ_SIZE)
         return iter(lambda: self.read(size), b"")
 
     def release(self) -> None:
@@ -311,7 +312,7 @@ class RequestsResponse(CompatResponse):
         pieces = self._decoded() if chunk_size is None else self._sized(chunk_size)
         return self._as_text(pieces) if decode_unicode else pieces
 
-    def iter_lines(
+    def iter_lines(  # pyright: ignore[reportIncompatibleMethodOverride]  # requests' parameters are positional
         self,
         chunk_size: int | None = _ITER_LINES_CHUNK_SIZE,
         decode_unicode: bool = False,
@@ -327,9 +328,9 @@ class RequestsResponse(CompatResponse):
         pieces: Iterator[Any] = self._decoded()
         if decode_unicode:
             delimiter = delimiter.decode() if isinstance(delimiter, bytes) else delimiter
-            return _lines(self._as_text(pieces), delimiter, re.compile("\r\n|\n|\r"), "\r")
+            return lines(self._as_text(pieces), delimiter, re.compile("\r\n|\n|\r"), "\r")
         delimiter = delimiter.encode() if isinstance(delimiter, str) else delimiter
-        return _lines(pieces, delimiter, re.compile(b"\r\n|\n|\r"), b"\r")
+        return lines(pieces, delimiter, LINE_END, b"\r")
 
     def _sized(self, size: int) -> Iterator[bytes]:
         """Yields the content in pieces of `size` bytes. Reads at most one piece at once, so that a program which takes
@@ -368,11 +369,14 @@ class RequestsResponse(CompatResponse):
             while piece := file.read1(_READ):
                 yield piece
             return
-        most = _READ if reads_by_engine(inner) else _ASKED_FOR
+        most = _READ if reads_by_engine(inner) else READ_SIZE
         if held := b"" if is_over(inner) else self._take():
             yield held
         while data := read_available(inner, most):
             yield data
+
+    def _pieces(self) -> Iterator[bytes]:
+        return self._decoded()
 
     def _as_text(self, pieces: Iterable[bytes]) -> Iterator[str]:
         try:
@@ -404,33 +408,6 @@ def _cut(pieces: Iterator[Any], size: int) -> Iterator[Any]:
         waiting = [whole[end:]] if length else []
     if waiting:
         yield waiting[0][:0].join(waiting)
-
-
-def _lines(pieces: Iterator[Any], delimiter: Any, ends: re.Pattern[Any], carriage: Any) -> Iterator[Any]:
-    if delimiter is not None:
-        ends = re.compile(re.escape(delimiter))
-    # A line end may begin in one piece and continue in the next.
-    overlap = 1 if delimiter is None else len(delimiter) - 1
-    nothing = carriage[:0]
-    waiting: list[Any] = []
-    before = nothing
-    for piece in pieces:
-        waiting.append(piece)
-        seen = before + piece
-        if ends.search(seen) is None:
-            before = seen[len(seen) - overlap :] if len(seen) > overlap else seen
-            continue  # joins a long line once, when its end was received
-        text = nothing.join(waiting)
-        # A CR at the end may be half of CR LF: it is kept for the next piece.
-        keep = carriage if delimiter is None and text[-1:] == carriage else nothing
-        *lines, rest = ends.split(text[: len(text) - len(keep)])
-        rest += keep
-        waiting = [rest] if rest else []
-        before = rest[len(rest) - overlap :] if len(rest) > overlap else rest
-        yield from lines
-    rest = nothing.join(waiting)
-    if rest:
-        yield rest[:-1] if delimiter is None and rest[-1:] == carriage else rest
 
 
 _BEFORE_LINK = re.compile(r"[^<]*")

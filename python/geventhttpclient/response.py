@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar, cas
 
 from geventhttpclient import _core
 from geventhttpclient._core import ResponseBase
+from geventhttpclient._internal.decoding import decoded_pieces
+from geventhttpclient._internal.reading import pieces
 from geventhttpclient._internal.slots import reduce_with_slots
+from geventhttpclient._internal.streams import StreamMethods, url_of_head
 
 try:
     from geventhttpclient._parser import HTTPParseError, HTTPResponseParser
@@ -212,7 +215,7 @@ class ResponseHeaders:
         return reduce_with_slots(self, protocol)
 
 
-class HTTPResponse(HTTPResponseParser):
+class HTTPResponse(HTTPResponseParser, StreamMethods):
     """A response that is parsed from the bytes that it is fed: call `feed(data)` until `message_complete`.
 
     Its body is read like that of other responses, up to the bytes that have been fed. Subclasses override the `_on_*`
@@ -227,6 +230,7 @@ class HTTPResponse(HTTPResponseParser):
     block_size: int = 4096
     _sent_request: str = ""
     _body_buffer: bytearray
+    _stream_reader: _core.EventReader | _core.LineReader
 
     def __init__(self, method: str = "GET", headers_type: type[Headers] = Headers) -> None:
         """Makes a response to a request with that method, which determines if it has a body. `headers_type` is the
@@ -408,6 +412,17 @@ class HTTPResponse(HTTPResponseParser):
 
     def _read_available(self, length: int) -> bytes:
         return self.read(length)
+
+    def _pieces(self) -> Iterator[bytes]:
+        coding = self.get("content-encoding")
+        return decoded_pieces(pieces(self), ", ".join(coding) if isinstance(coding, list) else coding)
+
+    def _content_type(self) -> str:
+        content_type = self.get("content-type")
+        return content_type[-1] if isinstance(content_type, list) else content_type or ""
+
+    def _shown_url(self) -> str | None:
+        return url_of_head(self._sent_request, self.tls is not None)
 
     @property
     def trailers(self) -> Headers:

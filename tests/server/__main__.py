@@ -9,6 +9,7 @@ standard input is closed, so that it never outlives the program that started it.
     GET  /bytes/N                         the N bytes of `pattern(N)`, with Content-Length
     GET  /chunked/N                       the same N bytes in chunks
     GET  /stream?every=SECONDS            endless JSON, one object per line
+    GET  /events?every=SECONDS            endless server-sent events, after the one in Last-Event-ID
     GET  /me/friends?access_token=TOKEN   a page of friends, and the URL of the next page
     GET  /ID?access_token=TOKEN           one friend
     GET  /connections                     the number of accepted connections, including this one
@@ -139,7 +140,11 @@ class Connection:
                 self.send_chunked(pattern(int(size)), "application/octet-stream", head_only)
             case ["stream"]:
                 every = number(query, "every", STREAM_EVERY_SECONDS)
-                self.send_chunked(events(every), "application/json", head_only)
+                self.send_chunked(json_lines(every), "application/json", head_only)
+            case ["events"]:
+                every = number(query, "every", STREAM_EVERY_SECONDS)
+                after = number(fields, "last-event-id", 0)
+                self.send_chunked(events(every, int(after)), "text/event-stream", head_only)
             case ["me", "friends"]:
                 self.send(friends_page(query, base=f"http://{fields.get('host', '')}"), head_only)
             case [identity] if identity.isdecimal():
@@ -256,12 +261,22 @@ def number(query: dict[str, str], name: str, default: float) -> float:
     return float(text)
 
 
-def events(every: float) -> Iterator[bytes]:
+def json_lines(every: float) -> Iterator[bytes]:
     """Yields lines of JSON without end, one every `every` seconds, with an occasional blank line as in such streams."""
     for identity in itertools.count(1):
         yield json.dumps({"id": identity, "time": time.time(), "text": f"event {identity}"}).encode() + b"\r\n"
         if identity % 10 == 0:
             yield b"\r\n"
+        gevent.sleep(every)
+
+
+def events(every: float, after: int) -> Iterator[bytes]:
+    """Yields server-sent events without end, one every `every` seconds, with an occasional comment between them."""
+    for identity in itertools.count(after + 1):
+        data = json.dumps({"text": f"event {identity}"})
+        yield f"event: tick\nid: {identity}\ndata: {data}\n\n".encode()
+        if identity % 10 == 0:
+            yield b": keep-alive\n\n"
         gevent.sleep(every)
 
 

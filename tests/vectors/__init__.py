@@ -13,14 +13,12 @@ PIECE = 4096
 
 
 @dataclass(frozen=True)
-class Vector:
+class Stream:
+    """Bytes that arrive in pieces of any size."""
+
     name: str
     rule: str
-    method: str
     raw: bytes
-    eof: bool
-    response: dict[str, Any] | None
-    error: dict[str, str] | None
 
     def __str__(self) -> str:
         return self.name
@@ -28,11 +26,6 @@ class Vector:
     @property
     def is_small(self) -> bool:
         return len(self.raw) <= SPLIT_UP_TO
-
-    @property
-    def body(self) -> bytes:
-        assert self.response is not None
-        return str(self.response["body"]).encode("latin-1")
 
     def bytewise(self) -> list[bytes]:
         step = 1 if self.is_small else PIECE
@@ -46,30 +39,75 @@ class Vector:
             yield from ([self.raw[:i], self.raw[i:]] for i in range(1, len(self.raw)))
 
 
-def _bytes(raw: str | list[str | tuple[str, int]]) -> bytes:
+@dataclass(frozen=True)
+class Vector(Stream):
+    method: str
+    eof: bool
+    response: dict[str, Any] | None
+    error: dict[str, str] | None
+
+    @property
+    def body(self) -> bytes:
+        assert self.response is not None
+        return str(self.response["body"]).encode("latin-1")
+
+
+@dataclass(frozen=True)
+class EventVector(Stream):
+    events: list[dict[str, Any]]
+    """The arguments of each ServerSentEvent."""
+    last_id: str
+    last_retry: int | None
+    error: str | None
+
+
+def _text(raw: str | list[str | tuple[str, int]]) -> str:
     parts = [raw] if isinstance(raw, str) else [p if isinstance(p, str) else p[0] * p[1] for p in raw]
-    return "".join(parts).encode("latin-1")
+    return "".join(parts)
+
+
+def _bytes(raw: str | list[str | tuple[str, int]]) -> bytes:
+    return _text(raw).encode("latin-1")
+
+
+def _cases(name: str, keys: set[str]) -> list[dict[str, Any]]:
+    cases: list[dict[str, Any]] = json.loads(Path(__file__).with_name(name).read_text("ascii"))
+    assert all(case.keys() <= keys for case in cases), "a case has a key that README.md does not describe"
+    assert len({case["name"] for case in cases}) == len(cases), "two cases have the same name"
+    return cases
 
 
 def load(name: str) -> list[Vector]:
-    cases = json.loads(Path(__file__).with_name(name).read_text("ascii"))
     vectors = [
         Vector(
-            case.pop("name"),
-            case.pop("rule"),
-            case.pop("method", "GET"),
-            _bytes(case.pop("raw")),
-            case.pop("eof", False),
-            case.pop("response", None),
-            case.pop("error", None),
+            case["name"],
+            case["rule"],
+            _bytes(case["raw"]),
+            case.get("method", "GET"),
+            case.get("eof", False),
+            case.get("response"),
+            case.get("error"),
         )
-        for case in cases
-        if case.keys() <= {"name", "rule", "method", "raw", "eof", "response", "error"}
+        for case in _cases(name, {"name", "rule", "method", "raw", "eof", "response", "error"})
     ]
-    assert len(vectors) == len(cases), "a case has a key that README.md does not describe"
-    assert len({v.name for v in vectors}) == len(vectors), "two cases have the same name"
     assert all((v.response is None) != (v.error is None) for v in vectors)
     return vectors
 
 
+def load_events() -> list[EventVector]:
+    return [
+        EventVector(
+            case["name"],
+            case["rule"],
+            _bytes(case["raw"]),
+            [{**event, "data": _text(event["data"])} for event in case["events"]],
+            case.get("last_id", ""),
+            case.get("last_retry"),
+            case.get("error"),
+        )
+        for case in _cases("events.json", {"name", "rule", "raw", "events", "last_id", "last_retry", "error"})
+    ]
+
+
 RESPONSES = load("responses.json")
+EVENTS = load_events()

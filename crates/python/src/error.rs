@@ -110,6 +110,12 @@ pub(crate) fn coding_error(py: Python<'_>, error: &CodingError) -> PyErr {
     of_class(types::coding_error(py), error.to_string())
 }
 
+/// Creates `StreamFormatError(text)`.
+#[cold]
+pub(crate) fn stream_format_error(py: Python<'_>, text: String) -> PyErr {
+    of_class(types::stream_format_error(py), text)
+}
+
 /// Creates `ProxyError(text)` with its `status`.
 fn proxy_error(py: Python<'_>, status: Option<u16>, text: String) -> PyErr {
     let create = || {

@@ -63,6 +63,8 @@ mod _core {
     #[pymodule_export]
     use super::response::parser::Parser;
     #[pymodule_export]
+    use super::response::stream::{EventReader, LineReader, ServerSentEvent};
+    #[pymodule_export]
     use super::tls::{authorities, is_server_name};
     #[pymodule_export]
     use super::url::{
@@ -72,8 +74,9 @@ mod _core {
     };
 
     #[pymodule_init]
-    fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         panic::set_hook();
-        Ok(())
+        module.add("MOST_EVENT_BYTES", wire::sse::MOST_EVENT_BYTES)?;
+        module.add("MOST_LINE_BYTES", wire::lines::MOST_LINE_BYTES)
     }
 }

@@ -36,6 +36,7 @@ borrowed! {
     of_package = "geventhttpclient.exceptions"."of_package" as PyAny;
     os_error = "geventhttpclient.exceptions"."OSError" as PyType;
     parse_error = "geventhttpclient.exceptions"."HTTPParseError" as PyType;
+    parse_json_text = "geventhttpclient._internal.charsets"."parse_json_text" as PyAny;
     protocol_violation = "geventhttpclient.exceptions"."HTTPProtocolViolationError" as PyType;
     proxy_error = "geventhttpclient.exceptions"."ProxyError" as PyType;
     runtime_error = "geventhttpclient.exceptions"."RuntimeError" as PyType;
@@ -45,6 +46,7 @@ borrowed! {
     ssl_zero_return = "ssl"."SSLZeroReturnError" as PyType;
     file_io = "io"."FileIO" as PyType;
     timeout_error = "geventhttpclient.exceptions"."TimeoutError" as PyType;
+    stream_format_error = "geventhttpclient.exceptions"."StreamFormatError" as PyType;
     tls_certificate_error = "geventhttpclient.exceptions"."SSLCertVerificationError" as PyType;
     tls_error = "geventhttpclient.exceptions"."SSLError" as PyType;
     value_error = "geventhttpclient.exceptions"."ValueError" as PyType;

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import gevent
 
-from geventhttpclient._agent.response import reads_by_engine
+from geventhttpclient._internal.reading import reads_by_engine
 from geventhttpclient._parser import HTTPParseError
 
 if TYPE_CHECKING:

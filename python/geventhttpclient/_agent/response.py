@@ -8,13 +8,17 @@ import io
 import time
 import zlib
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from geventhttpclient import _core
 from geventhttpclient._agent import of_useragent
 from geventhttpclient._agent.request import CompatRequest
 from geventhttpclient._internal import charsets
+from geventhttpclient._internal.decoding import decoded_pieces
 from geventhttpclient._internal.pickling import KeptResponse
+from geventhttpclient._internal.reading import READ_SIZE, pieces, reads_by_engine
+from geventhttpclient._internal.streams import StreamMethods
 from geventhttpclient.header import parse_content_type_charset
 from geventhttpclient.response import HTTPResponse, HTTPSocketResponse, computed
 from geventhttpclient.timings import Timings
@@ -24,26 +28,12 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from geventhttpclient._core import EventReader, LineReader
     from geventhttpclient.header import Headers
     from geventhttpclient.tls import TLSInfo
 
 
 __all__ = ["CompatResponse"]
-
-
-# Size of one read from a response whose class overrides reading, unless the caller gives a size.
-_ASKED_FOR = 8192
-
-
-def reads_by_engine(response: Any) -> bool:
-    """Returns True if the engine reads the body of a response, and not the `read()` of a subclass, a test or a mock."""
-    return getattr(type(response), "read", None) is _core.ResponseBase.read and "read" not in response.__dict__
-
-
-def read_available(response: Any, most: int) -> bytes:
-    """Returns the next bytes of a body: those that are available if the engine reads it."""
-    data: bytes = response._read_available(most) if reads_by_engine(response) else response.read(most)
-    return data
 
 
 def is_over(response: Any) -> bool:
@@ -63,10 +53,20 @@ def field_of(response: CompatResponse, name: str) -> Any:
 
 
 @of_useragent
-class CompatResponse:
+class CompatResponse(StreamMethods):
     """A response of an agent. `content` is the whole body with its content coding decoded; `read` does not decode."""
 
-    __slots__ = ("_cached_content", "_drained", "_elapsed", "_headers", "_history", "_request", "_response", "_sent")
+    __slots__ = (
+        "_cached_content",
+        "_drained",
+        "_elapsed",
+        "_headers",
+        "_history",
+        "_request",
+        "_response",
+        "_sent",
+        "_stream_reader",
+    )
 
     _response: HTTPSocketResponse
     _request: CompatRequest | None
@@ -76,6 +76,7 @@ class CompatResponse:
     _drained: io.BytesIO | None
     _headers: Headers
     _sent: str
+    _stream_reader: EventReader | LineReader
 
     def __init__(
         self,
@@ -114,6 +115,7 @@ class CompatResponse:
         attributes.pop("_file", None)  # the partly decoded body of a Session's response; the rest is in `content`
         for part in (attributes, slots):
             part.pop("_drained", None)  # its bytes are in the content
+            part.pop("_stream_reader", None)
             if "_response" in part:
                 part["_response"] = inner
         # None for no attributes: the class may have no __dict__.
@@ -195,7 +197,7 @@ class CompatResponse:
 
     def __iter__(self) -> Iterator[bytes]:
         if self._held():
-            size = getattr(self._response, "block_size", _ASKED_FOR)
+            size = getattr(self._response, "block_size", READ_SIZE)
             return iter(lambda: CompatResponse.read(self, size), b"")
         return iter(self._response)
 
@@ -324,6 +326,18 @@ class CompatResponse:
         is none of these. Raises ValueError if the content is not valid JSON."""
         charset = parse_content_type_charset(self._content_type())
         return charsets.parse_json(self.content, charsets.known(charset))
+
+    def _pieces(self) -> Iterator[bytes]:
+        if hasattr(self, "_cached_content"):
+            return iter([self._cached_content] if self._cached_content else [])
+        inner = self._response
+        held = b"" if is_over(inner) else self._take()
+        coding = field_of(self, "content-encoding")
+        received = chain([held] if held else [], pieces(inner))
+        return decoded_pieces(received, _listed(coding) if coding else None)
+
+    def _shown_url(self) -> str | None:
+        return None if self._request is None else _core.redact(str(self._request.url))
 
     @property
     def status(self) -> str:

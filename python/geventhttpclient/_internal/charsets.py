@@ -18,7 +18,17 @@ from typing import Any
 
 from geventhttpclient import exceptions
 
-__all__ = ["MOST_LABEL", "declared", "decoder", "known", "parse_json", "texts", "unicode_json", "usable"]
+__all__ = [
+    "MOST_LABEL",
+    "declared",
+    "decoder",
+    "known",
+    "parse_json",
+    "parse_json_text",
+    "texts",
+    "unicode_json",
+    "usable",
+]
 
 MOST_LABEL = 40
 """Most characters of a charset's name; longer names are unknown. The longest known name has 21."""
@@ -143,6 +153,16 @@ def parse_json(content: bytes, encoding: str | None, **kw: Any) -> Any:
         with suppress(UnicodeDecodeError, json.JSONDecodeError):
             return json.loads(content.decode(usable(encoding)), **kw)
     raise failure
+
+
+def parse_json_text(text: str | bytes) -> Any:
+    """Returns the value of a JSON text, which is UTF-8 if it is bytes. Raises ValueError if it is invalid."""
+    try:
+        return json.loads(text if isinstance(text, str) else text.decode("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise exceptions.JSONDecodeError(error.msg, error.doc, error.pos) from None
+    except RecursionError as error:
+        raise exceptions.ValueError("JSON nested too deeply") from error
 
 
 def unicode_json(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from geventhttpclient._core import Decoder
@@ -12,7 +12,7 @@ from geventhttpclient._core import Decoder
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["ACCEPT_ENCODING", "PIECE", "DecodedBody", "decoded"]
+__all__ = ["ACCEPT_ENCODING", "PIECE", "DecodedBody", "decoded", "decoded_pieces"]
 
 ACCEPT_ENCODING = "gzip, deflate, br, zstd"
 """The content codings that the engine decodes, as the value of Accept-Encoding."""
@@ -36,6 +36,23 @@ def decoded(decoder: Decoder, data: bytes) -> Iterator[bytes]:
 
 # Most bytes of one read, which returns fewer if fewer have been received.
 _READ = 64 * 1024
+
+
+def decoded_pieces(pieces: Iterable[bytes], content_encoding: str | None) -> Iterator[bytes]:
+    """Yields the decoded form of a body that arrives in pieces, each as soon as possible.
+
+    Raises zlib.error if the body is not valid in its coding, or exceeds the limits of the decoder.
+    """
+    if not content_encoding:
+        yield from pieces
+        return
+    decoder = None
+    for piece in pieces:
+        # Created for the first byte: an empty body has no coding, even if the header names one.
+        decoder = decoder or Decoder(content_encoding)
+        yield from decoded(decoder, piece)
+    if decoder is not None:
+        decoder.finish()
 
 
 class DecodedBody(io.RawIOBase):

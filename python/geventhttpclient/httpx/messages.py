@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlencode
 
 from geventhttpclient import _core
-from geventhttpclient._agent.response import field_of, read_available
+from geventhttpclient._agent.response import field_of
 from geventhttpclient._internal import charsets
 from geventhttpclient._internal.argument_errors import check_body, check_mapping, did_you_mean_url, json_text
 from geventhttpclient._internal.decoding import decoded
+from geventhttpclient._internal.reading import read_available
 from geventhttpclient._internal.slots import reduce_with_slots
 from geventhttpclient._internal.validation import check_seconds
 from geventhttpclient._parser import HTTPParseError
@@ -488,6 +489,9 @@ class Response(RequestsResponse):
             return self.iter_raw(chunk_size)
         pieces = self._iter_decoded(_core.Decoder(coding))
         return pieces if chunk_size is None else _resized(pieces, chunk_size)
+
+    def _pieces(self) -> Iterator[bytes]:
+        return self.iter_bytes()
 
     def _has_content(self) -> bool:
         return hasattr(self, "_cached_content")

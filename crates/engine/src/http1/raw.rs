@@ -39,7 +39,7 @@ pub struct RawConnection {
     reused: bool,
 }
 
-/// What can be done with a connection now.
+/// The next step that a connection allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoState {
     /// A request can be sent: no response is outstanding.

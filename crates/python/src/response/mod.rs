@@ -4,6 +4,7 @@ pub(crate) mod coding;
 pub(crate) mod parser;
 mod reading;
 mod state;
+pub(crate) mod stream;
 pub(crate) mod timings;
 
 use std::rc::Rc;
