@@ -22,14 +22,17 @@ if TYPE_CHECKING:
     from geventhttpclient.auth import BasicAuth
     from geventhttpclient.client import HTTPClient
     from geventhttpclient.requests import Session
+    from geventhttpclient.sse import EventSource, JSONLinesSource
     from geventhttpclient.url import URL
     from geventhttpclient.useragent import UserAgent
 
 __all__ = [
     "URL",
     "BasicAuth",
+    "EventSource",
     "HTTPClient",
     "HTTPParseError",
+    "JSONLinesSource",
     "Session",
     "UserAgent",
     "__version__",
@@ -46,8 +49,10 @@ __all__ = [
 _HOMES = {
     "URL": "url",
     "BasicAuth": "auth",
+    "EventSource": "sse",
     "HTTPClient": "client",
     "HTTPParseError": "_parser",
+    "JSONLinesSource": "sse",
     "Session": "requests",
     "UserAgent": "useragent",
     **dict.fromkeys(("delete", "get", "head", "options", "patch", "post", "put", "request"), "api"),
@@ -70,6 +75,7 @@ _MODULES = {
     "requests",
     "resolver",
     "response",
+    "sse",
     "timings",
     "tls",
     "url",
