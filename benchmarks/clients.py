@@ -1,10 +1,10 @@
-"""Runs GETs of the small page with another client, in its fastest configuration, and prints one JSON object.
+"""Runs GETs with another client, in its fastest configuration, and prints one JSON object.
 
-    python benchmarks/clients.py CLIENT BASE_URL SECONDS IN_FLIGHT [CA_FILE [PACE]]
+    python benchmarks/clients.py CLIENT URL SECONDS IN_FLIGHT [CA_FILE [PACE]]
 
-The interpreter needs the packages in CLIENTS, but not geventhttpclient. Each client reads the whole body as bytes, with
-one keep-alive connection for each request in flight, or one HTTP/2 connection for all; the length of each body is
-checked."""
+The interpreter needs the packages of the client, but not geventhttpclient. Each client reads the whole body as bytes,
+with one keep-alive connection for each request in flight, or one HTTP/2 connection for all; the length of each body is
+checked. Those of EVENT_CLIENTS read the events of one response after the other."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from time import perf_counter
 from typing import Any
 
 from curlmulti import CurlMulti
+from event_clients import EVENT_CLIENTS
 from loops import Greenlets, Tasks, at_pace
 from measure import PAGE_BYTES, Run, check, measure
 
@@ -25,7 +26,7 @@ from measure import PAGE_BYTES, Run, check, measure
 @dataclass(frozen=True)
 class Client:
     """Client with the packages it needs, and a function that returns its Run for a URL and a number of requests in
-    flight; for HTTP/2 it takes the CA file as well."""
+    flight; for HTTP/2 it takes the CA file as well, for events only the URL."""
 
     packages: tuple[str, ...]
     run: Callable[..., Run]
@@ -195,14 +196,18 @@ HTTP2_CLIENTS = {
 }
 
 
-def main(name: str, base: str, seconds: str, in_flight: str, ca_file: str = "", pace: str = "") -> None:
-    client = (CLIENTS | HTTP2_CLIENTS)[name]
+EVENTS_READ = {name: Client(packages, run) for name, (packages, run) in EVENT_CLIENTS.items()}
+ALL_CLIENTS = CLIENTS | HTTP2_CLIENTS | EVENTS_READ
+
+
+def main(name: str, url: str, seconds: str, in_flight: str, ca_file: str = "", pace: str = "") -> None:
+    client = ALL_CLIENTS[name]
     if "gevent" in client.packages:
         from gevent import monkey
 
         monkey.patch_all()
-    url = f"{base}/page"
-    run = client.run(url, int(in_flight), ca_file) if name in HTTP2_CLIENTS else client.run(url, int(in_flight))
+    arguments: tuple[Any, ...] = (url,) if name in EVENTS_READ else (url, int(in_flight))
+    run = client.run(*arguments, ca_file) if name in HTTP2_CLIENTS else client.run(*arguments)
     print(json.dumps(measure(at_pace(run, pace), float(seconds))), flush=True)
     os._exit(0)  # the threads of pyreqwest sometimes abort an interpreter that exits normally
 

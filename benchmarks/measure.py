@@ -20,6 +20,7 @@ from typing import Any
 import latency
 
 PAGE_BYTES = 615
+EVENTS = 50_000
 
 # Works for this many seconds (at least one unit of work); returns the number of units: requests, MiB, lines or clients.
 Run = Callable[[float], int]
@@ -30,6 +31,19 @@ WARM_UP = 0.25
 def check(found: int, wanted: int) -> None:
     if found != wanted:
         raise RuntimeError(f"{found} instead of {wanted}")
+
+
+def repeat(once: Callable[[], int]) -> Run:
+    """Returns a Run of a function that returns a number of units."""
+
+    def run(seconds: float) -> int:
+        end = perf_counter() + seconds
+        count = once()
+        while perf_counter() < end:
+            count += once()
+        return count
+
+    return run
 
 
 def cpu_seconds() -> float:

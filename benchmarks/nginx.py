@@ -1,4 +1,5 @@
-"""Runs a private nginx: one worker, no access log, on two free loopback ports, one with TLS and HTTP/2."""
+"""Runs the servers: a private nginx (one worker, no access log, on two free loopback ports, one with TLS and HTTP/2),
+and beside it the one for streams of events."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -50,11 +52,13 @@ STREAMS = 128  # concurrent streams that nginx allows on an HTTP/2 connection by
 
 @dataclass(frozen=True)
 class Server:
-    """Base URLs of nginx without a trailing slash, and the file of the CA of its certificate."""
+    """Base URLs of nginx without a trailing slash, the file of the CA of its certificate, and the base URL of the
+    streams of events."""
 
     plain: str
     tls: str
     ca_file: str
+    events: str
 
 
 def find_nginx() -> str:
@@ -123,9 +127,24 @@ def nginx(cpus: set[int] | None = None) -> Iterator[Server]:
                 check_it_serves(
                     http.client.HTTPSConnection("127.0.0.1", tls_port, timeout=START_SECONDS, context=trusting)
                 )
-                yield Server(f"http://127.0.0.1:{port}", f"https://127.0.0.1:{tls_port}", str(ca_file))
+                with event_server(cpus) as events:
+                    yield Server(f"http://127.0.0.1:{port}", f"https://127.0.0.1:{tls_port}", str(ca_file), events)
             finally:
                 process.terminate()
+
+
+@contextmanager
+def event_server(cpus: set[int] | None) -> Iterator[str]:
+    """Runs event_server.py during the block, on these CPUs if any are given. Yields its base URL."""
+    command = [sys.executable, str(Path(__file__).with_name("event_server.py"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            if cpus:
+                os.sched_setaffinity(process.pid, cpus)
+            assert process.stdout is not None
+            yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        finally:
+            process.terminate()
 
 
 def free_ports(count: int) -> list[int]:

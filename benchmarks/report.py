@@ -160,6 +160,14 @@ def first_on_cpu() -> Target:
     return Target("CPU, compared with the least of the others", 1, beside)
 
 
+def least_of_others_on_cpu(bound: float) -> Target:
+    def beside(results: Results, row: str) -> float | None:
+        found = [cpu for client in results.others(row) if (cpu := results.cpu(row, client)) is not None]
+        return ratio(min(found, default=None), results.cpu(row, OURS))
+
+    return Target("CPU of the least of the others, relative to ours", bound, beside, at_least=True)
+
+
 def time_of(count: int, what: str, bound: float) -> Target:
     return Target(f"time of {count:,} {what}", bound, lambda r, row: ratio(count, r.rate(row, OURS)), unit=" s")
 
@@ -197,6 +205,8 @@ class Row:
     locust: bool = False  # run by locust with locustfile.py, instead of a workload of worker.py
     pace: str = ""  # that of loops.at_pace; latencies are reported if it is set
     clients: tuple[str, ...] = ()  # other clients that take part
+    path: str = "/page"  # what these request
+    events: bool = False  # from the server of events, instead of nginx
     reference: bool = True  # the reference takes part
     integration: str = ""  # a library of integrations.py, instead of a workload of worker.py
     targets: tuple[Target, ...] = ()

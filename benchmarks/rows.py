@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from clients import CLIENTS, HTTP2_CLIENTS
+from event_clients import EVENT_CLIENTS
 from integrations import ALONE
+from measure import EVENTS
 from nginx import STREAMS
 from report import (
     OURS_HTTP1,
@@ -12,6 +14,7 @@ from report import (
     cpu_of_row,
     first_on_cpu,
     first_on_rate,
+    least_of_others_on_cpu,
     memory_of,
     memory_of_each,
     peak_growth,
@@ -112,6 +115,21 @@ ROWS = [
     ),
     Row(
         "readline", "readline() over 500,000 lines", "lines", unit="lines", greenlets=1, targets=(rate_of_reference(4),)
+    ),
+    *(
+        Row(
+            key,
+            f"iter_events() over {EVENTS:,} server-sent events of {size} bytes, each in a chunk",
+            key,
+            unit="events",
+            greenlets=1,
+            reference=False,
+            clients=tuple(EVENT_CLIENTS),
+            path=f"/{key}",
+            events=True,
+            targets=(least_of_others_on_cpu(5),),
+        )
+        for key, size in (("events", 77), ("tokens", 310))
     ),
     Row(
         "get-c100",

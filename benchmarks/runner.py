@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import latency
-from clients import CLIENTS, HTTP2_CLIENTS
+from clients import ALL_CLIENTS
 from integrations import ALONE, INTEGRATIONS
 from measure import PAGE_BYTES
 from nginx import STREAMS, Server
@@ -87,6 +87,8 @@ def same_greenlets() -> dict[str, str]:
 
 
 def base_of(row: Row, server: Server) -> str:
+    if row.events:
+        return server.events
     return server.tls if row.tls else server.plain
 
 
@@ -111,7 +113,8 @@ def run_worker(interpreter: str, workload: str, row: Row, server: Server, second
 
 
 def run_client(interpreter: str, client: str, row: Row, server: Server, seconds: float) -> Sample:
-    command = [interpreter, str(CLIENTS_WORKER), client, base_of(row, server), str(seconds), str(row.greenlets)]
+    url = base_of(row, server) + row.path
+    command = [interpreter, str(CLIENTS_WORKER), client, url, str(seconds), str(row.greenlets)]
     return Sample(**json.loads(finish([*command, server.ca_file, row.pace], env=environment_of(interpreter))))
 
 
@@ -271,14 +274,13 @@ class Participants:
         return runs
 
     def prepare_client(self, name: str) -> None:
-        """Adds the interpreter of a client to `interpreters`, unless it cannot be installed. All entries of CLIENTS
-        with the same first package share one environment."""
-        everyone = CLIENTS | HTTP2_CLIENTS
-        packages = everyone[name].packages
+        """Adds the interpreter of a client to `interpreters`, unless it cannot be installed. All clients with the
+        same first package share one environment."""
+        packages = ALL_CLIENTS[name].packages
         versions = same_greenlets()
         wanted = {
             package: versions.get(package, "")
-            for client in everyone.values()
+            for client in ALL_CLIENTS.values()
             if client.packages[0] == packages[0]
             for package in client.packages
         }

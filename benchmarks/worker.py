@@ -26,7 +26,7 @@ import gevent.ssl
 from gevent.event import Event
 from gevent.pool import Pool
 from loops import Greenlets, at_pace
-from measure import PAGE_BYTES, Run, check, measure
+from measure import EVENTS, PAGE_BYTES, Run, check, measure, repeat
 
 from geventhttpclient import HTTPClient
 
@@ -175,17 +175,6 @@ def post(setup: Setup) -> Run:
     return Greenlets(once, setup.greenlets)
 
 
-def repeat(once: Callable[[], int]) -> Run:
-    def run(seconds: float) -> int:
-        end = perf_counter() + seconds
-        count = once()
-        while perf_counter() < end:
-            count += once()
-        return count
-
-    return run
-
-
 def download_whole(setup: Setup) -> Run:
     http = setup.client()
 
@@ -262,6 +251,22 @@ def lines(setup: Setup) -> Run:
     return repeat(once)
 
 
+def events_of(target: str) -> Callable[[Setup], Run]:
+    """Returns the workload of reading a stream of server-sent events, which only our package does."""
+
+    def events(setup: Setup) -> Run:
+        http = setup.client()
+
+        def once() -> int:
+            count = sum(1 for _ in http.get(target).iter_events())
+            check(count, EVENTS)
+            return count
+
+        return repeat(once)
+
+    return events
+
+
 def clients(setup: Setup) -> Run:
     """Creates clients with default TLS settings until the time is over, and keeps them all. The first does not
     count."""
@@ -329,6 +334,8 @@ WORKLOADS: dict[str, Callable[[Setup], Run]] = {
     "download_floor": download_floor,
     "download_huge": download_huge,
     "lines": lines,
+    "events": events_of("/events"),
+    "tokens": events_of("/tokens"),
     "clients": clients,
     "connections": connections,
 }

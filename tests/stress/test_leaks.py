@@ -27,8 +27,9 @@ import pytest
 from gevent.server import StreamServer
 
 import geventhttpclient
-from geventhttpclient import URL, HTTPClient, HTTPParseError, Session, UserAgent, _core, httplib, httpx
+from geventhttpclient import URL, EventSource, HTTPClient, HTTPParseError, Session, UserAgent, _core, httplib, httpx
 from geventhttpclient.client import HTTPClientPool
+from geventhttpclient.exceptions import ContentTypeError, StreamFormatError
 from geventhttpclient.header import Headers
 from geventhttpclient.mock import MockResponse, MockTransport
 from geventhttpclient.multipart import Multipart
@@ -580,6 +581,52 @@ def socket_response(url: str) -> Iterator[Cycle]:
     yield cycle
 
 
+def events_that_are_left(url: str) -> Iterator[Cycle]:
+    def cycle() -> None:
+        with client.get("/events?every=0") as response:
+            events = response.iter_events()
+            assert next(events).id == "1"
+            assert next(response.iter_events()).id == "2"
+        with client.get("/stream?every=0") as response:
+            assert next(response.iter_json_lines())["id"] == 1
+        with suppress(StreamFormatError):
+            next(client.get("/events?every=0").iter_events(max_event_bytes=10))
+        with suppress(ContentTypeError):
+            client.get("/page").iter_events()
+
+    with HTTPClient.from_url(url) as client:
+        yield cycle
+
+
+def event_source_that_is_killed(url: str) -> Iterator[Cycle]:
+    began = gevent.event.Event()
+
+    def follow() -> None:
+        for _ in EventSource(f"{url}/events?every=0.1", session=session):
+            began.set()
+
+    def cycle() -> None:
+        began.clear()
+        greenlet = gevent.spawn(follow)
+        began.wait()
+        greenlet.kill()
+
+    with Session() as session:
+        yield cycle
+
+
+def event_source_that_connects_again(_: str) -> Iterator[Cycle]:
+    fields = {"Content-Type": "text/event-stream"}
+    transport = MockTransport(lambda request: MockResponse(200, fields, b"id: 1\ndata: 1\n\n"))
+
+    def cycle() -> None:
+        assert next(source).data == "1"
+        transport.requests.clear()
+
+    with Session(transport=transport) as session, EventSource("http://peer.test/", session=session, retry=0) as source:
+        yield cycle
+
+
 REQUESTS = [
     get,
     fields,
@@ -614,6 +661,9 @@ REQUESTS = [
     by_http_client,
     dropped_by_http_client,
     socket_response,
+    events_that_are_left,
+    event_source_that_is_killed,
+    event_source_that_connects_again,
 ]
 
 
@@ -879,6 +929,21 @@ def response_fed() -> None:
     assert list(response.headers) == [("Content-Length", "2"), ("A", "b")]
 
 
+def stream_readers() -> None:
+    events = _core.EventReader(100, "7")
+    found = list(events.feed(b"id: 8\nevent: a\ndata: 1\n\ndata: 2\n\nda"))
+    assert copy.copy(found[0]) == found[0] != found[1]
+    assert (hash(found[0]), repr(found[1]), events.last_event_id) is not None
+    lines = _core.LineReader(10)
+    assert list(lines.feed(b"1\n2")) == [b"1"]
+    assert lines.finish() == b"2"
+    for reader in (events, lines):
+        with suppress(StreamFormatError):
+            list(reader.feed(b"x" * 200))
+        with suppress(ValueError):
+            reader.feed(b"y")
+
+
 def decoder() -> None:
     whole = gzip.compress(b"x" * 10_000)
     good = _core.Decoder("gzip")
@@ -936,7 +1001,9 @@ def mocked() -> None:
 
 
 @pytest.mark.parametrize(
-    "cycle", [parser_fed, response_fed, decoder, urls, header_fields, form, mocked], ids=lambda cycle: cycle.__name__
+    "cycle",
+    [parser_fed, response_fed, stream_readers, decoder, urls, header_fields, form, mocked],
+    ids=lambda cycle: cycle.__name__,
 )
 def test_objects_do_not_leak(cycle: Cycle) -> None:
     check(cycle)

@@ -124,6 +124,8 @@ struct EventState {
     piece: Piece,
     /// The last ID as an object, which all its events share.
     id: Option<(Arc<str>, Py<PyString>)>,
+    /// The last type as an object: streams have few of them.
+    kind: Option<(String, Py<PyString>)>,
 }
 
 /// Iterator over the events of the bytes that it is fed.
@@ -139,7 +141,10 @@ impl EventReader {
     fn new(py: Python<'_>, limit: usize, last_event_id: &str) -> Self {
         let mut reader = Events::new(limit);
         reader.set_last_event_id(last_event_id);
-        EventReader(GilBound::new(py, RefCell::new(EventState { reader, piece: Piece::default(), id: None })))
+        EventReader(GilBound::new(
+            py,
+            RefCell::new(EventState { reader, piece: Piece::default(), id: None, kind: None }),
+        ))
     }
 
     /// Takes the next bytes of the body. Returns this iterator, which ends when it has read them.
@@ -169,12 +174,15 @@ impl EventReader {
                     object
                 }
             };
-            let kind = match &*event.event {
-                "message" => PyString::intern(py, "message"),
-                kind => PyString::new(py, kind),
+            let kind = match &state.kind {
+                Some((kind, object)) if *kind == *event.event => object.clone_ref(py),
+                _ => {
+                    let object = PyString::new(py, &event.event).unbind();
+                    state.kind = Some((event.event.into_owned(), object.clone_ref(py)));
+                    object
+                }
             };
-            let data = PyString::new(py, &event.data).unbind();
-            ServerSentEvent { event: kind.unbind(), data, id, retry: event.retry }
+            ServerSentEvent { event: kind, data: PyString::new(py, &event.data).unbind(), id, retry: event.retry }
         });
         state.piece.advance(used, event.is_some());
         Ok(event)

@@ -159,7 +159,7 @@ fn push_escape(out: &mut String, byte: u8) {
 /// Returns the byte that the first two characters of `behind` encode, if they are hexadecimal digits.
 fn decoded(behind: &[u8]) -> Option<u8> {
     let digit = |at: usize| char::from(*behind.get(at)?).to_digit(16);
-    u8::try_from(digit(0)? << 4 | digit(1)?).ok()
+    u8::try_from(digit(0)? * 16 + digit(1)?).ok()
 }
 
 /// Returns true if text appended here could complete a stray percent sign to an escape: `%%34d` is not `%4d`.

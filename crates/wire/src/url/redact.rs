@@ -120,6 +120,14 @@ mod tests {
     }
 
     #[test]
+    fn test_redact_host_with_a_character_that_no_host_has_is_hidden_up_to_the_last_at_sign() {
+        for character in [' ', '\u{1}', '\u{7f}', '\u{a0}', '\u{2003}', '"', '\'', '<', '`', '{', '|', '^'] {
+            let url = format!("http://h{character}i/a@b");
+            assert_eq!(redact(&url), "http://***@b", "{character:?}");
+        }
+    }
+
+    #[test]
     fn test_redact_other_text_is_hidden_up_to_the_last_at_sign() {
         for (text, shown) in [
             ("http://me:secret@[bad/", "http://***@[bad/"),

@@ -84,6 +84,13 @@ mod tests {
     use super::super::split;
     use super::*;
 
+    #[test]
+    fn test_merge_replaces_the_last_segment() {
+        for (base, expected) in [("/a/b", "/a/c"), ("/a/", "/a/c"), ("a/b", "a/c"), ("a", "c"), ("", "/c")] {
+            assert_eq!(merge(base, "c"), expected, "{base:?}");
+        }
+    }
+
     /// Examples of RFC 3986 sections 5.4.1 and 5.4.2.
     const EXAMPLES: &[(&str, &str)] = &[
         ("g:h", "g:h"),

@@ -269,6 +269,22 @@ mod tests {
     }
 
     #[test]
+    fn test_from_fields_empty_authority_is_written_for_schemes_that_have_one() {
+        for (scheme, path, expected) in [
+            ("http", "/x", Some("")),
+            ("https", "", Some("")),
+            ("ftp", "/x", Some("")),
+            ("file", "/x", Some("")),
+            ("mailto", "/x", None),
+            ("", "/x", None),
+            ("ftp", "x", None),
+        ] {
+            let parts = Parts::from_fields([scheme, "", path, "", "", ""]);
+            assert_eq!(parts.authority.as_deref(), expected, "{scheme}:{path}");
+        }
+    }
+
+    #[test]
     fn test_split_example_of_the_rfc() {
         // RFC 3986 section 3.
         assert_eq!(

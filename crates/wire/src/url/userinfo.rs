@@ -99,6 +99,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn test_escaped_needs_a_percent_sign_or_a_backslash() {
+        for (text, expected) in [
+            ("%40", Some(3)),
+            ("%2540", Some(5)),
+            ("\\x40", Some(4)),
+            ("\\\\x40", Some(5)),
+            ("x40", None),
+            ("40", None),
+        ] {
+            assert_eq!(escaped(text.as_bytes(), 0, b'@'), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn test_redact_part_hides_text_after_the_first_colon() {
         for (part, shown) in [
             ("host", "host"),
