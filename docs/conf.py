@@ -121,9 +121,6 @@ def name_classes(
         signature = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", signature).replace("<object object>", "...")
         if name.startswith(("geventhttpclient.hooks.", "geventhttpclient.opentelemetry.")):
             signature = re.sub(r"(?<![\w.])Request\b", "geventhttpclient.hooks.Request", signature)
-        if name.startswith("geventhttpclient.adapters.httpx."):
-            signature = re.sub(r"\bhttpx\.(Request|Response)\b", r"httpx._models.\1", signature)
-            returned = returned and returned.replace("httpx.Response", "httpx._models.Response")
     return signature, returned
 
 

@@ -88,7 +88,7 @@ class _Source(Generic[_Item]):
             max_retries = check_number("max_retries", max_retries)
         self.url = url
         self.ready_state: int = CONNECTING
-        self.reconnects = 0
+        self.reconnects: int = 0
         self._method = method.upper()
         self._headers = Headers({"Accept": self._accept, "Cache-Control": "no-cache"})
         self._headers.update(headers if isinstance(headers, dict) else Headers(headers or {}))

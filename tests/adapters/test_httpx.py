@@ -221,7 +221,7 @@ def test_refused_connection_raises(retries: int) -> None:
 
 def test_failed_connection_attempt_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("geventhttpclient.adapters.httpx.gevent.sleep", waits.append)
+    monkeypatch.setattr("geventhttpclient.adapters._transport.gevent.sleep", waits.append)
     assert outcome(Transport(retries=4), lambda c, u: c.get(u), "http://127.0.0.1:1") == "ConnectError"
     assert waits == [0, 0.5, 1, 2]
 

@@ -14,6 +14,7 @@ from geventhttpclient import Session, cookies, requests
 from geventhttpclient import httpx as httpx_shape
 from geventhttpclient._agent import retries
 from geventhttpclient._agent.request import CompatRequest
+from geventhttpclient._internal import reading
 from geventhttpclient._internal.challenges import MOST_CHALLENGE_BYTES, _parse_line, parse_challenges
 from geventhttpclient.auth import DigestAuth
 from geventhttpclient.cli import filename
@@ -172,7 +173,7 @@ def test_pieces_are_put_together_once() -> None:
 def test_lines_in_many_pieces_are_put_together_once(delimiter: bytes | None, octet: bytes) -> None:
     def work(size: int) -> Callable[[], object]:
         ends = re.compile(b"\r\n|\n|\r")
-        return lambda: sum(1 for _ in requests._lines(one_by_one(size, octet), delimiter, ends, b"\r"))
+        return lambda: sum(1 for _ in reading.lines(one_by_one(size, octet), delimiter, ends, b"\r"))
 
     check_growth(work, SIZES, 1, 60)
 
