@@ -48,7 +48,7 @@ fn read(pieces: &[&[u8]]) -> Read {
         }
     }
     read.last_id = reader.last_event_id().to_owned();
-    read.retry = reader.retry();
+    read.retry = reader.last_retry();
     read
 }
 

@@ -147,7 +147,7 @@ impl EventReader {
 
     /// Returns the last reconnection time of the stream in milliseconds. It may be that of an event without data, which
     /// is not returned.
-    pub fn retry(&self) -> Option<u64> {
+    pub fn last_retry(&self) -> Option<u64> {
         self.last_retry
     }
 
@@ -343,9 +343,9 @@ mod tests {
         let found = events(b"retry: 10\ndata: 1\n\ndata: 2\n\nretry: 20\n\ndata: 3\n\n");
         assert_eq!(found.iter().map(|event| event.3).collect::<Vec<_>>(), [Some(10), None, None]);
         let mut reader = EventReader::new(MOST_EVENT_BYTES);
-        assert_eq!(reader.retry(), None);
+        assert_eq!(reader.last_retry(), None);
         reader.read(b"retry: 20\n\nretry: x\n\n").unwrap();
-        assert_eq!(reader.retry(), Some(20));
+        assert_eq!(reader.last_retry(), Some(20));
     }
 
     #[test]

@@ -32,7 +32,7 @@ fn check(vector: &EventVector, pieces: &[&[u8]]) {
     let (events, result) = read(&mut reader, pieces);
     assert_eq!(events, vector.events);
     assert_eq!(result.is_err(), vector.is_too_large);
-    assert_eq!((reader.last_event_id(), reader.retry()), (&*vector.last_id, vector.last_retry));
+    assert_eq!((reader.last_event_id(), reader.last_retry()), (&*vector.last_id, vector.last_retry));
 }
 
 #[test]

@@ -203,7 +203,7 @@ impl EventReader {
     /// The last reconnection time of the stream in milliseconds, None if there was none.
     #[getter]
     fn retry(&self, py: Python<'_>) -> Option<u64> {
-        self.0.get(py).borrow().reader.retry()
+        self.0.get(py).borrow().reader.last_retry()
     }
 }
 
