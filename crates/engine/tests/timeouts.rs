@@ -22,7 +22,7 @@ use engine::{
 use support::*;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-const LIMIT: Duration = Duration::from_millis(100);
+const LIMIT: Duration = Duration::from_millis(200);
 
 fn assert_timeout(error: &Error, phase: Phase) {
     assert!(matches!(error.kind(), Kind::Timeout(limit) if *limit == LIMIT), "{error}");
