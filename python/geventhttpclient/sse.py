@@ -235,6 +235,8 @@ class EventSource(_Source[ServerSentEvent]):
       has been lost without a FIN is never noticed.
     - `max_event_bytes`: most bytes of one event; 1 MiB by default. A larger one raises StreamFormatError.
 
+    An exception that is thrown into the waiting greenlet, such as gevent.Timeout, closes the source.
+
     Attributes: `ready_state` (CONNECTING, OPEN or CLOSED), `reconnects`, `retry`, `last_event_id` and `url`.
     """
 

@@ -302,6 +302,17 @@ def test_killed_greenlet_frees_the_connection(bounded: None) -> None:
         never.set()
 
 
+def test_timeout_of_gevent_closes_it(bounded: None) -> None:
+    never = Event()
+    with Peer(feed(b"data: 1\n\n", never.wait)) as peer, EventSource(peer.url) as events:
+        assert next(events).data == "1"
+        with gevent.Timeout(0.05, False):
+            next(events)
+        assert events.ready_state == CLOSED
+        assert list(events) == []
+        never.set()
+
+
 def test_session_of_the_program_stays_open(bounded: None) -> None:
     with Peer(feed(b"data: 1\n\n"), answering("200 OK", body=b"ok")) as peer, Session(headers={"X-A": "b"}) as session:
         with EventSource(peer.url, session=session) as events:
