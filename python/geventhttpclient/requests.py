@@ -376,6 +376,8 @@ class RequestsResponse(CompatResponse):
             yield data
 
     def _pieces(self) -> Iterator[bytes]:
+        if hasattr(self, "_cached_content") or hasattr(self, "_stream_pieces"):
+            return super()._pieces()
         return self._decoded()
 
     def _as_text(self, pieces: Iterable[bytes]) -> Iterator[str]:

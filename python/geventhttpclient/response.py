@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from types import MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar, cast, overload
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar, cas
 from geventhttpclient import _core
 from geventhttpclient._core import ResponseBase
 from geventhttpclient._internal.decoding import decoded_pieces
-from geventhttpclient._internal.reading import pieces
+from geventhttpclient._internal.reading import pieces, reads_by_engine
 from geventhttpclient._internal.slots import reduce_with_slots
 from geventhttpclient._internal.streams import StreamMethods, url_of_head
 
@@ -230,6 +231,7 @@ class HTTPResponse(HTTPResponseParser, StreamMethods):
     block_size: int = 4096
     _sent_request: str = ""
     _body_buffer: bytearray
+    _stream_pieces: Iterator[bytes]
     _stream_reader: _core.EventReader | _core.LineReader
 
     def __init__(self, method: str = "GET", headers_type: type[Headers] = Headers) -> None:
@@ -414,8 +416,14 @@ class HTTPResponse(HTTPResponseParser, StreamMethods):
         return self.read(length)
 
     def _pieces(self) -> Iterator[bytes]:
+        found: Iterator[bytes] | None = self.__dict__.get("_stream_pieces")
         coding = self.get("content-encoding")
-        return decoded_pieces(pieces(self), ", ".join(coding) if isinstance(coding, list) else coding)
+        # More may have been fed since an iterator ended.
+        if found is None or not (coding or reads_by_engine(self)):
+            received = pieces(weakref.ref(self))
+            found = decoded_pieces(received, ", ".join(coding) if isinstance(coding, list) else coding)
+            self._stream_pieces = found
+        return found
 
     def _content_type(self) -> str:
         content_type = self.get("content-type")

@@ -9,8 +9,9 @@ For one response without reconnection, see `iter_events()` and `iter_json_lines(
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from gevent import get_hub, getcurrent
 from gevent.event import Event
@@ -54,6 +55,8 @@ _FEEDS = frozenset({"GET", "HEAD"})
 
 _Item = TypeVar("_Item")
 
+_END: Any = object()
+
 
 class _Closed(BaseException):
     """Ends the wait for a response in the greenlet that iterates, after `close()` in another one."""
@@ -81,9 +84,15 @@ class _Source(Generic[_Item]):
         if data is not None and not isinstance(data, (str, bytes)):
             # Anything else can be read once, or may have changed by the next request.
             raise TypeError(f"data must be str or bytes, which can be sent again, not {type(data).__name__}")
+        if session is not None and not isinstance(session, Session):
+            raise TypeError(f"session must be a geventhttpclient.Session, not {type(session).__name__}")
+        if not isinstance(method, str):
+            raise TypeError(f"method must be a str, not {method!r}")
         seconds = check_seconds("retry", retry)
         if seconds is None:
             raise TypeError("retry must be a number of seconds, not None")
+        if math.isinf(seconds):
+            raise ValueError("retry must be a finite number of seconds")
         if max_retries is not None:
             max_retries = check_number("max_retries", max_retries)
         self.url = url
@@ -100,19 +109,33 @@ class _Source(Generic[_Item]):
         self._response: RequestsResponse | None = None
         self._connecting: Any = None
         self._woken = Event()
-        self._items = self._follow()
+        self._items: Iterator[Any] | None = None
+        self._is_in_use = False
 
     @property
     def retry(self) -> float:
         """Seconds until the first attempt to connect again: what the server has sent, or else the argument."""
+        self._note_retry()
         return self._reconnection.retry
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> _Item:
-        """Waits for the next item, and connects again if necessary. StopIteration after `close()`, and at the end."""
-        return next(self._items)
+        """Waits for the next item, and connects again if necessary. StopIteration after `close()`, and at the end.
+
+        Raises RuntimeError if another greenlet waits for the next item.
+        """
+        if self._is_in_use:
+            raise RuntimeError("another greenlet waits for the next item of this source")
+        self._is_in_use = True
+        try:
+            return self._next()
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self._is_in_use = False
 
     def __enter__(self) -> Self:
         return self
@@ -127,7 +150,7 @@ class _Source(Generic[_Item]):
             return
         self.ready_state = CLOSED
         self._woken.set()
-        self._release()
+        self._disconnect()
         waiting = self._connecting
         if waiting is not None and waiting is not getcurrent():
             get_hub().loop.run_callback(self._interrupt, waiting)
@@ -139,53 +162,58 @@ class _Source(Generic[_Item]):
         if self._connecting is waiting:
             waiting.throw(_Closed)
 
-    def _follow(self) -> Iterator[_Item]:
-        try:
-            while True:
-                failure: Exception | None = None
-                retry_after = 0.0
-                try:
+    # This is not a generator: a generator and its source would refer to one another, and a source that is dropped would
+    # keep its connection until the next garbage collection.
+    def _next(self) -> _Item:
+        while not self._is_closed():
+            failure: Exception | None = None
+            retry_after = 0.0
+            try:
+                if self._items is None:
                     response = self._response = self._connect()
-                    if response.status_code == 204:
-                        return
+                    if self._is_closed() or response.status_code == 204:
+                        break
                     if is_retried_status(response.status_code):
                         retry_after = retry_after_seconds(response.headers.get("retry-after"))
                         failure = _status_error(response)
                     elif not 200 <= response.status_code < 300:
                         raise _status_error(response)
                     else:
+                        self._items = self._read(response)
                         self.ready_state = OPEN
-                        for item in self._read(response):
-                            self._reconnection.succeeded()
-                            yield item
-                            if self._is_closed():
-                                return
-                        if self._method not in _FEEDS:
-                            return
-                except Exception as error:
-                    if not self._is_closed() and not is_retried(error):
-                        raise
-                    failure = error
-                finally:
-                    self._release()
+                if self._items is not None:
+                    item = next(self._items, _END)
+                    if self._is_closed():
+                        break
+                    if item is not _END:
+                        self._reconnection.succeeded()
+                        return cast("_Item", item)
+                    if self._method not in _FEEDS:
+                        break
+            except _Closed:
+                break
+            except Exception as error:
                 if self._is_closed():
-                    return
-                self.ready_state = CONNECTING
-                delay = self._reconnection.delay(retry_after)
-                if delay is None and failure is not None:
-                    raise failure
-                if delay is None or self._woken.wait(delay):
-                    return
-                self.reconnects += 1
-        except _Closed:
-            pass
-        finally:
-            self.close()
+                    break
+                if not is_retried(error):
+                    raise
+                failure = error
+            self._disconnect()
+            self.ready_state = CONNECTING
+            delay = self._reconnection.delay(retry_after)
+            if delay is None and failure is not None:
+                raise failure
+            if delay is None or self._woken.wait(delay):
+                break
+            self.reconnects += 1
+        raise StopIteration
 
     def _is_closed(self) -> bool:
         return self.ready_state == CLOSED
 
-    def _release(self) -> None:
+    def _disconnect(self) -> None:
+        self._note_retry()
+        self._items = None
         response, self._response = self._response, None
         if response is not None:
             response.release()
@@ -203,6 +231,9 @@ class _Source(Generic[_Item]):
 
     def _more_headers(self) -> dict[str, Any]:
         return {}
+
+    def _note_retry(self) -> None:
+        """Notes the reconnection time that the server has sent, if there is any."""
 
     def _read(self, response: RequestsResponse) -> Iterator[_Item]:
         raise NotImplementedError
@@ -235,7 +266,8 @@ class EventSource(_Source[ServerSentEvent]):
       has been lost without a FIN is never noticed.
     - `max_event_bytes`: most bytes of one event; 1 MiB by default. A larger one raises StreamFormatError.
 
-    An exception that is thrown into the waiting greenlet, such as gevent.Timeout, closes the source.
+    An exception that is thrown into the greenlet while it waits for an event, such as gevent.Timeout, closes the
+    source.
 
     Attributes: `ready_state` (CONNECTING, OPEN or CLOSED), `reconnects`, `retry`, `last_event_id` and `url`.
     """
@@ -271,6 +303,10 @@ class EventSource(_Source[ServerSentEvent]):
             idle_timeout=idle_timeout,
         )
         check_count("max_event_bytes", max_event_bytes)
+        if not isinstance(last_event_id, str):
+            raise TypeError(f"last_event_id must be a str, not {last_event_id!r}")
+        if any(character in last_event_id for character in "\r\n\0"):
+            raise ValueError(f"last_event_id must not contain CR, LF or NUL: {last_event_id!r}")
         self._max_event_bytes = max_event_bytes
         self._reader = EventReader(max_event_bytes, last_event_id)
 
@@ -288,10 +324,10 @@ class EventSource(_Source[ServerSentEvent]):
     def _read(self, response: RequestsResponse) -> Iterator[ServerSentEvent]:
         self._reader = EventReader(self._max_event_bytes, self.last_event_id)
         response._stream_reader = self._reader
-        try:
-            yield from response.iter_events(max_event_bytes=self._max_event_bytes)
-        finally:
-            self._reconnection.set_retry(self._reader.retry)
+        return response.iter_events(max_event_bytes=self._max_event_bytes)
+
+    def _note_retry(self) -> None:
+        self._reconnection.set_retry(self._reader.retry)
 
 
 class JSONLinesSource(_Source[Any]):

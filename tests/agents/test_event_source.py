@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,14 @@ import pytest
 from gevent.event import Event
 
 from geventhttpclient import EventSource, JSONLinesSource, Session
-from geventhttpclient._internal.reconnection import MAX_BACKOFF, MAX_DELAY, Reconnection, is_retried, is_retried_status
+from geventhttpclient._internal.reconnection import (
+    MAX_BACKOFF,
+    MAX_DELAY,
+    MIN_BACKOFF,
+    Reconnection,
+    is_retried,
+    is_retried_status,
+)
 from geventhttpclient.exceptions import (
     BadStatusCode,
     ContentTypeError,
@@ -87,6 +95,8 @@ def test_delay_of_the_server_is_bounded_and_not_cut_by_the_backoff() -> None:
     assert [policy.delay() for _ in range(3)] == [120, 120, 120]
     policy.set_retry(None)
     assert policy.retry == 120
+    policy.set_retry(0)
+    assert policy.retry == MIN_BACKOFF
     policy.set_retry(2**64 - 1)
     assert policy.delay() == MAX_DELAY
 
@@ -154,7 +164,7 @@ def test_reconnection_time_of_the_server_counts(bounded: None) -> None:
     scripts = [feed(b"retry: 20\n\n"), answering("204 No Content")]
     with Peer(*scripts) as peer, EventSource(peer.url, retry=1000) as events:
         assert list(events) == []
-        assert events.retry == 0.02
+        assert events.retry == 0.1
 
 
 @pytest.mark.parametrize("status", ["408 Timeout", "425 Too Early", "429 Slow", "500 Error", "503 Gone for now"])
@@ -313,6 +323,52 @@ def test_timeout_of_gevent_closes_it(bounded: None) -> None:
         never.set()
 
 
+def test_close_before_the_response_was_taken_counts(bounded: None) -> None:
+    class Closing(Session):
+        def request(self, *args: Any, **options: Any) -> Any:
+            response = super().request(*args, **options)
+            events.close()
+            return response
+
+    with Peer(feed(b"data: 1\n\n")) as peer, Closing() as session:
+        events = EventSource(peer.url, session=session)
+        assert list(events) == []
+        assert events.ready_state == CLOSED
+        assert session.clientpool.get_client(peer.url).statistics()["in_use"] == 0
+
+
+def test_source_that_is_dropped_frees_its_connection_at_once(bounded: None) -> None:
+    never = Event()
+    with Peer(feed(b"data: 1\n\n", never.wait)) as peer, Session(concurrency=1) as session:
+        gc.disable()
+        try:
+            for _ in EventSource(peer.url, session=session):
+                break
+            assert session.clientpool.get_client(peer.url).statistics()["in_use"] == 0
+        finally:
+            gc.enable()
+        never.set()
+
+
+def test_second_greenlet_is_refused_and_the_first_goes_on(bounded: None) -> None:
+    go_on = Event()
+    with Peer(feed(go_on.wait, b"data: 1\n\n")) as peer, EventSource(peer.url) as events:
+        first = gevent.spawn(next, events)
+        gevent.sleep(0)
+        with pytest.raises(RuntimeError, match="another greenlet waits"):
+            next(events)
+        go_on.set()
+        assert first.get().data == "1"
+
+
+def test_reconnection_time_is_known_while_the_stream_goes_on(bounded: None) -> None:
+    never = Event()
+    with Peer(feed(b"retry: 10000\ndata: 1\n\n", never.wait)) as peer, EventSource(peer.url) as events:
+        next(events)
+        assert events.retry == 10
+        never.set()
+
+
 def test_session_of_the_program_stays_open(bounded: None) -> None:
     with Peer(feed(b"data: 1\n\n"), answering("200 OK", body=b"ok")) as peer, Session(headers={"X-A": "b"}) as session:
         with EventSource(peer.url, session=session) as events:
@@ -355,6 +411,11 @@ def test_line_that_is_not_json_ends_it(bounded: None) -> None:
         ({"data": iter([b"x"])}, "data must be str or bytes"),
         ({"max_event_bytes": 0}, "max_event_bytes"),
         ({"timeout": 3}, "timeout"),
+        ({"retry": float("inf")}, "retry must be a finite number"),
+        ({"session": 5}, "session must be a geventhttpclient.Session"),
+        ({"method": 5}, "method must be a str"),
+        ({"last_event_id": 5}, "last_event_id must be a str"),
+        ({"last_event_id": "a\r\nb"}, "last_event_id must not contain"),
     ],
 )
 def test_bad_arguments_are_refused_by_name(options: dict[str, Any], text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import gzip
 import json
 import pickle
@@ -11,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import islice
+from random import Random
 from typing import Any
 
 import brotli
@@ -342,10 +344,59 @@ def test_events_of_a_response_that_is_fed() -> None:
     assert [event.data for event in response.iter_events()] == ["2"]
 
 
-def test_events_of_content_that_was_read() -> None:
-    response = response_of("session", [b"data: 1\n\n"])
-    assert response.content == b"data: 1\n\n"
-    assert [event.data for event in response.iter_events()] == ["1"]
+@faces
+def test_events_of_content_that_was_read_come_once(face: str) -> None:
+    response = response_of(face, [b"data: 1\n\ndata: 2\n\n"])
+    if face != "client":
+        assert response.content == b"data: 1\n\ndata: 2\n\n"
+    assert next(response.iter_events()).data == "1"
+    assert [event.data for event in response.iter_events()] == ["2"]
+    assert list(response.iter_events()) == []
+
+
+@pytest.mark.parametrize("face", ["client", "agent", "session"])
+@pytest.mark.parametrize("coding", ["", *CODINGS])
+def test_loop_that_was_left_can_go_on_in_a_large_body(coding: str, face: str) -> None:
+    random = Random(1)
+    wanted = [f"{random.getrandbits(2048):0512x}" for _ in range(600)]  # is not compressed to one piece
+    body = b"".join(b"data: %b\n\n" % data.encode() for data in wanted)
+    body = CODINGS[coding](body) if coding else body
+    headers = {"Content_Encoding": coding} if coding else {}
+    response = response_of(face, [body[at : at + 10_000] for at in range(0, len(body), 10_000)], **headers)
+    assert [next(response.iter_events()).data for _ in wanted] == wanted
+    assert list(response.iter_events()) == []
+
+
+def test_response_whose_events_were_left_is_released_when_it_is_dropped() -> None:
+    never = Event()
+    gc.disable()
+    try:
+        with Peer(streaming(b"data: 1\n\n", never.wait)) as peer, closing(HTTPClient.from_url(peer.url)) as client:
+            response = client.get("/stream")
+            assert next(response.iter_events()).data == "1"
+            assert client.statistics()["in_use"] == 1
+            del response
+            assert client.statistics()["in_use"] == 0
+            never.set()
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("face", ["client", "agent", "session"])
+def test_bytes_that_decode_to_many_let_other_greenlets_run(face: str) -> None:
+    turns = 0
+
+    def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            gevent.sleep(0)
+
+    response = response_of(face, [brotli.compress(b"\n" * (16 << 20))], Content_Encoding="br")
+    greenlet = gevent.spawn(count)
+    assert list(response.iter_events()) == []
+    greenlet.kill()
+    assert turns >= 8
 
 
 def test_response_that_was_read_in_part_can_be_pickled() -> None:

@@ -65,6 +65,7 @@ class CompatResponse(StreamMethods):
         "_request",
         "_response",
         "_sent",
+        "_stream_pieces",
         "_stream_reader",
     )
 
@@ -76,6 +77,7 @@ class CompatResponse(StreamMethods):
     _drained: io.BytesIO | None
     _headers: Headers
     _sent: str
+    _stream_pieces: Iterator[bytes]
     _stream_reader: EventReader | LineReader
 
     def __init__(
@@ -115,6 +117,7 @@ class CompatResponse(StreamMethods):
         attributes.pop("_file", None)  # the partly decoded body of a Session's response; the rest is in `content`
         for part in (attributes, slots):
             part.pop("_drained", None)  # its bytes are in the content
+            part.pop("_stream_pieces", None)
             part.pop("_stream_reader", None)
             if "_response" in part:
                 part["_response"] = inner
@@ -328,13 +331,20 @@ class CompatResponse(StreamMethods):
         return charsets.parse_json(self.content, charsets.known(charset))
 
     def _pieces(self) -> Iterator[bytes]:
+        found: Iterator[bytes] | None = getattr(self, "_stream_pieces", None)
+        if found is not None:
+            return found
         if hasattr(self, "_cached_content"):
-            return iter([self._cached_content] if self._cached_content else [])
-        inner = self._response
-        held = b"" if is_over(inner) else self._take()
-        coding = field_of(self, "content-encoding")
-        received = chain([held] if held else [], pieces(inner))
-        return decoded_pieces(received, _listed(coding) if coding else None)
+            found = iter([self._cached_content] if self._cached_content else [])
+        else:
+            inner = self._response
+            held = b"" if is_over(inner) else self._take()
+            coding = field_of(self, "content-encoding")
+            received = chain([held] if held else [], pieces(lambda: inner))
+            found = decoded_pieces(received, _listed(coding) if coding else None)
+        # It does not refer to this response, which is released at once when it is dropped.
+        self._stream_pieces = found
+        return found
 
     def _shown_url(self) -> str | None:
         return None if self._request is None else _core.redact(str(self._request.url))

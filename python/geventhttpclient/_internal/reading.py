@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+
+import gevent
 
 from geventhttpclient import _core
 
-__all__ = ["LINE_END", "READ_SIZE", "lines", "pieces", "read_available", "reads_by_engine"]
+__all__ = ["LINE_END", "READ_SIZE", "cooperative", "lines", "pieces", "read_available", "reads_by_engine"]
 
 # Size of one read from a response whose class overrides reading, unless the caller gives a size.
 READ_SIZE = 8192
 
 # Most bytes of one read by the engine, which returns fewer if fewer have been received.
 _AVAILABLE = 64 * 1024
+
+# Most bytes of decoded pieces between two turns of other greenlets.
+_TURN = 1 << 20
 
 
 def reads_by_engine(response: Any) -> bool:
@@ -28,11 +33,25 @@ def read_available(response: Any, most: int) -> bytes:
     return data
 
 
-def pieces(response: Any) -> Iterator[bytes]:
-    """Yields the rest of a body without decoding it, each piece as soon as it was received."""
-    most = _AVAILABLE if reads_by_engine(response) else READ_SIZE
-    while data := read_available(response, most):
+def pieces(known: Callable[[], Any]) -> Iterator[bytes]:
+    """Yields the rest of a body without decoding it, each piece as soon as it was received.
+
+    `known` returns the response. It may be a weak reference, for an iterator that the response itself keeps.
+    """
+    most = _AVAILABLE if reads_by_engine(known()) else READ_SIZE
+    while data := read_available(known(), most):
         yield data
+
+
+def cooperative(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yields the same pieces, and lets other greenlets run after each MiB: a few bytes may decode to many."""
+    size = 0
+    for piece in pieces:
+        yield piece
+        size += len(piece)
+        if size >= _TURN:
+            size = 0
+            gevent.sleep(0)
 
 
 LINE_END = re.compile(b"\r\n|\n|\r")

@@ -58,7 +58,8 @@ class Reconnection:
     def set_retry(self, milliseconds: int | None) -> None:
         """Sets the reconnection time that the server has sent, if any."""
         if milliseconds is not None:
-            self.retry = min(milliseconds / 1000, MAX_DELAY)
+            # A server that sends 0, and one event for each connection, would have thousands of them a second.
+            self.retry = min(max(milliseconds / 1000, MIN_BACKOFF), MAX_DELAY)
 
     def delay(self, retry_after: float = 0.0) -> float | None:
         """Returns the time until the next connection after a failure or an end without items; None to give up.

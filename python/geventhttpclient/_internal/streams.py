@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from geventhttpclient import _core
 from geventhttpclient._core import MOST_EVENT_BYTES, MOST_LINE_BYTES, EventReader, LineReader, ServerSentEvent
 from geventhttpclient._internal.charsets import parse_json_text
-from geventhttpclient._internal.reading import LINE_END, lines
+from geventhttpclient._internal.reading import LINE_END, cooperative, lines
 from geventhttpclient._internal.validation import check_count
 from geventhttpclient.exceptions import ContentTypeError, DecodingError, StreamFormatError
 
@@ -27,7 +27,8 @@ class StreamMethods:
     __slots__ = ()
 
     def _pieces(self) -> Iterator[bytes]:
-        """Yields the rest of the body, with its content coding decoded, each piece as soon as it was received."""
+        """Returns an iterator over the rest of the body, with its content coding decoded, each piece as soon as it was
+        received. Another call continues behind the pieces that were taken."""
         raise NotImplementedError
 
     def _content_type(self) -> str:
@@ -74,12 +75,18 @@ class StreamMethods:
         """Returns an iterator over the lines of the body as bytes without line ends, each as soon as it was received,
         with the content coding decoded.
 
-        Lines end with LF, CR LF or CR, or only with `delimiter` if it is given.
+        Lines end with LF, CR LF or CR, or only with `delimiter` if it is given. Keep the iterator if you leave a loop:
+        it has lines that were received already, which another call does not have.
         """
         if isinstance(delimiter, (str, bytes)) and not delimiter:
             raise ValueError("delimiter must not be empty")
         delimiter = delimiter.encode() if isinstance(delimiter, str) else delimiter
-        return lines(self._pieces(), delimiter, LINE_END, b"\r")
+        return _whole_lines(self, delimiter)
+
+
+def _whole_lines(response: StreamMethods, delimiter: bytes | None) -> Iterator[Any]:
+    # Refers to the response, which would release its connection.
+    yield from lines(cooperative(response._pieces()), delimiter, LINE_END, b"\r")
 
 
 def _reader_of(response: Any, kind: type[_Reader], limit: int) -> _Reader:
@@ -93,7 +100,7 @@ def _reader_of(response: Any, kind: type[_Reader], limit: int) -> _Reader:
 def _items(response: StreamMethods, reader: EventReader | LineReader, noun: str) -> Iterator[Any]:
     try:
         yield from reader
-        for piece in response._pieces():
+        for piece in cooperative(response._pieces()):
             yield from reader.feed(piece)
     except StreamFormatError as error:
         raise _failed(response, StreamFormatError, f"{noun} {reader.number + 1}", reader.number + 1, error) from None

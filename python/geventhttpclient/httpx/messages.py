@@ -491,7 +491,7 @@ class Response(RequestsResponse):
         return pieces if chunk_size is None else _resized(pieces, chunk_size)
 
     def _pieces(self) -> Iterator[bytes]:
-        return self.iter_bytes()
+        return super()._pieces() if self._has_content() else self.iter_bytes()
 
     def _has_content(self) -> bool:
         return hasattr(self, "_cached_content")
