@@ -32,7 +32,7 @@ from geventhttpclient._internal.argument_errors import (
 )
 from geventhttpclient._internal.decoding import ACCEPT_ENCODING, DecodedBody
 from geventhttpclient._internal.field_reader import BLANKS, FieldReader
-from geventhttpclient._internal.reading import LINE_END, READ_SIZE, lines, read_available, reads_by_engine
+from geventhttpclient._internal.reading import LINE_END, READ_SIZE, lines, pieces, read_available, reads_by_engine
 from geventhttpclient.auth import AuthValue, DigestAuth, credentials_of, netrc_auth, resolve_auth
 from geventhttpclient.client import DEFAULT_MAX_CLIENTS, HTTPClient, HTTPClientPool, _CommonOptions
 from geventhttpclient.cookies import Cookies, add_cookies, bind, merged, received
@@ -218,13 +218,16 @@ class RequestsResponse(CompatResponse):
 
     def raise_for_status(self) -> None:
         """Raises BadStatusCode, with `code`, `response` and `request`, if the status code is 400 to 599."""
+        if 400 <= self.status_code < 600:
+            raise self._status_error()
+
+    def _status_error(self) -> BadStatusCode:
         code = self.status_code
-        if 400 <= code < 600:
-            error = BadStatusCode(self.url, f"{code} {self.reason or ''}".rstrip())
-            error.code = code
-            error.response = self  # type: ignore[attr-defined]
-            error.request = self._request  # type: ignore[attr-defined]
-            raise error
+        error = BadStatusCode(self.url, f"{code} {self.reason or ''}".rstrip())
+        error.code = code
+        error.response = self  # type: ignore[attr-defined]
+        error.request = self._request  # type: ignore[attr-defined]
+        return error
 
     # ----------------------------------------------------------------------------------------------------- streaming
 
@@ -369,11 +372,9 @@ class RequestsResponse(CompatResponse):
             while piece := file.read1(_READ):
                 yield piece
             return
-        most = _READ if reads_by_engine(inner) else READ_SIZE
         if held := b"" if is_over(inner) else self._take():
             yield held
-        while data := read_available(inner, most):
-            yield data
+        yield from pieces(lambda: inner)
 
     def _pieces(self) -> Iterator[bytes]:
         if hasattr(self, "_cached_content") or hasattr(self, "_stream_pieces"):

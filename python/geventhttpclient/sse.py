@@ -381,8 +381,4 @@ class JSONLinesSource(_Source[Any]):
 def _status_error(response: RequestsResponse) -> BadStatusCode:
     """Returns the exception for a response without items, which has the beginning of its body."""
     drain(response)
-    code = response.status_code
-    error = BadStatusCode(response.url, f"{code} {response.reason or ''}".rstrip())
-    error.code = code
-    error.response, error.request = response, response.request  # type: ignore[attr-defined]
-    return error
+    return response._status_error()
