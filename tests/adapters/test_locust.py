@@ -4,90 +4,37 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import signal
-import sys
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gevent
 import pytest
-from gevent import subprocess
 
 from tests.conftest import Nginx, TlsNginx
+from tests.support import locustfiles
 from tests.support.certificates import Certificates
 from tests.support.dependents import need
-from tests.support.hub import ROOT, run
+from tests.support.hub import run
+from tests.support.locustfiles import Swarm, distributed
 from tests.support.peer import Conn, Peer, Request
 from tests.support.ports import free_port
 from tests.support.proxies import tinyproxy
 
 need("locust")
 
-LOCUSTFILE = ROOT / "tests" / "support" / "locustfiles" / "page.py"
-
 USERS = 10
 # A run ends after so many requests, however slow the machine is.
 REQUESTS = 200
-
-# Time limit of a run, in seconds.
-SECONDS = 60
 
 
 # ---------------------------------------------------------------- headless runs
 
 
-@dataclass
-class Swarm:
-    """The exit status and the log of a locust run, and the statistics that the locustfile has printed."""
-
-    code: int
-    log: str
-    requests: int
-    failures: dict[str, int]
-    exceptions: list[str]
-
-    def check_no_crash(self) -> None:
-        """Checks that no user has ended with an exception."""
-        assert self.exceptions == []
-        assert "Traceback" not in self.log, self.log
-
-
 def swarm(directory: Path, host: str, *options: str, **environment: str) -> Swarm:
-    """Runs locust with ten users until `REQUESTS` were sent."""
-    usual = [
-        "--headless",
-        "--users",
-        str(USERS),
-        "--spawn-rate",
-        str(USERS),
-        "--run-time",
-        f"{SECONDS}s",
-        "--only-summary",
-    ]
-    command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--host", host]
-    log, facts = directory / "log", directory / "facts"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, *usual, *options],
-            cwd=ROOT,
-            env={**os.environ, "LOCUST_FACTS": str(facts), "LOCUST_REQUESTS": str(REQUESTS), **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-        try:
-            code = process.wait(SECONDS)
-        finally:
-            if process.returncode is None:
-                os.killpg(process.pid, signal.SIGKILL)  # with its workers
-                process.wait()
-    assert code is not None, f"did not end within {SECONDS} s\n{log.read_text()}"
-    assert facts.exists(), log.read_text()
-    return Swarm(code, log.read_text(), **json.loads(facts.read_text()))
+    """Runs locust with ten users of the page until `REQUESTS` were sent."""
+    environment["LOCUST_REQUESTS"] = str(REQUESTS)
+    return locustfiles.swarm(locustfiles.HERE / "page.py", directory, host, *options, users=USERS, **environment)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -102,11 +49,7 @@ def test_headless_run_without_failures_succeeds(
     else:
         tls_nginx: TlsNginx = request.getfixturevalue("tls_nginx")
         host = f"https://127.0.0.1:{tls_nginx.ports['self_signed']}"
-    options = []
-    if processes > 1:
-        port = str(free_port())
-        options = ["--processes", str(processes), "--master-bind-port", port, "--master-port", port]
-    done = swarm(tmp_path, host, *options)
+    done = swarm(tmp_path, host, *distributed(processes))
     done.check_no_crash()
     assert done.failures == {}
     assert done.code == 0, done.log
