@@ -173,7 +173,8 @@ class CompatResponse(StreamMethods):
     @property
     def history(self) -> list[CompatResponse]:
         """The redirects that led to this response, in order."""
-        return self._history
+        # A subclass may copy the `__dict__` of another response, without its slots: locust's does.
+        return getattr(self, "_history", [])
 
     @property
     def timings(self) -> Timings:
@@ -347,7 +348,8 @@ class CompatResponse(StreamMethods):
         return found
 
     def _shown_url(self) -> str | None:
-        return None if self._request is None else _core.redact(str(self._request.url))
+        url = self.url
+        return _core.redact(str(url)) if url else None
 
     @property
     def status(self) -> str:
