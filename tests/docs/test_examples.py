@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import urllib.request
@@ -82,6 +83,26 @@ def test_example_stream_prints_events_as_they_are_received(url: str) -> None:
         finally:
             example.terminate()
     assert lines == [f"{number} event {number}\n" for number in range(1, 26)]
+
+
+def test_example_llm_server_streams_as_many_tokens_as_requested() -> None:
+    """The load test that is sent to it is in tests/adapters."""
+    command = [sys.executable, "-W", "error", str(EXAMPLES / "llm_server.py"), "0", "0", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1/chat/completions"
+            asked = json.dumps({"max_tokens": 3, "stream_options": {"include_usage": True}}).encode()
+            with urllib.request.urlopen(url, asked, timeout=TIMEOUT_SECONDS) as response:
+                assert response.headers["Content-Type"] == "text/event-stream"
+                *events, done, end = response.read().decode().split("\n\n")
+        finally:
+            server.terminate()
+    assert (done, end) == ("data: [DONE]", "")
+    chunks = [json.loads(event.removeprefix("data: ")) for event in events]
+    texts = [choice["delta"].get("content") for chunk in chunks for choice in chunk["choices"]]
+    assert [text for text in texts if text] == ["The ", "sky ", "scatters "]
+    assert chunks[-1]["usage"] == {"completion_tokens": 3}
 
 
 def test_example_mocking_tests_pass() -> None:
