@@ -1,0 +1,109 @@
+"""Real SDKs with the lines of docs/guide/sdks.md: the calls of many greenlets are in flight at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.programs.sdks import PAGE
+from tests.support import sdk_services
+from tests.support.certificates import Certificates
+from tests.support.dependents import need
+from tests.support.doc_examples import Page
+from tests.support.hub import run
+from tests.support.peer import Peer
+from tests.support.sdk_services import Sentry, Service
+
+COUNT = 20
+
+PACKAGES = {
+    "openai": "openai",
+    "anthropic": "anthropic",
+    "google_genai": "google.genai",
+    "huggingface_hub": "huggingface_hub",
+    "kubernetes": "kubernetes",
+    "elasticsearch": "elasticsearch",
+    "opensearch": "opensearchpy",
+    "stripe": "stripe",
+    "slack": "slack_sdk",
+    "google_auth": "google.auth",
+    "github": "github",
+    "hvac": "hvac",
+    "influxdb_client": "influxdb_client",
+    "influxdb": "influxdb",
+    "zeep": "zeep",
+    "consul": "consul",
+    "prometheus": "prometheus_api_client",
+}
+
+# The requests of the greenlets, if the client sends others as well.
+HELD = {"zeep": "^POST ", "google_auth": "^GET "}
+
+
+def environment(url: str, certificates: Certificates, directory: Path) -> dict[str, str]:
+    """The environment by which SDKs find the local server, its certificate and their keys."""
+    authority = str(certificates.ca)
+    return {
+        "HOME": str(directory),
+        "NO_PROXY": "*",
+        "SSL_CERT_FILE": authority,
+        "REQUESTS_CA_BUNDLE": authority,
+        "OPENAI_API_KEY": "key",
+        "OPENAI_BASE_URL": f"{url}/v1",
+        "ANTHROPIC_API_KEY": "key",
+        "ANTHROPIC_BASE_URL": url,
+        "GOOGLE_API_KEY": "key",
+        "GOOGLE_GEMINI_BASE_URL": url,
+        "HF_ENDPOINT": url,
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+
+
+def needed(module: str) -> None:
+    """Skips the test if the module or a package that contains it is not installed."""
+    parts = module.split(".")
+    for end in range(len(parts)):
+        need(".".join(parts[: end + 1]))
+
+
+def test_every_block_of_the_page_is_run() -> None:
+    blocks = {name for name in Page(PAGE).files if name.startswith("with_")}
+    assert blocks == {f"with_{name}.py" for name in [*PACKAGES, "sentry"]}
+
+
+@pytest.mark.parametrize("mode", ["unpatched", "monkey"])
+@pytest.mark.parametrize("name", PACKAGES)
+def test_calls_of_greenlets_are_in_flight_together(
+    name: str, mode: str, certificates: Certificates, tmp_path: Path
+) -> None:
+    needed(PACKAGES[name])
+    service = Service(getattr(sdk_services, name), COUNT, HELD.get(name, ""))
+    with Peer(service, tls=certificates.valid.server()) as peer:
+        url = f"https://localhost:{peer.port}"
+        outcome = run("sdks.calls", f"with_{name}", mode, peer.port, COUNT, **environment(url, certificates, tmp_path))
+    assert json.loads(outcome.clean()) == list(range(COUNT))
+    assert service.most == COUNT
+
+
+@pytest.mark.parametrize("mode", ["unpatched", "monkey"])
+def test_sentry_sends_events_while_greenlets_wait(mode: str, certificates: Certificates, tmp_path: Path) -> None:
+    needed("sentry_sdk")
+    sentry = Sentry()
+    with Peer(sentry.service, tls=certificates.valid.server()) as peer:
+        url = f"https://localhost:{peer.port}"
+        run("sdks.reports", mode, peer.port, COUNT, **environment(url, certificates, tmp_path)).clean()
+    assert sorted(sentry.messages) == sorted(f"number-{number}" for number in range(COUNT))
+
+
+def test_client_that_blocks_is_noticed(certificates: Certificates, tmp_path: Path) -> None:
+    """The same lines without this package: the server never receives the second request."""
+    needed("openai")
+    service = Service(sdk_services.openai, 2, patience=0.5)
+    with Peer(service, tls=certificates.valid.server()) as peer:
+        url = f"https://localhost:{peer.port}"
+        outcome = run("sdks.blocked", 2, **environment(url, certificates, tmp_path))
+    assert service.failed
+    assert service.most == 1
+    assert all("APIConnectionError" in result for result in json.loads(outcome.clean()))
