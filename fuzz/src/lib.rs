@@ -15,6 +15,7 @@ pub mod escape;
 pub mod exchange;
 pub mod framing;
 pub mod head;
+pub mod lines;
 pub mod seeds;
 pub mod sse;
 pub mod url;
@@ -23,13 +24,14 @@ pub mod url;
 pub type Target = fn(&[u8]);
 
 /// All targets, by the names of their corpora.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("chunked", chunked::run),
     ("coding", coding::run),
     ("escape", escape::run),
     ("exchange", exchange::run),
     ("framing", framing::run),
     ("head", head::run),
+    ("lines", lines::run),
     ("sse", sse::run),
     ("url", url::run),
 ];

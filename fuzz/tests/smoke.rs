@@ -59,6 +59,11 @@ fn test_head_seeds_and_mutations() {
 }
 
 #[test]
+fn test_lines_seeds_and_mutations() {
+    run("lines");
+}
+
+#[test]
 fn test_sse_seeds_and_mutations() {
     run("sse");
 }
