@@ -54,7 +54,7 @@ fn naive(data: &[u8]) -> Read {
         lines.pop(); // not a line: the body ends with an LF, or is empty
     }
     for line in lines {
-        let line = if line.ends_with(b"\r") { &line[..line.len() - 1] } else { line };
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.len() > MOST {
             read.is_too_long = true;
             break;
