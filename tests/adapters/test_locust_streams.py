@@ -14,7 +14,7 @@ import pytest
 from gevent.event import Event
 
 from tests.support.dependents import need
-from tests.support.hub import ROOT
+from tests.support.hub import ROOT, until
 from tests.support.locustfiles import HERE, Swarm, distributed, swarm
 from tests.support.peer import Conn, Peer, Request
 from tests.support.ports import free_port
@@ -148,6 +148,10 @@ def test_iter_lines_of_fast_session_yields_all_lines(readings: dict[str, Any]) -
     assert readings["all lines"] == ALL_LINES
 
 
+def test_iter_lines_of_fast_response_without_stream_yields_lines_of_the_content(readings: dict[str, Any]) -> None:
+    assert readings["lines of a whole body"] == ALL_LINES
+
+
 # ---------------------------------------------------------------- the example
 
 
@@ -244,7 +248,12 @@ class BrokenModel(Model):
         "damaged_coding": "gzip: incorrect header check",
     }
 
+    # Number of unfinished streams whose connection the client has to close.
+    open = 0
+
     def answer(self, conn: Conn, number: int) -> None:
+        if number == self.answers - 1:
+            until(lambda: self.open == 0)  # before the run ends, which closes all connections
         kind = list(self.KINDS)[number % len(self.KINDS)]
         self.counts[kind] += 1
         getattr(self, kind)(conn)
@@ -260,15 +269,15 @@ class BrokenModel(Model):
 
     def error_event(self, conn: Conn) -> None:
         self.send(conn, event("one "), b'data: {"error": {"message": "overloaded"}}\n\n')
-        conn.wait_closed()  # the client gives the stream up
+        self.wait_closed(conn)
 
     def not_json(self, conn: Conn) -> None:
         self.send(conn, event("one "), b"data: data that is not JSON\n\n")
-        conn.wait_closed()
+        self.wait_closed(conn)
 
     def not_a_chunk(self, conn: Conn) -> None:
         self.send(conn, event("one "), b"data: [1, 2]\n\n")
-        conn.wait_closed()
+        self.wait_closed(conn)
 
     def closed(self, conn: Conn) -> None:
         self.send(conn, event("one "))
@@ -280,7 +289,12 @@ class BrokenModel(Model):
 
     def damaged_coding(self, conn: Conn) -> None:
         self.send(conn, b"this is not gzip", coding="gzip")
+        self.wait_closed(conn)
+
+    def wait_closed(self, conn: Conn) -> None:
+        self.open += 1
         conn.wait_closed()
+        self.open -= 1
 
     def send(self, conn: Conn, *chunks: bytes, coding: str = "identity") -> None:
         begin_stream(conn, coding)

@@ -24,6 +24,8 @@ class Reader(FastHttpUser):
                         results[stream] = list(self.acknowledged(stream, getattr(self, method)))
                 except (Exception, gevent.Timeout):
                     results[stream] = traceback.format_exc()
+        whole = self.client.post("/all-lines", json={})
+        results["lines of a whole body"] = [line.decode() for line in whole.iter_lines()]
         results["all lines"] = list(self.client.iter_lines("/all-lines", method="POST", json={}))
         gevent.spawn(self.environment.runner.quit)  # the user itself is killed by it
         gevent.sleep(SECONDS)
