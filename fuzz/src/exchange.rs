@@ -153,10 +153,12 @@ fn request(method: &str, target: &str, length: usize) -> Request {
         idempotent: wire::request::is_idempotent(method.as_bytes()),
         expects_continue: false,
         closes: false,
+        keeps_upgrade: false,
         timeouts: None,
         trailers: None,
         for_proxy: None,
         opened: None,
+        observer: None,
     }
 }
 

@@ -1,7 +1,7 @@
 """The extension module, for the Python modules of this package: see `crates/python`."""
 
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, Protocol, SupportsIndex, TypeVar, final
 
 from _typeshed import ReadableBuffer, WriteableBuffer
@@ -132,6 +132,8 @@ class ConnectionPool:
         timeouts: _Seconds | None,
         trailers: TrailersDataType | None = None,
         opened: list[_Opened] | None = None,
+        keeps_upgrade: bool = False,
+        on_phase: Callable[[str, bool], object] | None = None,
     ) -> _Response: ...
 
 @final
@@ -230,6 +232,7 @@ class ResponseBase(HTTPResponseParser):
     def _read_available(self, length: int) -> bytes: ...
     def _peek(self, length: int) -> bytes: ...
     def _read_as_far_as_it_goes(self, length: int | None = None) -> tuple[bytes, BaseException | None]: ...
+    def _continue_on(self, connection: Connection) -> bool: ...
     def release(self) -> None: ...
 
 @final

@@ -176,6 +176,33 @@ def test_proxy_credentials_that_are_not_utf_8_are_rejected(make: Callable[[], ob
     assert caught.value.__context__ is None
 
 
+@pytest.mark.parametrize(
+    ("method", "target", "line"),
+    [
+        ("GET", "/a", "GET http://example.org/a HTTP/1.1"),
+        ("OPTIONS", "*", "OPTIONS http://example.org HTTP/1.1"),
+        ("OPTIONS", "/", "OPTIONS http://example.org/ HTTP/1.1"),
+        ("CONNECT", "other.example:443", "CONNECT other.example:443 HTTP/1.1"),
+    ],
+)
+def test_target_for_a_proxy_has_the_form_of_its_method(method: str, target: str, line: str) -> None:
+    with closing(HTTPClient("example.org", proxy="http://127.0.0.1:3128")) as client:
+        assert client._build_request(method, target).splitlines()[0] == line
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "line"),
+    [
+        ("OPTIONS", "*", "OPTIONS * HTTP/1.1"),
+        ("CONNECT", "other.example:443", "CONNECT other.example:443 HTTP/1.1"),
+        ("CONNECT", "[::1]:443", "CONNECT [::1]:443 HTTP/1.1"),
+    ],
+)
+def test_target_without_a_proxy_has_the_form_of_its_method(method: str, target: str, line: str) -> None:
+    with closing(HTTPClient("example.org")) as client:
+        assert client._build_request(method, target).splitlines()[0] == line
+
+
 def test_only_http_proxies_get_credentials_in_a_header() -> None:
     assert Proxy.from_url("https://user:secret@proxy.example").authorization() == "Basic dXNlcjpzZWNyZXQ="
     assert Proxy.from_url("https://proxy.example").authorization() is None

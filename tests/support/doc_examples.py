@@ -33,8 +33,10 @@ from tests.server.__main__ import Connection
 from tests.support.certificates import Certificates
 from tests.support.docker_daemon import Daemon
 from tests.support.http2_servers import Hypercorn
+from tests.support.peer import Peer
 from tests.support.ports import free_port
 from tests.support.proxies import microsocks, tinyproxy
+from tests.support.websocket_peer import speak_websocket
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_SECONDS = 100
@@ -146,6 +148,7 @@ class Servers:
             8445: lambda: self.http2.clear,
             3128: lambda: self.stack.enter_context(closing(tinyproxy(self.new("tinyproxy")))).port,
             1080: lambda: self.stack.enter_context(closing(microsocks(self.new("microsocks"), "me", "secret"))).port,
+            8765: lambda: self.stack.enter_context(Peer(speak_websocket)).port,
             # No server: the program on the page listens there itself, like locust's master.
             5557: free_port,
         }

@@ -1,9 +1,9 @@
 //! A client: it chooses HTTP/1.1 or HTTP/2 for each request, and retries requests that may be sent again.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::connect::{Resolver, dial};
+use crate::connect::{DialOptions, Resolver, dial};
 use crate::http1::exchange::{exchange, respond};
 use crate::http2::{self, Assignment, DialPermit, Http2Error, Http2Pool, StreamPermit, What};
 use crate::pool::close_reason::CloseReason;
@@ -109,7 +109,7 @@ impl Client {
             let timeouts = *timeouts;
             return Box::pin(self.exchange_either(http2_pool, request, resolver, timeouts, wait_limits, timings)).await;
         }
-        let dial_options = DialOptions { resolver, limit: timeouts.connection, until };
+        let dial_options = DialOptions::new(resolver, timeouts.connection, until);
         let mut lease = self.pool.lease(timeouts.pool, wait_limits.until).await?;
         if lease.has_waited {
             timings.note_placed();
@@ -117,7 +117,7 @@ impl Client {
         loop {
             let reused = lease.is_connected();
             if !reused {
-                let dialled = self.dial(request, Offer::All, dial_options, timings).await?;
+                let dialled = self.dial(request, dial_options, timings).await?;
                 lease.replace(Some(dialled));
             }
             lease.set_wait_limits(wait_limits);
@@ -131,14 +131,13 @@ impl Client {
     async fn dial(
         &self,
         request: &Request,
-        offer: Offer,
         options: DialOptions<'_>,
         timings: &mut Timings,
     ) -> Result<Box<Connection>> {
-        let DialOptions { resolver, limit, until } = options;
         let begun = timings.elapsed();
-        let for_proxy = request.for_proxy.as_deref();
-        let connection = Box::pin(dial(&self.reactor, &self.config, for_proxy, offer, limit, until, resolver)).await?;
+        let (for_proxy, observer) = (request.for_proxy.as_deref(), request.observer.as_deref());
+        let options = DialOptions { for_proxy, observer, ..options };
+        let connection = Box::pin(dial(&self.reactor, &self.config, options)).await?;
         self.pool.count_opened(&connection, timings.elapsed().saturating_sub(begun));
         // Set after the observer was called: the time of that call does not count as time for sending.
         timings.connected = timings.elapsed();
@@ -174,7 +173,9 @@ impl Client {
             lease.release();
         }
         match outcome {
-            Ok(answer) => respond(lease, request, answer, &self.config.limits, timings).map(Outcome::Done),
+            Ok(answer) => {
+                respond(&self.reactor, lease, request, answer, &self.config.limits, timings).map(Outcome::Done)
+            }
             // The peer closed an idle connection while the request was in flight. The request is tried once more on a
             // new connection in the same pool slot, which is not a reused one.
             Err(failed) if reused && failed.may_be_repeated(request) => {
@@ -201,7 +202,7 @@ impl Client {
         wait_limits: WaitLimits,
         timings: &mut Timings,
     ) -> Result<Response> {
-        let dial_options = DialOptions { resolver, limit: timeouts.connection, until: wait_limits.until };
+        let dial_options = DialOptions::new(resolver, timeouts.connection, wait_limits.until);
         let mut repeats = Repeats::default();
         let mut kept_lease = None;
         loop {
@@ -271,7 +272,7 @@ impl Client {
         timings: &mut Timings,
     ) -> Result<Opening> {
         let offer = if http2_pool.requires_http1() { Offer::Http1 } else { Offer::All };
-        let connection = match self.dial(request, offer, options, timings).await {
+        let connection = match self.dial(request, DialOptions { offer, ..options }, timings).await {
             Ok(connection) => connection,
             Err(error) => {
                 if let Some(dial_permit) = dial_permit {
@@ -324,7 +325,7 @@ impl Client {
             Ok(http2::Answer { head, framing, body, answered, facts: tls }) => {
                 let body = Incoming::of_stream(body, answered);
                 let request_head = std::mem::take(&mut request.head);
-                Ok(Some(Response { head, framing, body, timings: timings.take(), tls, request_head }))
+                Ok(Some(Response { head, framing, body, timings: timings.take(), tls, request_head, upgraded: None }))
             }
             Err(failed) if repeats.allow(&failed, reused, request, self.speaks_http2_alone()) => {
                 self.pool.count_repeated(&failed.error);
@@ -352,14 +353,6 @@ impl Client {
         }
         error
     }
-}
-
-/// Options for opening a connection for a request.
-#[derive(Clone, Copy)]
-struct DialOptions<'a> {
-    resolver: &'a dyn Resolver,
-    limit: Option<Duration>,
-    until: Option<Deadline>,
 }
 
 /// Use of a connection that was opened for a request.

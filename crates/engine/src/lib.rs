@@ -34,7 +34,7 @@ pub use http1::raw::{IoState, RawConnection};
 pub use origin::Origin;
 pub use pool::close_reason::{CloseReason, ConnectionObserver};
 pub use pool::idle::IdleGroup;
-pub use request::{BodySource, FileBody, Opened, Request, RequestBody, TrailerSource};
+pub use request::{BodySource, FileBody, Opened, PhaseObserver, Request, RequestBody, TrailerSource};
 pub use response::{Incoming, Response};
 pub use rt::cancel::CancelToken;
 pub use rt::reactor::Reactor;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use wire::framing::MethodKind;
 
 use crate::config::Timeouts;
-use crate::error::Kind;
+use crate::error::{Error, Kind, Phase};
 use crate::rt::timeout::Deadline;
 use crate::timings::Dialled;
 use crate::tls::TlsInfo;
@@ -99,12 +99,23 @@ pub struct Request {
     pub expects_continue: bool,
     /// Whether the head has `Connection: close`.
     pub closes: bool,
+    /// Whether the response keeps its connection after 101, or a 2xx to CONNECT, for another protocol.
+    pub keeps_upgrade: bool,
     /// The request's own timeouts, in place of all those of the client.
     pub timeouts: Option<Box<Timeouts>>,
     /// The trailers.
     pub trailers: Option<Box<dyn TrailerSource>>,
     /// A list to which the connections are added that are opened for it.
     pub opened: Option<Rc<RefCell<Vec<Opened>>>>,
+    /// Called at the start of each phase.
+    pub observer: Option<Rc<dyn PhaseObserver>>,
+}
+
+/// Observer of one request's phases.
+pub trait PhaseObserver {
+    /// Called when a phase begins, which ends the one before. `http2` says that it is a step of an HTTP/2 stream. An
+    /// error ends the request, and reaches the caller unchanged. It may switch to other tasks.
+    fn enter(&self, phase: Phase, http2: bool) -> Result<(), Kind>;
 }
 
 /// A connection that was opened for a request.
@@ -126,5 +137,11 @@ impl Request {
     /// Returns whether it may be sent again, to the same effect, if the server may have acted on it.
     pub fn can_be_repeated(&self) -> bool {
         self.idempotent && self.body.can_be_repeated()
+    }
+
+    /// Notifies the observer that a phase begins.
+    pub(crate) fn enter(&self, phase: Phase, http2: bool) -> crate::Result<()> {
+        let Some(observer) = &self.observer else { return Ok(()) };
+        observer.enter(phase, http2).map_err(|kind| Error::new(kind, phase))
     }
 }

@@ -26,7 +26,7 @@ fn opened(address: SocketAddr) -> (Rc<Reactor>, RawConnection) {
     (reactor, raw)
 }
 
-async fn ask(raw: &mut RawConnection) -> Result<String> {
+async fn ask(raw: &RawConnection) -> Result<String> {
     raw.send(REQUEST, WAIT_LIMIT).await?;
     let answer = raw.answer(MethodKind::Other, &Limits::default(), WAIT_LIMIT).await;
     let mut response = answer.map_err(|unanswered| unanswered.error)?;
@@ -34,7 +34,7 @@ async fn ask(raw: &mut RawConnection) -> Result<String> {
     Ok(String::from_utf8(body).expect("text"))
 }
 
-async fn receive(raw: &mut RawConnection, length: usize) -> Result<Vec<u8>> {
+async fn receive(raw: &RawConnection, length: usize) -> Result<Vec<u8>> {
     let mut room = vec![MaybeUninit::uninit(); length];
     let mut room = ReadBuf::uninit(&mut room);
     raw.receive(&mut room, WAIT_LIMIT).await?;
@@ -44,10 +44,10 @@ async fn receive(raw: &mut RawConnection, length: usize) -> Result<Vec<u8>> {
 #[test]
 fn test_turns_alternate_on_one_connection() {
     let peer = Peer::new([vec![Step::Head, send(OK), Step::Head, trickle(OK), Step::Head, send(OK), Step::Closed]]);
-    let (reactor, mut raw) = opened(peer.address);
+    let (reactor, raw) = opened(peer.address);
     for _ in 0..3 {
         assert_eq!(raw.io_state(), IoState::Send);
-        assert_eq!(run(&reactor, ask(&mut raw)).expect("an answer"), "ok");
+        assert_eq!(run(&reactor, ask(&raw)).expect("an answer"), "ok");
     }
     let number = raw.descriptor().expect("a socket").number();
     assert!(number.is_some_and(|number| number > 2));
@@ -62,7 +62,7 @@ fn test_pieces_of_a_request_are_sent_one_by_one() {
         send("HTTP/1.1 204 x\r\n\r\n"),
         Step::Closed,
     ]]);
-    let (reactor, mut raw) = opened(peer.address);
+    let (reactor, raw) = opened(peer.address);
     run(&reactor, async {
         for piece in ["POST / HTTP/1.1\r\n", "Content-Length: 4\r\n\r\n", "", "ab", "cd"] {
             raw.send(piece.as_bytes(), WAIT_LIMIT).await.expect("a peer that listens");
@@ -86,7 +86,7 @@ fn test_send_before_the_response_was_read_is_refused() {
         send(OK),
         Step::Closed,
     ]]);
-    let (reactor, mut raw) = opened(peer.address);
+    let (reactor, raw) = opened(peer.address);
     run(&reactor, async {
         raw.send(REQUEST, WAIT_LIMIT).await.expect("a peer that listens");
         let answer = raw.answer(MethodKind::Other, &Limits::default(), WAIT_LIMIT).await;
@@ -97,7 +97,7 @@ fn test_send_before_the_response_was_read_is_refused() {
         go.send(()).expect("a peer that waits");
         assert_eq!(read_all(&mut response.body, 100).await.expect("a whole body"), b"hello");
         assert_eq!(raw.io_state(), IoState::Send);
-        assert_eq!(ask(&mut raw).await.expect("an answer"), "ok");
+        assert_eq!(ask(&raw).await.expect("an answer"), "ok");
     });
     drop(raw);
     peer.finish();
@@ -106,7 +106,7 @@ fn test_send_before_the_response_was_read_is_refused() {
 #[test]
 fn test_response_outlives_its_connection_object_and_closes_at_its_end() {
     let peer = Peer::new([vec![Step::Head, trickle(OK), Step::Closed]]);
-    let (reactor, mut raw) = opened(peer.address);
+    let (reactor, raw) = opened(peer.address);
     run(&reactor, async {
         raw.send(REQUEST, WAIT_LIMIT).await.expect("a peer that listens");
         let answer = raw.answer(MethodKind::Other, &Limits::default(), WAIT_LIMIT).await;
@@ -125,8 +125,8 @@ fn test_turn_after_the_last_response_or_unsolicited_bytes_is_neither_sides() {
     let glued = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n\r\n";
     for text in [last, glued, "HTTP/1.1 200 OK\r\n\r\nok"] {
         let peer = Peer::new([vec![Step::Head, send(text), Step::HalfClose, Step::Closed]]);
-        let (reactor, mut raw) = opened(peer.address);
-        assert_eq!(run(&reactor, ask(&mut raw)).expect("an answer"), "ok", "{text}");
+        let (reactor, raw) = opened(peer.address);
+        assert_eq!(run(&reactor, ask(&raw)).expect("an answer"), "ok", "{text}");
         assert_eq!(raw.io_state(), IoState::Unusable, "{text}");
         let refused = run(&reactor, raw.send(REQUEST, WAIT_LIMIT)).expect_err("it is closed");
         assert!(refused.is_disconnect(), "{refused}");
@@ -134,8 +134,8 @@ fn test_turn_after_the_last_response_or_unsolicited_bytes_is_neither_sides() {
     }
     let (notify, notified) = tell();
     let peer = Peer::new([vec![Step::Head, send(OK), Step::Close, notify]]);
-    let (reactor, mut raw) = opened(peer.address);
-    assert_eq!(run(&reactor, ask(&mut raw)).expect("an answer"), "ok");
+    let (reactor, raw) = opened(peer.address);
+    assert_eq!(run(&reactor, ask(&raw)).expect("an answer"), "ok");
     notified.wait();
     assert_eq!(raw.io_state(), IoState::Unusable);
     peer.finish();
@@ -145,7 +145,7 @@ fn test_turn_after_the_last_response_or_unsolicited_bytes_is_neither_sides() {
 fn test_answer_without_a_head_returns_the_received_bytes() {
     for (text, received) in [("SSH-2.0-x\r\nmore", "SSH-2.0-x\r\nmore"), ("HTTP/1.1 200", "HTTP/1.1 200"), ("", "")] {
         let peer = Peer::new([vec![Step::Head, send(text)]]);
-        let (reactor, mut raw) = opened(peer.address);
+        let (reactor, raw) = opened(peer.address);
         let unanswered = run(&reactor, async {
             raw.send(REQUEST, WAIT_LIMIT).await.expect("a peer that listens");
             raw.answer(MethodKind::Other, &Limits::default(), WAIT_LIMIT).await.map(drop).expect_err("no head")
@@ -163,7 +163,7 @@ fn test_answer_without_a_head_returns_the_received_bytes() {
 fn test_connection_after_101_returns_at_once_with_the_bytes_behind_the_head() {
     let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n";
     let peer = Peer::new([vec![Step::Head, send(format!("{head}hello")), expect("and more"), send("bye")]]);
-    let (reactor, mut raw) = opened(peer.address);
+    let (reactor, raw) = opened(peer.address);
     run(&reactor, async {
         raw.send(REQUEST, WAIT_LIMIT).await.expect("a peer that listens");
         let answer = raw.answer(MethodKind::Other, &Limits::default(), WAIT_LIMIT).await;
@@ -172,11 +172,11 @@ fn test_connection_after_101_returns_at_once_with_the_bytes_behind_the_head() {
         assert_eq!(response.body.received(), head.len() as u64);
         assert!(response.body.ended().is_some());
         assert_eq!(raw.io_state(), IoState::Send);
-        assert_eq!(receive(&mut raw, 3).await.expect("bytes"), b"hel");
-        assert_eq!(receive(&mut raw, 100).await.expect("bytes"), b"lo");
+        assert_eq!(receive(&raw, 3).await.expect("bytes"), b"hel");
+        assert_eq!(receive(&raw, 100).await.expect("bytes"), b"lo");
         raw.send(b"and more", WAIT_LIMIT).await.expect("a peer that listens");
-        assert_eq!(receive(&mut raw, 100).await.expect("bytes"), b"bye");
-        assert_eq!(receive(&mut raw, 100).await.expect("the end"), b"");
+        assert_eq!(receive(&raw, 100).await.expect("bytes"), b"bye");
+        assert_eq!(receive(&raw, 100).await.expect("the end"), b"");
     });
     peer.finish();
 }
@@ -185,11 +185,11 @@ fn test_connection_after_101_returns_at_once_with_the_bytes_behind_the_head() {
 fn test_limit_holds_for_each_wait_by_itself() {
     let (wait, go) = gate();
     let peer = Peer::new([vec![Step::Head, wait, Step::Gone]]);
-    let (reactor, mut raw) = opened(peer.address);
+    let (reactor, raw) = opened(peer.address);
     run(&reactor, async {
         raw.send(REQUEST, WAIT_LIMIT).await.expect("a peer that listens");
         let short = Some(Duration::from_millis(5));
-        let late = receive_within(&mut raw, short).await.expect_err("nothing comes");
+        let late = receive_within(&raw, short).await.expect_err("nothing comes");
         assert!(matches!(late.kind(), Kind::Timeout(_)), "{late}");
         assert_eq!(raw.io_state(), IoState::Send);
         let late = raw.answer(MethodKind::Other, &Limits::default(), short).await.map(drop).expect_err("no answer");
@@ -200,7 +200,7 @@ fn test_limit_holds_for_each_wait_by_itself() {
     peer.finish();
 }
 
-async fn receive_within(raw: &mut RawConnection, limit: Option<Duration>) -> Result<()> {
+async fn receive_within(raw: &RawConnection, limit: Option<Duration>) -> Result<()> {
     let mut room = [MaybeUninit::uninit(); 8];
     raw.receive(&mut ReadBuf::uninit(&mut room), limit).await
 }
@@ -209,7 +209,7 @@ async fn receive_within(raw: &mut RawConnection, limit: Option<Duration>) -> Res
 fn test_answer_dropped_in_the_middle_closes_the_connection() {
     let (notify, notified) = tell();
     let peer = Peer::new([vec![Step::Head, send("HTTP/1.1 200"), notify, Step::Closed]]);
-    let (_reactor, mut raw) = opened(peer.address);
+    let (_reactor, raw) = opened(peer.address);
     {
         let limits = Limits::default();
         let mut asking = pin!(async {
@@ -227,8 +227,8 @@ fn test_answer_dropped_in_the_middle_closes_the_connection() {
 #[test]
 fn test_body_cut_short_is_an_error() {
     let peer = Peer::new([vec![Step::Head, send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel")]]);
-    let (reactor, mut raw) = opened(peer.address);
-    let error = run(&reactor, ask(&mut raw)).expect_err("a cut");
+    let (reactor, raw) = opened(peer.address);
+    let error = run(&reactor, ask(&raw)).expect_err("a cut");
     assert!(matches!(error.kind(), Kind::Response(ResponseError::EarlyEnd(_))), "{error}");
     assert_eq!(raw.io_state(), IoState::Unusable);
     peer.finish();

@@ -625,7 +625,7 @@ fn test_raw_connection_is_secured_on_request() {
         let config = Config::new("127.0.0.1", server.address.port());
         let (limits, wait_limit) = (Limits::default(), Some(BOUND));
         run(&reactor, async {
-            let mut raw = RawConnection::open(&reactor, &config, &SystemResolver).await.expect("a connection");
+            let raw = RawConnection::open(&reactor, &config, &SystemResolver).await.expect("a connection");
             raw.send(b"CONNECT a.test:443 HTTP/1.1\r\n\r\n", wait_limit).await.expect("a proxy that listens");
             let mut room = [MaybeUninit::uninit(); 100];
             let mut room = ReadBuf::uninit(&mut room);

@@ -1,4 +1,5 @@
-//! A connection on which Python code alternates between sending and reading: the base of the classes of http.client.
+//! A connection on which Python code sends and reads bytes: the base of the classes of http.client, and of connections
+//! that carry another protocol after an upgrade.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -6,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use engine::rt::socket::Descriptor;
+use engine::rt::stream::Direction;
 use engine::{CancelToken, IoState, Kind, Phase, RawConnection};
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::intern;
@@ -26,6 +28,9 @@ use crate::response::ResponseBase;
 use crate::tls::tls_info_of_python;
 use crate::types;
 
+/// Everything but sending and receiving needs the connection alone.
+const BOTH: [Direction; 2] = [Direction::Send, Direction::Receive];
+
 /// `Connection`: opened by `_open()` with the configuration of a pool; closed until then, and after `close()`.
 #[pyclass(frozen, subclass, weakref, module = "geventhttpclient._core", name = "Connection")]
 pub(crate) struct PyConnection {
@@ -42,9 +47,7 @@ enum State {
     Closed,
     /// A greenlet waits for it to be opened; the token ends that wait.
     Opening(Rc<CancelToken>),
-    Here(Box<Held>),
-    /// A greenlet waits in it.
-    InUse,
+    Open(Rc<Held>),
 }
 
 struct Held {
@@ -53,53 +56,62 @@ struct Held {
 }
 
 impl PyConnection {
-    /// Runs `work` on the connection, outside of any borrow, since it may wait. If it raises (something was thrown into
-    /// the waiting greenlet), the connection is closed, since its state is not known.
-    fn with<T>(&self, py: Python<'_>, work: impl FnOnce(&Runtime, &mut RawConnection) -> PyResult<T>) -> PyResult<T> {
-        let current = Runtime::current(py)?;
-        // Before the connection is taken: a call that can only fail does it no harm.
-        current.check_may_wait(py)?;
-        let mut held = self.take(py, &current)?;
-        let result = work(&current, &mut held.connection);
-        let dropped = {
-            let mut state = self.state.get(py).borrow_mut();
-            match (&*state, &result) {
-                (State::InUse, Ok(_)) => {
-                    *state = State::Here(held);
-                    None
-                }
-                (State::InUse, Err(_)) => {
-                    *state = State::Closed;
-                    Some(held)
-                }
-                // close() by another greenlet during the wait takes precedence.
-                _ => Some(held),
-            }
-        };
-        drop(dropped);
-        result
+    /// Becomes that connection.
+    pub(crate) fn adopt(&self, py: Python<'_>, connection: RawConnection, runtime: Rc<Runtime>) {
+        self.descriptor.get(py).replace(connection.descriptor().cloned());
+        let before = self.state.get(py).replace(State::Open(Rc::new(Held { connection, runtime })));
+        drop(before);
     }
 
-    fn take(&self, py: Python<'_>, current: &Rc<Runtime>) -> PyResult<Box<Held>> {
-        let mut state = self.state.get(py).borrow_mut();
-        match std::mem::replace(&mut *state, State::InUse) {
-            State::Here(held) if Rc::ptr_eq(&held.runtime, current) => Ok(held),
-            State::Here(held) => {
-                *state = State::Here(held);
-                let message = "the connection belongs to another thread, or to a hub that was destroyed";
-                Err(PyRuntimeError::new_err(message))
-            }
-            before @ (State::InUse | State::Opening(_)) => {
-                *state = before;
-                // Making the exception may import a module, whose code may call this connection.
-                drop(state);
-                Err(used_by_another(py))
-            }
-            State::Closed => {
-                *state = State::Closed;
-                Err(PyOSError::new_err((libc::EBADF, "the connection is closed")))
-            }
+    /// Runs `work` on the connection, outside of any borrow, since it may wait. If it raises (something was thrown into
+    /// the waiting greenlet), the connection is closed, since its state is not known.
+    ///
+    /// Fails if another greenlet uses one of those directions.
+    fn with<T>(
+        &self,
+        py: Python<'_>,
+        directions: &[Direction],
+        work: impl FnOnce(&Runtime, &RawConnection) -> PyResult<T>,
+    ) -> PyResult<T> {
+        let current = Runtime::current(py)?;
+        // Before the connection is used: a call that can only fail does it no harm.
+        current.check_may_wait(py)?;
+        let held = self.held(py)?;
+        if !Rc::ptr_eq(&held.runtime, &current) {
+            let message = "the connection belongs to another thread, or to a hub that was destroyed";
+            return Err(PyRuntimeError::new_err(message));
         }
+        if directions.iter().any(|&direction| held.connection.is_busy(direction)) {
+            return Err(used_by_another(py));
+        }
+        work(&current, &held.connection).inspect_err(|_| {
+            self.forget(py, &held);
+            held.connection.close();
+        })
+    }
+
+    /// Returns the open connection. The exceptions are made outside of the borrow: that may import a module, whose code
+    /// may call this connection.
+    fn held(&self, py: Python<'_>) -> PyResult<Rc<Held>> {
+        let is_opening = match &*self.state.get(py).borrow() {
+            State::Open(held) => return Ok(held.clone()),
+            State::Opening(_) => true,
+            State::Closed => false,
+        };
+        Err(if is_opening {
+            used_by_another(py)
+        } else {
+            PyOSError::new_err((libc::EBADF, "the connection is closed"))
+        })
+    }
+
+    /// Forgets a connection that is closed, unless it was replaced meanwhile.
+    fn forget(&self, py: Python<'_>, held: &Rc<Held>) {
+        let mut state = self.state.get(py).borrow_mut();
+        let is_same = matches!(&*state, State::Open(own) if Rc::ptr_eq(own, held));
+        let before = is_same.then(|| std::mem::take(&mut *state));
+        drop(state);
+        drop(before);
     }
 
     fn limit(&self, py: Python<'_>) -> Option<Duration> {
@@ -148,7 +160,7 @@ impl PyConnection {
         let (after, result) = match outcome {
             Ok(Some(Ok(connection))) if is_wanted => {
                 self.descriptor.get(py).replace(connection.descriptor().cloned());
-                (State::Here(Box::new(Held { connection, runtime })), Ok(()))
+                (State::Open(Rc::new(Held { connection, runtime })), Ok(()))
             }
             Ok(Some(Err(error))) => (State::Closed, Err(to_python(py, error))),
             Ok(_) => (State::Closed, Err(closed_meanwhile(py, &config.origin.peer))),
@@ -165,44 +177,26 @@ impl PyConnection {
         let config = pool.get().config()?.of_thread(py);
         let Some(tls) = config.tls else { return Ok(()) };
         let limit = config.timeouts.connection;
-        let secured = self.with(py, |runtime, connection| block_on(py, runtime, connection.secure(&*tls, limit)))?;
+        let secured =
+            self.with(py, &BOTH, |runtime, connection| block_on(py, runtime, connection.secure(&*tls, limit)))?;
         secured.map_err(|error| {
             self.close(py);
             to_python(py, error)
         })
     }
 
-    /// Returns `"send"` if a request can be sent, `"receive"` while the last response has not been read to its end, or
-    /// `"unusable"` if the connection is closed, or cannot be used in this thread and now.
+    /// Returns `"send"` if a request can be sent, `"receive"` while the last response has not been read to its end or a
+    /// greenlet uses the connection, or `"unusable"` if the connection is closed, or cannot be used in this thread and
+    /// now.
     fn _io_state(&self, py: Python<'_>) -> PyResult<&'static str> {
         let current = Runtime::current(py)?;
-        // Taken out, since the check may close it, which may run code of the program.
-        let io_state = match self.state.get(py).replace(State::InUse) {
-            State::Here(mut held) => {
-                let is_here = Rc::ptr_eq(&held.runtime, &current);
-                let io_state = if is_here { held.connection.io_state() } else { IoState::Unusable };
-                let mut state = self.state.get(py).borrow_mut();
-                // close() by that code takes precedence.
-                if matches!(*state, State::InUse) {
-                    *state = State::Here(held);
-                    io_state
-                } else {
-                    drop(state);
-                    drop(held);
-                    IoState::Unusable
-                }
-            }
-            State::Closed => {
-                self.state.get(py).replace(State::Closed);
-                IoState::Unusable
-            }
-            State::InUse => IoState::Receive,
-            State::Opening(stop) => {
-                self.state.get(py).replace(State::Opening(stop));
-                IoState::Receive
-            }
+        let held = match &*self.state.get(py).borrow() {
+            State::Open(held) => held.clone(),
+            State::Opening(_) => return Ok("receive"),
+            State::Closed => return Ok("unusable"),
         };
-        Ok(match io_state {
+        let is_here = Rc::ptr_eq(&held.runtime, &current);
+        Ok(match if is_here { held.connection.io_state() } else { IoState::Unusable } {
             IoState::Unusable => "unusable",
             IoState::Send => "send",
             IoState::Receive => "receive",
@@ -220,14 +214,16 @@ impl PyConnection {
         };
         let bytes = PyBackedBytes::from(bytes);
         let limit = self.limit(py);
-        let sent = self.with(py, |runtime, connection| block_on(py, runtime, connection.send(&bytes, limit)))?;
+        let sent = self.with(py, &[Direction::Send], |runtime, connection| {
+            block_on(py, runtime, connection.send(&bytes, limit))
+        })?;
         sent.map_err(|error| to_python(py, error))
     }
 
     /// Reads the available bytes, at most `bufsize`, waiting only if there are none; `b""` after the peer has closed.
     fn recv<'py>(&self, py: Python<'py>, bufsize: usize) -> PyResult<Bound<'py, PyBytes>> {
         let limit = self.limit(py);
-        let (outcome, bytes) = self.with(py, |runtime, connection| {
+        let (outcome, bytes) = self.with(py, &[Direction::Receive], |runtime, connection| {
             let mut outcome = Ok(());
             let bytes = filled_by(py, bufsize, |room| {
                 outcome = block_on(py, runtime, connection.receive(room, limit))?;
@@ -244,7 +240,7 @@ impl PyConnection {
     fn _answer<'py>(&self, py: Python<'py>, method: &str) -> PyResult<Bound<'py, ResponseBase>> {
         let (limits, limit) = (Limits::default(), self.limit(py));
         let method_kind = MethodKind::by(method.as_bytes());
-        let answer = self.with(py, |runtime, connection| {
+        let answer = self.with(py, &BOTH, |runtime, connection| {
             // Boxed, both of them: the stack is copied at each switch while the greenlet waits.
             let answer = Box::pin(async { connection.answer(method_kind, &limits, limit).await.map(Box::new) });
             block_on(py, runtime, answer)
@@ -262,8 +258,8 @@ impl PyConnection {
     /// Returns the fields of `TLSInfo`; None for a connection without TLS.
     fn _tls_facts<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let info = match &*self.state.get(py).borrow() {
-            State::Here(held) => held.connection.facts().cloned(),
-            State::Closed | State::InUse | State::Opening(_) => None,
+            State::Open(held) => held.connection.facts(),
+            State::Closed | State::Opening(_) => None,
         };
         info.map(|info| tls_info_of_python(py, &info)).transpose()
     }
@@ -286,12 +282,9 @@ impl PyConnection {
     fn close(&self, py: Python<'_>) {
         let before = self.state.get(py).take();
         match &before {
-            State::InUse => {
-                let descriptor = self.descriptor.get(py).borrow().clone();
-                descriptor.iter().for_each(Descriptor::shut_down);
-            }
+            State::Open(held) => held.connection.close(),
             State::Opening(stop) => stop.cancel(),
-            State::Closed | State::Here(_) => {}
+            State::Closed => {}
         }
         drop(before);
     }

@@ -95,7 +95,8 @@ pub fn is_idempotent(method: &[u8]) -> bool {
     matches!(method, b"DELETE" | b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"TRACE")
 }
 
-/// Returns the path and query of a target with a leading slash, or `*` for OPTIONS (RFC 9112 sections 3.2.1 and 3.2.4).
+/// Returns the path and query of a target with a leading slash, `*` for OPTIONS, or a host and port for CONNECT (RFC
+/// 9112 sections 3.2.1, 3.2.3 and 3.2.4).
 ///
 /// A target is a path, or an absolute URL below one of the `origins`, which are `http://host` and the like. A path may
 /// begin with two slashes.
@@ -120,7 +121,8 @@ pub fn path_of_target<'a>(
     } else {
         target
     };
-    if path.starts_with('/') || (method == "OPTIONS" && path == "*") {
+    let is_authority = method == "CONNECT" && !path.is_empty() && !path.starts_with('?');
+    if path.starts_with('/') || (method == "OPTIONS" && path == "*") || is_authority {
         return Ok(path.into());
     }
     Ok(["/", path].concat().into())
@@ -203,6 +205,11 @@ mod tests {
             ("GET", "*", "/*"),
             ("OPTIONS", "*", "*"),
             ("OPTIONS", "http://k", "/"),
+            ("CONNECT", "other:443", "other:443"),
+            ("CONNECT", "[::1]:443", "[::1]:443"),
+            ("CONNECT", "", "/"),
+            ("CONNECT", "?q", "/?q"),
+            ("CONNECT", "/a", "/a"),
         ] {
             assert_eq!(path_of_target(method, target, &origins).as_deref(), Ok(path), "{method} {target}");
         }

@@ -38,10 +38,29 @@ class Origin:
         )
 
     def send(
-        self, method: str, target: str, body: Any, headers: list[tuple[Any, Any]], timeouts: RequestTimeouts
+        self,
+        method: str,
+        target: str,
+        body: Any,
+        headers: list[tuple[Any, Any]],
+        timeouts: RequestTimeouts,
+        on_phase: Callable[[str, bool], object] | None,
     ) -> HTTPSocketPoolResponse:
-        """Sends a request, like HTTPClient.request."""
-        return self._exchange(self._template, HTTPSocketPoolResponse, method, target, body, headers, timeouts)
+        """Sends a request, like HTTPClient.request. Its response keeps the connection after 101, or a 2xx to CONNECT.
+        Calls `on_phase` when a phase of the request begins."""
+        return self._exchange(
+            self._template,
+            HTTPSocketPoolResponse,
+            method,
+            target,
+            body,
+            headers,
+            timeouts,
+            None,
+            None,
+            True,
+            on_phase,
+        )
 
 
 _T = TypeVar("_T")

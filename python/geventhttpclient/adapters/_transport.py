@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -12,7 +13,9 @@ from geventhttpclient._internal.idle_limit import idle_group, join
 from geventhttpclient._internal.timeouts import RequestTimeouts
 from geventhttpclient._internal.validation import check_number, given, unescaped_zone, without_zone
 from geventhttpclient._parser import HTTPParseError
+from geventhttpclient.adapters._network_stream import NetworkStream
 from geventhttpclient.adapters._origins import UNBOUNDED, Origin, Origins
+from geventhttpclient.adapters._trace import Trace
 from geventhttpclient.client import DEFAULT_MAX_CLIENTS, HTTPClient
 from geventhttpclient.http2 import PRIOR_KNOWLEDGE, HTTP2Error
 from geventhttpclient.proxy import Proxy, ProxyError
@@ -45,6 +48,7 @@ class PackageTransport:
     """Mixin for the transport of a package, with a pool of kept-alive connections for each origin."""
 
     _package: ModuleType
+    _core_package: str
     _stream: type[PackageStream]
 
     def __init__(
@@ -93,6 +97,7 @@ class PackageTransport:
         for name, value in (("uds", uds), ("local_address", local_address), ("http2", spoken)):
             if value is not None:
                 self._arguments[name] = value
+        self._may_choose_http2 = spoken is True
         self._tls = _tls(verify, cert, trust_env)
         self._http_proxy = False
         if proxy is not None:
@@ -106,7 +111,7 @@ class PackageTransport:
         self._idle_group = idle_group(UNBOUNDED if kept is None else kept)
         self._origins: Origins[Origin] = Origins(DEFAULT_MAX_CLIENTS)
         # Raises the errors of invalid arguments now.
-        self._client("https", b"localhost", None, None).close()
+        self._client("https", b"localhost", None, None, False).close()
 
     def handle_request(self, request: Any) -> Any:
         """Sends a request. Returns its response when the head has been received.
@@ -118,52 +123,88 @@ class PackageTransport:
         if not isinstance(request, package.Request):
             raise TypeError(_wrong_package(request, package.__name__))
         url, extensions = request.url, request.extensions
-        key = (url.scheme, url.raw_host, url.port, extensions.get("sni_hostname"))
         target = extensions.get("target", url.raw_path)
         lines = [(name.decode("latin-1"), value) for name, value in request.headers.raw]
         if "%" in url.host:
             # The package includes the zone of an IPv6 address in Host.
             lines = [(name, _host_field(value) if name.lower() == "host" else value) for name, value in lines]
+        # HTTP/2 has no upgrade (RFC 9113 section 8.6).
+        only_http1 = self._may_choose_http2 and any(name.lower() == "upgrade" for name, _ in lines)
+        key = (url.scheme, url.raw_host, url.port, extensions.get("sni_hostname"), only_http1)
         timeouts = _timeouts(extensions.get("timeout"))
-        body = _Body(package, request.stream)
+        call = extensions.get("trace")
+        trace = None if call is None else Trace(call, request, self._route(url, extensions))
+        body = _Body(package, request.stream, trace)
         attempts = self._retries
         while True:
             try:
                 origin = self._origins.get(key, self._origin, *key)
-                message = origin.send(request.method, target.decode("ascii"), body.content, lines, timeouts)
+                on_phase = None if trace is None else trace.enter
+                message = origin.send(request.method, target.decode("ascii"), body.content, lines, timeouts, on_phase)
                 break
-            except _ERRORS as error:
-                if error is body.error:
+            except BaseException as error:
+                if error is body.error or not isinstance(error, _ERRORS):
+                    if trace is not None:
+                        trace.fail(error)
                     raise
                 found = translated(package, error, request, self._http_proxy)
+                if trace is not None:
+                    trace.fail(found)
                 if not attempts or not isinstance(found, (package.ConnectError, package.ConnectTimeout)):
                     raise found from error
             tried = self._retries - attempts
             attempts -= 1
-            gevent.sleep(_BACKOFF * 2 ** (tried - 1) if tried else 0)
+            delay = _BACKOFF * 2 ** (tried - 1) if tried else 0
+            with nullcontext() if trace is None else trace.retry():
+                gevent.sleep(delay)
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in message._pairs()]
+        version, reason = message.get_http_version().encode(), (message._reason() or "").encode("latin-1")
+        if trace is not None:
+            try:
+                status = message.get_code()
+                trace.end((status, headers) if trace.is_http2 else (version, status, reason, headers))
+            except BaseException:
+                message.release()
+                raise
+        is_upgrade = message.get_code() == 101 or request.method == "CONNECT"
+        network = NetworkStream(self._core_package, message, url.host, is_upgrade)
         return package.Response(
             message.get_code(),
-            headers=[(name.encode("latin-1"), value.encode("latin-1")) for name, value in message._pairs()],
-            stream=self._stream(message),
-            extensions={
-                "http_version": message.get_http_version().encode(),
-                "reason_phrase": (message._reason() or "").encode("latin-1"),
-            },
+            headers=headers,
+            stream=self._stream(message, network, trace),
+            extensions={"http_version": version, "reason_phrase": reason, "network_stream": network},
         )
 
     def close(self) -> None:
         """Closes the connections; those in use are closed after their responses have been read."""
         self._origins.clear()
 
+    def _route(self, url: Any, extensions: dict[str, Any]) -> dict[str, Any]:
+        """Returns the arguments of a connection for the trace."""
+        proxy = self._arguments.get("proxy")
+        return {
+            "host": url.host if proxy is None else proxy.host,
+            "port": (url.port or (443 if url.scheme in ("https", "wss") else 80)) if proxy is None else proxy.port,
+            "local_address": self._arguments.get("local_address"),
+            "path": self._arguments.get("uds"),
+            "proxy": None if proxy is None else proxy.scheme,
+            "server_hostname": extensions.get("sni_hostname") or url.host,
+            "timeout": (extensions.get("timeout") or {}).get("connect"),
+        }
+
     def _origin(self, *key: Any) -> Origin:
         return Origin(self._client(*key))
 
-    def _client(self, scheme: str, host: bytes, port: int | None, sni: str | None) -> HTTPClient:
+    def _client(self, scheme: str, host: bytes, port: int | None, sni: str | None, only_http1: bool) -> HTTPClient:
+        # With ws and wss, a request begins a WebSocket (RFC 6455 section 3).
+        scheme = {"ws": "http", "wss": "https"}.get(scheme, scheme)
         if scheme not in ("http", "https"):
             wrong = "has an unsupported protocol" if scheme else "is missing an 'http://' or 'https://' protocol"
             package: Any = self._package
             raise package.UnsupportedProtocol(f"Request URL {wrong}{f' {scheme!r}' if scheme else ''}.")
         arguments = dict(self._arguments)
+        if only_http1:
+            del arguments["http2"]
         if scheme == "https":
             arguments.update(self._tls)
             if sni is not None:
@@ -177,12 +218,15 @@ class PackageTransport:
 class _Body:
     """A request's body. `error` is the exception that the program's iterator has raised."""
 
-    def __init__(self, package: Any, stream: Any) -> None:
+    def __init__(self, package: Any, stream: Any, trace: Trace | None) -> None:
         self.error: BaseException | None = None
+        self._trace = trace
         # The package's stream of bytes in memory yields them in one piece.
         self.content: Any = b"".join(stream) if type(stream) is package.ByteStream else self._pieces(stream)
 
     def _pieces(self, stream: Any) -> Iterator[bytes]:
+        if self._trace is not None:
+            self._trace.body()
         try:
             yield from stream
         except BaseException as error:
@@ -195,10 +239,17 @@ class PackageStream:
 
     _package: ModuleType
 
-    def __init__(self, message: HTTPSocketPoolResponse) -> None:
+    def __init__(self, message: HTTPSocketPoolResponse, network: NetworkStream, trace: Trace | None) -> None:
         self._message = message
+        self._network = network
+        self._trace = trace
 
     def __iter__(self) -> Iterator[bytes]:
+        if self._trace is None:
+            return self._pieces()
+        return self._traced_pieces(self._trace)
+
+    def _pieces(self) -> Iterator[bytes]:
         message = self._message
         try:
             while data := message._read_available(_PIECE):
@@ -206,8 +257,24 @@ class PackageStream:
         except _ERRORS as error:
             raise translated(self._package, error, None) from error
 
+    def _traced_pieces(self, trace: Trace) -> Iterator[bytes]:
+        with trace.step("receive_response_body"):
+            yield from self._pieces()
+
     def close(self) -> None:
+        if self._trace is None:
+            self._close()
+            return
+        trace, self._trace = self._trace, None
+        try:
+            trace.begin("response_closed")
+        finally:
+            self._close()
+        trace.end()
+
+    def _close(self) -> None:
         self._message.release()
+        self._network.close()
 
 
 def _host_field(value: bytes) -> bytes:

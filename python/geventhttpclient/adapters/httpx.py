@@ -31,4 +31,5 @@ class Transport(PackageTransport, httpx.BaseTransport):
     """
 
     _package = httpx
+    _core_package = "httpcore"
     _stream = _Stream

@@ -31,4 +31,5 @@ class Transport(PackageTransport, httpx2.BaseTransport):
     """
 
     _package = httpx2
+    _core_package = "httpcore2"
     _stream = _Stream

@@ -119,8 +119,12 @@ class Socket(_core.Connection):
         return f"<{type(self).__module__}.{type(self).__name__} fd={self.fileno()}>"
 
 
-class TLSSocket(Socket):
-    """A Socket with the methods of an ssl.SSLSocket that programs use."""
+class TLSMethods:
+    """Mixin with the methods of an ssl.SSLObject that programs use, for a connection over TLS."""
+
+    def _tls_facts(self) -> _core._Facts | None:
+        """Returns the fields of TLSInfo; None without TLS."""
+        raise NotImplementedError
 
     @property
     def tls(self) -> TLSInfo:
@@ -150,6 +154,10 @@ class TLSSocket(Socket):
     def selected_alpn_protocol(self) -> str | None:
         """Returns the protocol that the peer selected (RFC 7301), if any."""
         return self.tls.alpn
+
+
+class TLSSocket(Socket, TLSMethods):
+    """A Socket with the methods of an ssl.SSLSocket that programs use."""
 
 
 def _read_certificate(der: bytes) -> dict[str, Any]:

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Phase, Result};
 use crate::http1::connection::Connection;
 use crate::origin::authority;
+use crate::request::PhaseObserver;
 use crate::rt::reactor::Reactor;
 use crate::rt::socket::{Descriptor, Socket};
 use crate::rt::stream::Stream;
@@ -42,18 +43,31 @@ impl Resolver for SystemResolver {
     }
 }
 
-/// Opens a new connection to the client's origin, within `limit` and before `until`. `for_proxy` is the value of
-/// Proxy-Authorization, which replaces the proxy's own credentials. `offer` selects the protocols that TLS offers to
-/// the origin.
-pub(crate) async fn dial(
-    reactor: &Rc<Reactor>,
-    config: &Config,
-    for_proxy: Option<&[u8]>,
-    offer: Offer,
-    limit: Option<Duration>,
-    until: Option<Deadline>,
-    resolver: &dyn Resolver,
-) -> Result<Box<Connection>> {
+/// Options for opening one connection.
+#[derive(Clone, Copy)]
+pub(crate) struct DialOptions<'a> {
+    pub(crate) resolver: &'a dyn Resolver,
+    /// The time limit of the dial.
+    pub(crate) limit: Option<Duration>,
+    /// The deadline of the request that it is for.
+    pub(crate) until: Option<Deadline>,
+    /// The protocols that TLS offers to the origin.
+    pub(crate) offer: Offer,
+    /// The value of Proxy-Authorization, which replaces the proxy's own credentials.
+    pub(crate) for_proxy: Option<&'a [u8]>,
+    pub(crate) observer: Option<&'a dyn PhaseObserver>,
+}
+
+impl<'a> DialOptions<'a> {
+    /// Returns the options for all protocols, without an observer.
+    pub(crate) fn new(resolver: &'a dyn Resolver, limit: Option<Duration>, until: Option<Deadline>) -> Self {
+        DialOptions { resolver, limit, until, offer: Offer::All, for_proxy: None, observer: None }
+    }
+}
+
+/// Opens a new connection to the client's origin.
+pub(crate) async fn dial(reactor: &Rc<Reactor>, config: &Config, options: DialOptions<'_>) -> Result<Box<Connection>> {
+    let DialOptions { resolver, limit, until, offer, for_proxy, observer } = options;
     let begun = Instant::now();
     let until = Deadline::earlier(limit.and_then(|limit| Deadline::of_dial(begun, limit)), until);
     let laps = Laps::begun(begun);
@@ -69,6 +83,7 @@ pub(crate) async fn dial(
         peer: RefCell::default(),
         is_at_proxy: Cell::default(),
         laps,
+        observer,
     };
     let mut wait_timeout = WaitTimeout::new(reactor, None);
     wait_timeout.set(None, until);
@@ -94,6 +109,7 @@ struct Dial<'a> {
     peer: RefCell<Rc<str>>,
     is_at_proxy: Cell<bool>,
     laps: Laps,
+    observer: Option<&'a dyn PhaseObserver>,
 }
 
 impl Dial<'_> {
@@ -103,8 +119,9 @@ impl Dial<'_> {
         if self.is_at_proxy.get() { error.of_proxy() } else { error }
     }
 
-    fn enter(&self, phase: Phase) {
+    fn enter(&self, phase: Phase) -> std::result::Result<(), Kind> {
         self.phase.set(phase);
+        self.observer.map_or(Ok(()), |observer| observer.enter(phase, false))
     }
 
     async fn open(&self) -> std::result::Result<Opened, Kind> {
@@ -118,7 +135,7 @@ impl Dial<'_> {
         self.peer.replace(config.origin.peer.clone());
         self.is_at_proxy.set(false);
         let Some(tls) = &config.tls else { return Ok((stream, None, descriptor, address)) };
-        self.enter(Phase::Tls);
+        self.enter(Phase::Tls)?;
         let secured = tls.handshake(stream, self.offer).await?;
         self.laps.end(Step::Tls);
         Ok((secured.stream, Some(secured.facts), descriptor, address))
@@ -138,7 +155,7 @@ impl Dial<'_> {
         if let Some(path) = &config.route.unix_socket {
             // An abstract name is written with an @ instead of its NUL.
             self.peer.replace(path.to_string_lossy().replace('\0', "@").into());
-            self.enter(Phase::Connect);
+            self.enter(Phase::Connect)?;
             let socket = Socket::connect_unix(reactor, path).await?;
             self.laps.end(Step::Connect);
             return Ok(Stream::Socket(socket));
@@ -149,8 +166,9 @@ impl Dial<'_> {
         };
         self.peer.replace(authority(host, port).into());
         self.is_at_proxy.set(config.route.proxy.is_some());
+        self.enter(Phase::Resolve)?;
         let addresses = self.resolve(host, port).await?;
-        self.enter(Phase::Connect);
+        self.enter(Phase::Connect)?;
         let socket = happy_eyeballs::connect(reactor, config.route.local_address, &addresses).await?;
         self.laps.end(Step::Connect);
         Ok(Stream::Socket(socket))
@@ -168,7 +186,7 @@ impl Dial<'_> {
     /// Has the proxy open a tunnel to the origin, unless it forwards single requests.
     async fn pass(&self, proxy: &Proxy, mut stream: Stream) -> std::result::Result<Stream, Kind> {
         if let Some(tls) = &proxy.tls {
-            self.enter(Phase::Tls);
+            self.enter(Phase::Tls)?;
             stream = tls.handshake(stream, Offer::All).await?.stream;
         }
         // A proxy that forwards single requests speaks HTTP/1.1 with the client.
@@ -179,14 +197,14 @@ impl Dial<'_> {
         let mut addresses = Vec::new();
         if proxy.protocol.resolves_here() {
             self.laps.end(Step::Proxy);
-            self.enter(Phase::Resolve);
+            self.enter(Phase::Resolve)?;
             let of_proxy = self.peer.replace(self.config.origin.peer.clone());
             self.is_at_proxy.set(false);
             addresses = self.resolve(&self.config.origin.host, self.config.origin.port).await?;
             self.peer.replace(of_proxy);
             self.is_at_proxy.set(true);
         }
-        self.enter(Phase::Proxy);
+        self.enter(Phase::Proxy)?;
         let Config { origin, limits, .. } = self.config;
         proxy::tunnel(self.reactor, proxy, origin, limits, self.for_proxy, &addresses, stream).await
     }

@@ -8,6 +8,7 @@ use wire::{Framing, Limits, ResponseHead};
 
 use crate::error::{Error, Kind, Phase, Result};
 use crate::http1::connection::Connection;
+use crate::http1::raw::RawConnection;
 use crate::http1::send::{Sent, send};
 use crate::pool::lease::Lease;
 use crate::request::Request;
@@ -23,12 +24,14 @@ pub(crate) async fn exchange(
     request: &mut Request,
     timings: &mut Timings,
 ) -> std::result::Result<Answer, Failed> {
+    request.enter(Phase::Send, false).map_err(|error| Failed { error, never_left: true })?;
     let sent = send(reactor, connection, request, limits).await;
     timings.sent = timings.elapsed();
     let early = match sent.map_err(|failure| Failed { error: failure.error, never_left: failure.nothing_left })? {
         Sent::Cut(head) => return Ok(Answer { head: *head, cut: true }),
         Sent::Whole(early) => early,
     };
+    request.enter(Phase::Head, false).map_err(|error| Failed { error, never_left: false })?;
     let head = match early {
         Some(head) => Ok(*head),
         None => connection.read_head(limits).await,
@@ -59,6 +62,7 @@ impl Failed {
 
 /// Returns the response to `request` with that head.
 pub(crate) fn respond(
+    reactor: &Rc<Reactor>,
     lease: Lease,
     request: &mut Request,
     answer: Answer,
@@ -67,7 +71,13 @@ pub(crate) fn respond(
 ) -> Result<Response> {
     let Answer { head, cut } = answer;
     let last = (request.closes || cut).then_some(CloseCause::AskedByUs);
-    let response = deliver(lease, request.method_kind, head, last, limits, timings.take())?;
+    let is_upgrade = || close_cause(request.method_kind, &head, Framing::None) == Some(CloseCause::Upgraded);
+    let response = if request.keeps_upgrade && !cut && is_upgrade() {
+        let (response, lease) = deliver_upgrade(lease, head, timings.take());
+        Response { upgraded: Some(Box::new(RawConnection::of_upgrade(reactor, lease))), ..response }
+    } else {
+        deliver(lease, request.method_kind, head, last, limits, timings.take())?
+    };
     Ok(Response { request_head: std::mem::take(&mut request.head), ..response })
 }
 
@@ -88,7 +98,7 @@ pub(crate) async fn read_response_or_upgrade(
     mut lease: Lease,
     method_kind: MethodKind,
     limits: &Limits,
-    mut timings: Timings,
+    timings: Timings,
 ) -> std::result::Result<(Response, Option<Lease>), Unanswered> {
     let Some(connection) = lease.connection() else {
         return Err(Error::new(Kind::Misuse("a lease without a connection"), Phase::Head).into());
@@ -96,14 +106,8 @@ pub(crate) async fn read_response_or_upgrade(
     let peer = connection.peer().clone();
     match connection.read_head(limits).await {
         Ok(head) if head.status == 101 => {
-            let tls = connection.facts().cloned();
-            connection.note_in(&mut timings);
-            let now = Instant::now();
-            timings.answered = now.saturating_duration_since(timings.started);
-            // The bytes behind the head are no part of the response.
-            let received = connection.received.saturating_sub(connection.buffered().len() as u64);
-            let body = Incoming::upgraded(now, received);
-            Ok((Response { head, framing: Framing::None, body, timings, tls, request_head: Vec::new() }, Some(lease)))
+            let (response, lease) = deliver_upgrade(lease, head, timings);
+            Ok((response, Some(lease)))
         }
         Ok(head) => {
             let response = deliver(lease, method_kind, head, None, limits, timings);
@@ -128,6 +132,23 @@ impl From<Error> for Unanswered {
     }
 }
 
+/// Makes a complete response of the head after which the connection carries another protocol. The bytes behind the head
+/// are no part of the response.
+fn deliver_upgrade(mut lease: Lease, head: ResponseHead, mut timings: Timings) -> (Response, Lease) {
+    let now = Instant::now();
+    timings.answered = now.saturating_duration_since(timings.started);
+    let (mut tls, mut received) = (None, 0);
+    if let Some(connection) = lease.connection() {
+        tls = connection.facts().cloned();
+        connection.note_in(&mut timings);
+        received = connection.received.saturating_sub(connection.buffered().len() as u64);
+    }
+    let body = Incoming::upgraded(now, received);
+    let response =
+        Response { head, framing: Framing::None, body, timings, tls, request_head: Vec::new(), upgraded: None };
+    (response, lease)
+}
+
 /// Makes a response of a head, with the connection inside for as long as the body needs it. `last` is why this is the
 /// connection's last response, if the head gives no reason of its own.
 fn deliver(
@@ -148,5 +169,5 @@ fn deliver(
     let now = Instant::now();
     timings.answered = now.saturating_duration_since(timings.started);
     let body = Incoming::of_connection(lease, wire::Body::new(framing, limits), close, now);
-    Ok(Response { head, framing, body, timings, tls, request_head: Vec::new() })
+    Ok(Response { head, framing, body, timings, tls, request_head: Vec::new(), upgraded: None })
 }

@@ -77,13 +77,6 @@ pub(crate) async fn send(
     }
 }
 
-/// Sends bytes as they are, without listening.
-pub(crate) async fn send_bytes(connection: &mut Connection, bytes: &[u8]) -> Result<()> {
-    let limits = &Limits::default();
-    let mut sender = Sender { connection, limits, sent: 0, listening: false, early: None };
-    sender.write([bytes, b"", b""]).await.map(drop)
-}
-
 impl Sender<'_> {
     /// Sends the request. Returns the final head if it came before the end.
     async fn send(&mut self, reactor: &Rc<Reactor>, request: &mut Request) -> Result<Option<Box<ResponseHead>>> {

@@ -55,6 +55,7 @@ pub(crate) async fn exchange(
     wait_limits: WaitLimits,
     timings: &mut Timings,
 ) -> std::result::Result<Answer, Failed> {
+    request.enter(Phase::Send, true).map_err(|error| Failed { error, unseen: false })?;
     let scheme = if config.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
     let fail = |kind| Error::new(kind, Phase::Send).with_peer(&permit.connection.peer);
     let message = fields::request(&request.head, &scheme, &config.origin.peer);
@@ -143,6 +144,7 @@ impl Exchange<'_> {
             Box::pin(self.send(request)).await?;
         }
         self.sent = Some(Instant::now());
+        request.enter(Phase::Head, true)?;
         match self.early.take() {
             Some(head) => Ok(head),
             None => self.head().await,

@@ -69,6 +69,11 @@ impl Lease {
         self.reason = reason;
     }
 
+    /// Sets the reason to report if the lease is dropped with its connection.
+    pub(crate) fn set_close_reason(&mut self, reason: CloseReason) {
+        self.reason = reason;
+    }
+
     pub(crate) fn is_connected(&self) -> bool {
         self.connection.is_some()
     }

@@ -15,6 +15,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::rt::reactor::{IdleOwner, Reactor, Registration};
+use crate::rt::stream::Direction;
 use crate::rt::sys;
 use crate::rt::timeout::sleep;
 
@@ -252,9 +253,13 @@ impl Socket {
         self.source.mark_readable();
     }
 
-    /// Forgets the waiting tasks: the next exchange on this connection belongs to another task.
-    pub(crate) fn forget_waiters(&self) {
-        drop((self.source.reader.take(), self.source.writer.take()));
+    /// Forgets the task that waits in that direction: the next wait may be another task's.
+    pub(crate) fn forget_waiter(&self, direction: Direction) {
+        let waiting = match direction {
+            Direction::Receive => self.source.reader.take(),
+            Direction::Send => self.source.writer.take(),
+        };
+        drop(waiting);
     }
 
     /// Returns the address of the other end.

@@ -16,6 +16,24 @@ const LAYER_READ: usize = 64 * 1024;
 /// The connection is closed if it sends more.
 pub const MOST_UNSOLICITED: usize = 16 * 1024;
 
+/// A direction of a byte stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the peer.
+    Receive,
+    /// To the peer.
+    Send,
+}
+
+impl Direction {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Direction::Receive => Direction::Send,
+            Direction::Send => Direction::Receive,
+        }
+    }
+}
+
 /// Any other byte stream: TLS, or a socket of the program.
 pub trait Layer: AsyncRead + AsyncWrite + Unpin {
     /// Returns whether an idle stream has no bytes or end to read: after unsolicited bytes or an end it cannot be
@@ -43,8 +61,8 @@ pub trait Layer: AsyncRead + AsyncWrite + Unpin {
     /// Asks the kernel at the next read, regardless of earlier events.
     fn mark_readable(&self) {}
 
-    /// Forgets the waiting tasks: the next wait may be another task's.
-    fn forget_waiters(&self) {}
+    /// Forgets the task that waits in that direction: the next wait may be another task's.
+    fn forget_waiter(&self, _direction: Direction) {}
 
     /// Gives back the memory that an idle stream does not need.
     fn release_buffers(&mut self) {}
@@ -60,7 +78,8 @@ pub fn is_silent(layer: &mut impl Layer) -> io::Result<bool> {
         layer.mark_readable();
         let mut room = ReadBuf::new(&mut byte);
         let polled = Pin::new(&mut *layer).poll_read(&mut Context::from_waker(Waker::noop()), &mut room);
-        layer.forget_waiters();
+        layer.forget_waiter(Direction::Receive);
+        layer.forget_waiter(Direction::Send);
         if let Poll::Ready(read) = polled {
             return read.map(|()| false);
         }
@@ -176,12 +195,18 @@ impl Stream {
         }
     }
 
-    /// [`Layer::forget_waiters`], or that of the socket.
-    pub fn forget_waiters(&self) {
+    /// [`Layer::forget_waiter`], or that of the socket.
+    pub fn forget_waiter(&self, direction: Direction) {
         match self {
-            Stream::Socket(socket) => socket.forget_waiters(),
-            Stream::Layer(layer) => layer.forget_waiters(),
+            Stream::Socket(socket) => socket.forget_waiter(direction),
+            Stream::Layer(layer) => layer.forget_waiter(direction),
         }
+    }
+
+    /// Forgets the waiting tasks of both directions.
+    pub fn forget_waiters(&self) {
+        self.forget_waiter(Direction::Receive);
+        self.forget_waiter(Direction::Send);
     }
 
     /// [`Layer::release_buffers`]; a socket has no memory to release.

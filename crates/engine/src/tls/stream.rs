@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 
 use super::records::Records;
 use super::words;
-use crate::rt::stream::{Layer, Stream, is_silent};
+use crate::rt::stream::{Direction, Layer, Stream, is_silent};
 
 /// Number of bytes that are read at once from a peer that always has more: a few TLS records of up to 16 KiB each.
 const READ_AHEAD: usize = 64 * 1024;
@@ -64,8 +64,8 @@ impl Layer for TlsStream {
         self.below().stream.mark_readable();
     }
 
-    fn forget_waiters(&self) {
-        self.below().stream.forget_waiters();
+    fn forget_waiter(&self, direction: Direction) {
+        self.below().stream.forget_waiter(direction);
     }
 
     fn release_buffers(&mut self) {

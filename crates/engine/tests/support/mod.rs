@@ -392,10 +392,12 @@ pub fn request(method: &str, lines: &str, body: RequestBody) -> Request {
         idempotent: wire::request::is_idempotent(method.as_bytes()),
         expects_continue: lines.contains("100-continue"),
         closes: false,
+        keeps_upgrade: false,
         timeouts: None,
         trailers: None,
         for_proxy: None,
         opened: None,
+        observer: None,
     }
 }
 

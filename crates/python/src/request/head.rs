@@ -175,11 +175,12 @@ impl Writer {
         let refuse = |error: wire::RequestError| InvalidRequest::new_err(error.to_string());
         let path = request::path_of_target(method, target, &origin.origin_prefixes).map_err(refuse)?;
         let path = latin1("the request target", &path)?;
-        let mut full = Vec::new();
-        if let (true, Some(own)) = (origin.absolute, origin.origin_prefixes.first()) {
-            full.extend_from_slice(own.as_bytes());
+        let own = origin.origin_prefixes.first().filter(|_| origin.absolute && method != "CONNECT");
+        let mut full = own.map_or_else(Vec::new, |own| own.as_bytes().to_vec());
+        // In absolute form, the target that is `*` has no path (RFC 9112 section 3.2.4).
+        if own.is_none() || &*path != b"*" {
+            full.extend_from_slice(&path);
         }
-        full.extend_from_slice(&path);
         request::line(&mut self.text, method.as_bytes(), &full, origin.version.as_bytes()).map_err(refuse)
     }
 

@@ -7,7 +7,9 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use engine::{Client, CloseReason, Config, ConnectionObserver, Opened, Request, TrailerSource};
+use engine::{
+    Client, CloseReason, Config, ConnectionObserver, Kind, Opened, Phase, PhaseObserver, Request, TrailerSource,
+};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -138,8 +140,11 @@ impl Pool {
     }
 
     /// Sends a request and returns an instance of `response_class` once its head is there. To the list `opened` the
-    /// connections are added that were opened for it, whether or not it succeeds.
-    #[pyo3(signature = (template, response_class, method, target, body, headers, timeouts, trailers=None, opened=None))]
+    /// connections are added that were opened for it, whether or not it succeeds. With `keeps_upgrade` the response
+    /// keeps its connection after 101, or a 2xx to CONNECT: see `ResponseBase._continue_on`. `on_phase(name, http2)` is
+    /// called in this greenlet when a phase begins: resolve, connect, proxy, tls, send, or head; its exception ends the
+    /// request.
+    #[pyo3(signature = (template, response_class, method, target, body, headers, timeouts, trailers=None, opened=None, keeps_upgrade=false, on_phase=None))]
     #[expect(clippy::too_many_arguments, reason = "one positional call is what the hot path can afford")]
     fn _exchange<'py>(
         slf: &Bound<'py, Self>,
@@ -152,10 +157,12 @@ impl Pool {
         timeouts: Option<&Bound<'py, PyAny>>,
         trailers: Option<&Bound<'py, PyAny>>,
         opened: Option<&Bound<'py, PyList>>,
+        keeps_upgrade: bool,
+        on_phase: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let connections = opened.map(|list| (list, Rc::default()));
-        let further = (headers, timeouts, trailers, &connections);
+        let further = (headers, timeouts, trailers, &connections, keeps_upgrade, on_phase);
         let Prepared { runtime, exchange, response } = prepare(slf, template, method, target, body, further)?;
         let outcome = block_on(py, &runtime, exchange).map_err(|error| explained(slf, &runtime, error))?;
         finish(slf, template, response_class, runtime, outcome, response, connections)
@@ -166,6 +173,18 @@ impl Drop for Pool {
     fn drop(&mut self) {
         // Not at the end of the interpreter, when the process closes everything anyway.
         Python::try_attach(|py| close_everywhere(py, self.id));
+    }
+}
+
+/// Observer that is a function of Python.
+struct CallForPhase(Py<PyAny>);
+
+impl PhaseObserver for CallForPhase {
+    fn enter(&self, phase: Phase, http2: bool) -> Result<(), Kind> {
+        Python::attach(|py| match self.0.call1(py, (phase.as_str(), http2)) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Kind::Caller(error.into())),
+        })
     }
 }
 
@@ -189,12 +208,15 @@ type Outcome = engine::Result<Box<engine::Response>>;
 /// The caller's list of opened connections, and the records for it.
 type Noted<'a, 'py> = (&'a Bound<'py, PyList>, Rc<RefCell<Vec<Opened>>>);
 
-/// Header fields, the request's own timeouts, its trailers, and the list of opened connections.
+/// Header fields, the request's own timeouts, its trailers, the list of opened connections, whether the response keeps
+/// an upgraded connection, and the function that is called for each phase.
 type FurtherArguments<'a, 'py> = (
     Option<&'a Bound<'py, PyAny>>,
     Option<&'a Bound<'py, PyAny>>,
     Option<&'a Bound<'py, PyAny>>,
     &'a Option<Noted<'a, 'py>>,
+    bool,
+    Option<Bound<'py, PyAny>>,
 );
 
 /// Checks and encodes. All that this needs of the stack is gone while the request waits: with ten thousand of them
@@ -206,7 +228,7 @@ fn prepare<'py>(
     method: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
     body: Option<&Bound<'py, PyAny>>,
-    (headers, timeouts, trailers, opened): FurtherArguments<'_, 'py>,
+    (headers, timeouts, trailers, opened, keeps_upgrade, on_phase): FurtherArguments<'_, 'py>,
 ) -> PyResult<Prepared<'py>> {
     let py = slf.py();
     let pool = slf.get();
@@ -235,8 +257,10 @@ fn prepare<'py>(
         idempotent,
         expects_continue,
         closes,
+        keeps_upgrade,
         trailers,
         opened,
+        observer: on_phase.map(|call| Rc::new(CallForPhase(call.unbind())) as Rc<dyn PhaseObserver>),
     };
 
     let runtime = Runtime::current(py)?;

@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use engine::pool::held::HeldBody;
 use engine::tls::TlsInfo;
-use engine::{CancelToken, Incoming, Response, Timings};
+use engine::{CancelToken, Incoming, RawConnection, Response, Timings};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -38,9 +38,14 @@ pub(super) struct State {
     reading_ahead: Option<Waker>,
     /// The greenlet that owns the response, while its pool knows it.
     owner: Option<Rc<Owner>>,
+    /// The connection after an upgrade, until it is taken.
+    upgraded: Option<Upgraded>,
     /// A bytearray with the unread bytes that was handed out: its owner may have changed it.
     pub(super) buffer: Option<Py<PyByteArray>>,
 }
+
+/// A connection that carries another protocol, and the runtime that it belongs to.
+pub(crate) type Upgraded = (Box<RawConnection>, Rc<Runtime>);
 
 /// Values that the client passes on to its responses.
 pub(super) struct Extras {
@@ -122,7 +127,8 @@ impl SharedState {
 
     /// Makes it the state of that response.
     pub(super) fn fill(&self, py: Python<'_>, runtime: Rc<Runtime>, response: Response, mut extras: Option<Extras>) {
-        let Response { head, mut body, timings, request_head, tls, .. } = response;
+        let Response { head, mut body, timings, request_head, tls, upgraded, .. } = response;
+        let upgraded = upgraded.map(|connection| (connection, runtime.clone()));
         // A response that waits for nothing more needs no hub, and no pool.
         let (runtime, pool) = if body.is_detached() {
             (None, extras.as_mut().and_then(|extras| extras.pool.take()))
@@ -140,6 +146,7 @@ impl SharedState {
             received: body.received(),
             reading_ahead: None,
             owner: None,
+            upgraded,
             buffer: None,
             body: BodyState::Here(Box::new(body)),
         };
@@ -284,8 +291,15 @@ impl SharedState {
         drop(done);
     }
 
-    /// Gives the body up, and ends the wait of a greenlet that reads it.
+    /// Takes out the connection after an upgrade.
+    pub(super) fn take_upgraded(&self, py: Python<'_>) -> Option<Upgraded> {
+        self.borrow_mut(py).upgraded.take()
+    }
+
+    /// Gives the body up, and ends the wait of a greenlet that reads it. Closes an upgraded connection that nobody has
+    /// taken.
     pub(super) fn release(&self, py: Python<'_>) {
+        drop(self.take_upgraded(py));
         let mut state = self.borrow_mut(py);
         match &state.body {
             BodyState::Here(body) if !body.is_detached() => {

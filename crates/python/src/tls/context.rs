@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use engine::rt::stream::{Layer, Stream, is_silent};
+use engine::rt::stream::{Direction, Layer, Stream, is_silent};
 use engine::tls::{Handshake, Offer, Records, Secured, Tls, TlsError, TlsInfo, Verify};
 use engine::{BoxError, Kind};
 use pyo3::exceptions::PyValueError;
@@ -316,8 +316,8 @@ impl Layer for ContextStream {
         self.stream.mark_readable();
     }
 
-    fn forget_waiters(&self) {
-        self.stream.forget_waiters();
+    fn forget_waiter(&self, direction: Direction) {
+        self.stream.forget_waiter(direction);
     }
 
     fn release_buffers(&mut self) {
