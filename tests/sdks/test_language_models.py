@@ -22,6 +22,7 @@ from tests.support.ports import free_port
 httpx2 = pytest.importorskip("httpx2", reason="httpx2 requires Python 3.11")
 
 from geventhttpclient.adapters.httpx2 import Transport  # noqa: E402
+from tests.support.sdk_failures import Step, cut, garbage, hang_up, no_json, refuse, reset, stay_silent  # noqa: E402
 from tests.support.sdk_models import END, HEAD, MODELS, chunk, event  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("bounded")
@@ -196,32 +197,7 @@ def test_killed_request_gives_back_its_slot_and_socket(model: Model) -> None:
 # ---------------------------------------------------------------- retries
 
 
-def refuse(status: str, *fields: tuple[str, str]) -> Callable[[Conn], bool]:
-    """Returns a step that answers with that status. A step returns False if it has ended the connection."""
-
-    def step(conn: Conn) -> bool:
-        body = json.dumps({"type": "error", "error": {"type": "refused", "message": "not now"}}).encode()
-        conn.respond(body, status, [("Content-Type", "application/json"), ("Retry-After-Ms", "1"), *fields])
-        return True
-
-    return step
-
-
-def hang_up(conn: Conn) -> bool:
-    return False
-
-
-def reset(conn: Conn) -> bool:
-    conn.reset()
-    return False
-
-
-def stay_silent(conn: Conn) -> bool:
-    conn.wait_closed(50)
-    return False
-
-
-def first(model: Model, step: Callable[[Conn], bool]) -> Script:
+def first(model: Model, step: Step) -> Script:
     """Returns a script that answers the first request of all connections by a step, and the others well."""
     left = [step]
 
@@ -237,7 +213,7 @@ def first(model: Model, step: Callable[[Conn], bool]) -> Script:
 
 
 RETRIED = {
-    "429": refuse("429 Too Many Requests"),
+    "429": refuse("429 Too Many Requests", ("Retry-After-Ms", "1")),
     "500": refuse("500 Internal Server Error"),
     "503": refuse("503 Service Unavailable"),
     "closed": hang_up,
@@ -270,21 +246,6 @@ def test_kept_connection_that_was_closed_is_replaced(model: Model) -> None:
 
 
 # ---------------------------------------------------------------- failures, as with httpx2's own transport
-
-
-def garbage(conn: Conn) -> bool:
-    conn.send(b"SSH-2.0-OpenSSH\r\n")
-    return False
-
-
-def no_json(conn: Conn) -> bool:
-    conn.respond(b"<html>", headers=[("Content-Type", "application/json")])
-    return True
-
-
-def cut(conn: Conn) -> bool:
-    conn.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{")
-    return False
 
 
 FAILURES = {

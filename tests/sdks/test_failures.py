@@ -1,0 +1,305 @@
+"""SDKs without patching: failures of the server raise the same exceptions, after as many requests, as with the SDK's
+own transport."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import gevent
+import pytest
+import requests
+import urllib3
+
+from geventhttpclient.adapters.requests import Adapter
+from geventhttpclient.adapters.urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from tests.programs.sdks import CALLS
+from tests.support import sdk_services
+from tests.support.dependents import need
+from tests.support.hub import in_thread
+from tests.support.peer import Conn, Peer
+from tests.support.ports import free_port
+from tests.support.sdk_failures import cut, garbage, hang_up, no_json, refuse, reset, stay_silent
+
+pytestmark = pytest.mark.usefixtures("bounded")
+
+# Seconds after which a client gives up on a silent server.
+SHORT = 0.2
+
+Names = dict[str, Any]
+
+
+def session(own: bool) -> requests.Session:
+    made = requests.Session()
+    made.trust_env = False
+    if own:
+        made.mount("http://", Adapter())
+    return made
+
+
+def direct(manager: Any, own: bool) -> None:
+    if own:
+        manager.pool_classes_by_scheme = {"http": HTTPConnectionPool, "https": HTTPSConnectionPool}
+
+
+def elasticsearch(url: str, own: bool, timeout: float) -> Names:
+    need("elasticsearch")
+    from elastic_transport import RequestsHttpNode
+    from elasticsearch import Elasticsearch
+
+    class Node(RequestsHttpNode):
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            if own:
+                self.session.mount("http://", Adapter(pool_maxsize=config.connections_per_node, pool_block=True))
+
+    return {"client": Elasticsearch(url, node_class=Node, request_timeout=timeout, max_retries=2)}
+
+
+def opensearch(url: str, own: bool, timeout: float) -> Names:
+    need("opensearchpy")
+    from opensearchpy import OpenSearch, RequestsHttpConnection
+
+    class Connection(RequestsHttpConnection):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            if own:
+                self.session.mount("http://", Adapter())
+
+    return {"client": OpenSearch(url, connection_class=Connection, timeout=timeout, max_retries=2)}
+
+
+def stripe(url: str, own: bool, timeout: float) -> Names:
+    need("stripe")
+    import stripe
+
+    http = stripe.RequestsClient(session=session(own), timeout=timeout)
+    return {"client": stripe.StripeClient("key", http_client=http, base_addresses={"api": url}, max_network_retries=2)}
+
+
+def google_auth(url: str, own: bool, timeout: float) -> Names:
+    need("google")
+    need("google.auth")
+    from google.auth.credentials import AnonymousCredentials
+    from google.auth.transport.requests import AuthorizedSession
+
+    made = AuthorizedSession(AnonymousCredentials(), default_host="localhost")
+    if own:
+        made.mount("http://", Adapter())
+
+    def get(url: str) -> requests.Response:
+        response = made.get(url, timeout=timeout)
+        response.raise_for_status()
+        return response
+
+    return {"client": SimpleNamespace(get=get), "url": url}
+
+
+def github(url: str, own: bool, timeout: float) -> Names:
+    need("github")
+    from github import Github, GithubRetry
+    from github.Requester import HTTPRequestsConnectionClass, HTTPSRequestsConnectionClass, Requester
+
+    retry = GithubRetry(total=1, secondary_rate_wait=0.01, backoff_factor=0.01)
+    adapter = Adapter(max_retries=retry)
+
+    class Connection(HTTPRequestsConnectionClass):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            if own:
+                self.session.mount("http://", adapter)
+
+    Requester.injectConnectionClasses(Connection, HTTPSRequestsConnectionClass)
+    # The timeout must be a whole number.
+    client = Github(base_url=url, seconds_between_requests=None, timeout=max(1, int(timeout)), retry=retry)
+    return {"client": client}
+
+
+def hvac(url: str, own: bool, timeout: float) -> Names:
+    need("hvac")
+    import hvac
+
+    return {"client": hvac.Client(url=url, token="token", session=session(own), timeout=timeout)}
+
+
+def influxdb_client(url: str, own: bool, timeout: float) -> Names:
+    need("influxdb_client")
+    from influxdb_client import InfluxDBClient
+
+    client = InfluxDBClient(url=url, token="token", org="org", timeout=int(1000 * timeout))
+    direct(client.api_client.rest_client.pool_manager, own)
+    return {"client": client}
+
+
+def influxdb(url: str, own: bool, timeout: float) -> Names:
+    need("influxdb")
+    from influxdb import InfluxDBClient
+
+    client = InfluxDBClient(host="127.0.0.1", port=int(url.rpartition(":")[2]), timeout=timeout, retries=2)
+    if own:
+        client._session.mount("http://", Adapter())
+    return {"client": client}
+
+
+def consul(url: str, own: bool, timeout: float) -> Names:
+    need("consul")
+    from consul import Consul
+
+    client = Consul(host="127.0.0.1", port=int(url.rpartition(":")[2]))
+    client.http.connections_timeout = timeout
+    if own:
+        client.http.session.mount("http://", Adapter())
+    return {"client": client}
+
+
+def prometheus(url: str, own: bool, timeout: float) -> Names:
+    need("prometheus_api_client")
+    from prometheus_api_client import PrometheusConnect
+
+    retry = urllib3.Retry(total=2, status_forcelist=[429, 503])
+    client = PrometheusConnect(url=url, timeout=timeout, retry=retry)
+    if own:
+        client._session.mount(url, Adapter(max_retries=retry))
+    return {"client": client}
+
+
+def kubernetes(url: str, own: bool, timeout: float) -> Names:
+    need("kubernetes")
+    from kubernetes import client
+
+    configuration = client.Configuration(host=url, api_key={"authorization": "Bearer token"})
+    api = client.CoreV1Api(client.ApiClient(configuration))
+    direct(api.api_client.rest_client.pool_manager, own)
+    read = api.read_namespaced_pod
+    api.read_namespaced_pod = lambda *args: read(*args, _request_timeout=timeout)
+    return {"api": api}
+
+
+def google_genai(url: str, own: bool, timeout: float) -> Names:
+    need("google")
+    need("google.genai")
+    import httpx2
+    from google import genai
+
+    from geventhttpclient.adapters.httpx2 import Transport
+
+    options: dict[str, Any] = {"base_url": url, "timeout": int(1000 * timeout)}
+    if own:
+        options["client_args"] = {"transport": Transport()}
+    assert httpx2
+    return {"client": genai.Client(api_key="key", http_options=options)}
+
+
+MAKERS: dict[str, Callable[[str, bool, float], Names]] = {
+    maker.__name__: maker
+    for maker in (
+        elasticsearch,
+        opensearch,
+        stripe,
+        google_auth,
+        github,
+        hvac,
+        influxdb_client,
+        influxdb,
+        consul,
+        prometheus,
+        kubernetes,
+        google_genai,
+    )
+}
+
+FAILURES = {
+    "401": refuse("401 Unauthorized"),
+    "404": refuse("404 Not Found"),
+    "409": refuse("409 Conflict"),
+    "429": refuse("429 Too Many Requests", ("Retry-After", "0")),
+    "500": refuse("500 Internal Server Error"),
+    "503": refuse("503 Service Unavailable"),
+    "closed": hang_up,
+    "reset": reset,
+    "silent": stay_silent,
+    "garbage": garbage,
+    "no JSON": no_json,
+    "cut": cut,
+}
+
+
+# Modules of the layers below the SDKs.
+BELOW = ("geventhttpclient", "http", "builtins", "socket", "httpcore", "urllib3", "h11")
+
+
+def classes(error: BaseException | None) -> list[str]:
+    """Returns the classes of an exception and of its causes, without the causes that belong to the layers below."""
+    found: list[str] = []
+    while error is not None:
+        module = type(error).__module__
+        if not found or not module.startswith(BELOW):
+            found.append(f"{module}.{type(error).__qualname__}")
+        error = error.__cause__
+    return found
+
+
+def outcome(name: str, url: str, own: bool, timeout: float) -> Any:
+    names = MAKERS[name](url, own, timeout)
+    try:
+        return int(CALLS[f"with_{name}"](names, 7))
+    except Exception as error:
+        return classes(error)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pauses of SDKs before a retry take no time."""
+    monkeypatch.setattr("time.sleep", lambda seconds: gevent.sleep(0))
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("how", FAILURES)
+@pytest.mark.parametrize("name", MAKERS)
+def test_failure_raises_the_same_after_as_many_requests(name: str, how: str) -> None:
+    def script(conn: Conn) -> None:
+        while conn.read_request():
+            if not FAILURES[how](conn):
+                return
+
+    found = []
+    for own in (True, False):
+        with Peer(script) as peer:
+            timeout = SHORT if how == "silent" else 20
+            result = in_thread(lambda: outcome(name, peer.url, own, timeout))  # noqa: B023
+            found.append((result, len(peer.requests)))
+    assert found[0] == found[1]
+    assert found[0][1]
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("how", ["503", "closed", "cut"])
+@pytest.mark.parametrize("name", MAKERS)
+def test_single_failure_is_retried_as_often(name: str, how: str) -> None:
+    """The first request fails, all others succeed."""
+
+    def script(conn: Conn) -> None:
+        while conn.read_request():
+            if len(conn.peer.requests) == 1:
+                if not FAILURES[how](conn):
+                    return
+            else:
+                answer = getattr(sdk_services, name)(conn.requests[-1])
+                conn.respond(answer.body, answer.status, [("Content-Type", answer.kind), *answer.fields])
+
+    found = []
+    for own in (True, False):
+        with Peer(script) as peer:
+            result = in_thread(lambda: outcome(name, peer.url, own, 20))  # noqa: B023
+            found.append((result, len(peer.requests)))
+    assert found[0] == found[1]
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("name", MAKERS)
+def test_refused_connection_raises_the_same(name: str) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    ours, theirs = (in_thread(lambda: outcome(name, url, own, 20)) for own in (True, False))  # noqa: B023
+    assert ours == theirs
+    assert ours
