@@ -8,10 +8,12 @@ FILE is the name of a block of the page, whose addresses are replaced by that of
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,6 +91,14 @@ def with_google_auth(names: Names, number: int) -> Any:
     return names["client"].get(f"{names['url']}/storage/number-{number}").json()["number"]
 
 
+def with_google_storage(names: Names, number: int) -> Any:
+    return names["client"].get_bucket(f"number-{number}").project_number
+
+
+def with_google_api(names: Names, number: int) -> Any:
+    return names["client"].files().get(fileId=f"number-{number}").execute()["size"]
+
+
 def with_github(names: Names, number: int) -> Any:
     return names["client"].get_repo(f"owner/number-{number}").full_name.removeprefix("owner/number-")
 
@@ -130,6 +140,8 @@ CALLS: dict[str, Callable[[Names, int], Any]] = {
         with_stripe,
         with_slack,
         with_google_auth,
+        with_google_storage,
+        with_google_api,
         with_github,
         with_hvac,
         with_influxdb_client,
@@ -175,6 +187,30 @@ def blocked(count: str) -> None:
     json.dump([greenlet.value for greenlet in greenlets], sys.stdout)
 
 
+def pauses(mode: str, port: str) -> None:
+    """Prints the longest time, in seconds, in which no other greenlet ran during a call of the openai SDK."""
+    import gevent
+
+    if mode == "patched":
+        from gevent import monkey
+
+        monkey.patch_time()
+    names = run_block("with_openai.py", port)
+    turns = [time.monotonic()]
+
+    def turn() -> None:
+        while True:
+            gevent.sleep(0.001)
+            turns.append(time.monotonic())
+
+    other = gevent.spawn(turn)
+    gevent.sleep(0.01)
+    with_openai(names, 7)
+    turns.append(time.monotonic())
+    other.kill()
+    print(max(after - before for before, after in itertools.pairwise(turns)))
+
+
 def reports(mode: str, port: str, count: str) -> None:
     """The sentry SDK sends in the background, in a thread of its own unless threads are patched."""
     names = begin("with_sentry", mode, port)
@@ -209,6 +245,7 @@ def provide(url: str) -> None:
         "token_uri": f"{url}/token",
     }
     Path("key.json").write_text(json.dumps(account))
+    Path("ca.pem").write_bytes(Path(os.environ["SSL_CERT_FILE"]).read_bytes())
     user = {"name": "me", "user": {"token": "token"}}
     cluster = {"name": "here", "cluster": {"server": url, "certificate-authority": os.environ["SSL_CERT_FILE"]}}
     context = {"name": "it", "context": {"cluster": "here", "user": "me"}}
@@ -233,5 +270,7 @@ def prepare(name: str, names: Names) -> None:
         names["stripe"].ca_bundle_path = os.environ["SSL_CERT_FILE"]  # instead of the file that the package contains
     if name == "with_slack":
         names["client"].base_url = f"{names['url']}/api/"
+    if name == "with_google_api":
+        names["client"]._baseUrl = f"{names['url']}/drive/v3/"
     if name == "with_github":
         names["client"] = names["Github"](base_url=names["url"], seconds_between_requests=None)

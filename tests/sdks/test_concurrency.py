@@ -12,8 +12,8 @@ from tests.support import sdk_services
 from tests.support.certificates import Certificates
 from tests.support.dependents import need
 from tests.support.doc_examples import Page
-from tests.support.hub import run
-from tests.support.peer import Peer
+from tests.support.hub import run, running
+from tests.support.peer import Conn, Peer
 from tests.support.sdk_services import Sentry, Service
 
 COUNT = 20
@@ -29,6 +29,8 @@ PACKAGES = {
     "stripe": "stripe",
     "slack": "slack_sdk",
     "google_auth": "google.auth",
+    "google_storage": "google.cloud.storage",
+    "google_api": "googleapiclient",
     "github": "github",
     "hvac": "hvac",
     "influxdb_client": "influxdb_client",
@@ -39,7 +41,7 @@ PACKAGES = {
 }
 
 # The requests of the greenlets, if the client sends others as well.
-HELD = {"zeep": "^POST ", "google_auth": "^GET "}
+HELD = {"zeep": "^POST ", "google_auth": "^GET ", "google_storage": "^GET ", "google_api": "^GET "}
 
 
 def environment(url: str, certificates: Certificates, directory: Path) -> dict[str, str]:
@@ -50,6 +52,8 @@ def environment(url: str, certificates: Certificates, directory: Path) -> dict[s
         "NO_PROXY": "*",
         "SSL_CERT_FILE": authority,
         "REQUESTS_CA_BUNDLE": authority,
+        "HTTPLIB2_CA_CERTS": authority,
+        "STORAGE_EMULATOR_HOST": url,
         "OPENAI_API_KEY": "key",
         "OPENAI_BASE_URL": f"{url}/v1",
         "ANTHROPIC_API_KEY": "key",
@@ -70,7 +74,7 @@ def needed(module: str) -> None:
 
 def test_every_block_of_the_page_is_run() -> None:
     blocks = {name for name in Page(PAGE).files if name.startswith("with_")}
-    assert blocks == {f"with_{name}.py" for name in [*PACKAGES, "sentry"]}
+    assert blocks == {f"with_{name}.py" for name in [*PACKAGES, "sentry", "mcp"]}
 
 
 @pytest.mark.parametrize("mode", ["unpatched", "monkey"])
@@ -107,3 +111,35 @@ def test_client_that_blocks_is_noticed(certificates: Certificates, tmp_path: Pat
     assert service.failed
     assert service.most == 1
     assert all("APIConnectionError" in result for result in json.loads(outcome.clean()))
+
+
+@pytest.mark.parametrize("mode", ["unpatched", "monkey"])
+def test_mcp_in_native_threads_lets_greenlets_run(mode: str, certificates: Certificates, tmp_path: Path) -> None:
+    needed("mcp")
+    count = 5  # fewer than gevent's pool has threads
+    pair = certificates.valid
+    with running("sdks_mcp.serve", pair.chain, pair.key, count) as server:
+        port = server.read_line()
+        settings = environment(f"https://localhost:{port}", certificates, tmp_path)
+        outcome = run("sdks_mcp.calls", mode, port, count, **settings)
+    assert json.loads(outcome.clean()) == list(range(count))
+
+
+@pytest.mark.parametrize(("mode", "blocks"), [("unpatched", True), ("patched", False)])
+def test_pause_before_a_retry_blocks_unless_time_is_patched(
+    mode: str, blocks: bool, certificates: Certificates, tmp_path: Path
+) -> None:
+    needed("openai")
+
+    def script(conn: Conn) -> None:
+        while request := conn.read_request():
+            if len(conn.peer.requests) == 1:
+                conn.respond(b"{}", "429 Too Many Requests", [("Retry-After-Ms", "1000")])
+            else:
+                conn.respond(sdk_services.openai(request).body, headers=[("Content-Type", "application/json")])
+
+    with Peer(script, tls=certificates.valid.server()) as peer:
+        settings = environment(f"https://localhost:{peer.port}", certificates, tmp_path)
+        longest = float(run("sdks.pauses", mode, peer.port, **settings).clean())
+        assert len(peer.requests) == 2
+    assert (longest > 0.9) == blocks

@@ -45,16 +45,12 @@ def direct(manager: Any, own: bool) -> None:
 
 def elasticsearch(url: str, own: bool, timeout: float) -> Names:
     need("elasticsearch")
-    from elastic_transport import RequestsHttpNode
     from elasticsearch import Elasticsearch
 
-    class Node(RequestsHttpNode):
-        def __init__(self, config: Any) -> None:
-            super().__init__(config)
-            if own:
-                self.session.mount("http://", Adapter(pool_maxsize=config.connections_per_node, pool_block=True))
+    from geventhttpclient.adapters.elastic_transport import Node
 
-    return {"client": Elasticsearch(url, node_class=Node, request_timeout=timeout, max_retries=2)}
+    options: dict[str, Any] = {"node_class": Node} if own else {}
+    return {"client": Elasticsearch(url, request_timeout=timeout, max_retries=2, **options)}
 
 
 def opensearch(url: str, own: bool, timeout: float) -> Names:

@@ -233,14 +233,10 @@ def test_bulk_sends_documents_of_a_generator(package: str) -> None:
     documents = ({"_index": "index", "text": f"{number} ü"} for number in range(1000))
     with Peer(script) as peer:
         if package == "elasticsearch":
-            from elastic_transport import RequestsHttpNode
             from elasticsearch import Elasticsearch
             from elasticsearch.helpers import bulk
 
-            class Node(RequestsHttpNode):
-                def __init__(self, config: Any) -> None:
-                    super().__init__(config)
-                    self.session.mount("http://", Adapter(pool_maxsize=config.connections_per_node, pool_block=True))
+            from geventhttpclient.adapters.elastic_transport import Node
 
             client: Any = Elasticsearch(peer.url, node_class=Node)
             assert bulk(client, documents, chunk_size=100) == (1000, [])

@@ -178,6 +178,19 @@ def google_auth(request: Request) -> Answer:
     return json_of({"number": int(asked(request))})
 
 
+def google_storage(request: Request) -> Answer:
+    if request.target == "/token":
+        return google_auth(request)
+    return json_of({"kind": "storage#bucket", "name": "bucket", "projectNumber": asked(request)})
+
+
+def google_api(request: Request) -> Answer:
+    if request.target == "/token":
+        return google_auth(request)
+    assert request.get("authorization") == "Bearer ya29"
+    return json_of({"kind": "drive#file", "size": asked(request)})
+
+
 def github(request: Request) -> Answer:
     number = asked(request)
     return json_of({"id": int(number), "full_name": f"owner/number-{number}", "url": "https://localhost/"})
