@@ -166,6 +166,10 @@ def begin(name: str, mode: str, port: str) -> Names:
     return names
 
 
+# Calls of one greenlet after those of all.
+LATER = 3
+
+
 def calls(name: str, mode: str, port: str, count: str) -> None:
     names = begin(name, mode, port)
     import gevent
@@ -173,7 +177,8 @@ def calls(name: str, mode: str, port: str, count: str) -> None:
     with gevent.Timeout(40):
         greenlets = [gevent.spawn(attempt, CALLS[name], names, number) for number in range(int(count))]
         gevent.joinall(greenlets)
-    json.dump([greenlet.value for greenlet in greenlets], sys.stdout)
+        later = [attempt(CALLS[name], names, int(count) + number) for number in range(LATER)]
+    json.dump([greenlet.value for greenlet in greenlets] + later, sys.stdout)
 
 
 def blocked(count: str) -> None:

@@ -82,13 +82,13 @@ class Service:
     patience: float = PATIENCE_SECONDS
     most: int = 0
     waiting: int = 0
-    seen: list[str] = field(default_factory=list)
+    reused: list[bool] = field(default_factory=list)  # for each request, whether its connection had served another
     together: Event = field(default_factory=Event)
     failed: bool = False
 
     def __call__(self, conn: Conn) -> None:
         while request := conn.read_request():
-            self.seen.append(request.line)
+            self.reused.append(len(conn.requests) > 1)
             if re.search(self.held, request.line):
                 self._meet()
             if self.failed:
