@@ -257,18 +257,19 @@ def client(url: str, service: str = "s3", **config: Any) -> Any:
 
 @pytest.mark.usefixtures("bounded")
 def test_pause_before_a_retry_lets_other_greenlets_run() -> None:
-    others: list[int] = []
+    order: list[str] = []
 
     def pause(attempts: int, **_: object) -> float | None:
-        gevent.spawn(others.append, attempts)
+        gevent.spawn(order.append, "other")
         return 0.02 if attempts < 3 else None
 
     with Peer(s3) as peer:
         aws = client(peer.url, retries={"max_attempts": 0})
         attach(aws)
+        aws.meta.events.register("before-send.s3", lambda **_: order.append("request"))
         aws.meta.events.register_first("needs-retry.s3", pause)
         assert aws.get_object(Bucket="bucket", Key="500-key")["ResponseMetadata"]["RetryAttempts"] == 2
-        assert others == [1, 2]
+        assert order == ["request", "other", "request", "other", "request"]
 
 
 @pytest.mark.usefixtures("bounded")
