@@ -19,7 +19,7 @@ from geventhttpclient.adapters.urllib3 import HTTPConnectionPool, HTTPSConnectio
 from tests.programs.sdks import CALLS
 from tests.support import sdk_services
 from tests.support.dependents import need
-from tests.support.hub import in_thread
+from tests.support.hub import in_thread, until
 from tests.support.peer import Conn, Peer, Request
 from tests.support.ports import free_port
 from tests.support.sdk_failures import cut, garbage, hang_up, no_json, refuse, reset, stay_silent
@@ -79,10 +79,10 @@ def stripe(url: str, own: bool, timeout: float) -> Names:
 def google_auth(url: str, own: bool, timeout: float) -> Names:
     need("google")
     need("google.auth")
-    from google.auth.credentials import AnonymousCredentials
     from google.auth.transport.requests import AuthorizedSession
+    from google.oauth2.credentials import Credentials
 
-    made = AuthorizedSession(AnonymousCredentials(), default_host="localhost")
+    made = AuthorizedSession(Credentials("ya29"))
     if own:
         made.mount("http://", Adapter())
 
@@ -350,3 +350,36 @@ def test_refused_connection_raises_the_same(name: str) -> None:
     ours, theirs = (in_thread(lambda: outcome(name, url, own, 20)) for own in (True, False))  # noqa: B023
     assert ours == theirs
     assert ours
+
+
+@pytest.mark.parametrize("way", ["kill", "timeout"])
+@pytest.mark.parametrize("name", MAKERS)
+def test_cancelled_call_closes_its_socket_and_the_client_goes_on(name: str, way: str) -> None:
+    """Cancelled by `kill` or by gevent.Timeout, which no SDK takes for an error of its own and retries."""
+    held: list[Conn] = []
+
+    def script(conn: Conn) -> None:
+        while request := conn.read_request():
+            if "wsdl" in request.target:
+                describe(conn)
+            elif not held:
+                held.append(conn)
+                conn.wait_closed(50)
+                return
+            else:
+                answer = getattr(sdk_services, name)(request)
+                conn.respond(answer.body, answer.status, [("Content-Type", answer.kind), *answer.fields])
+
+    with Peer(script) as peer:
+        names = MAKERS[name](peer.url, True, 20)
+
+        def call() -> int:
+            return int(CALLS[f"with_{name}"](names, 7))
+
+        greenlet = gevent.spawn(call)
+        until(lambda: held)
+        greenlet.kill(gevent.Timeout() if way == "timeout" else gevent.GreenletExit)
+        with gevent.Timeout(10):
+            held[0].hung_up.wait()
+        assert isinstance(greenlet.exception if way == "timeout" else greenlet.value, BaseException)
+        assert call() == 7
