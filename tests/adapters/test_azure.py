@@ -165,13 +165,3 @@ def test_greenlets_share_a_client_and_send_at_the_same_time(mode: str) -> None:
         printed = run("blobs.together", mode, peer.url, GREENLETS).clean()
     assert int(printed) == sum(range(GREENLETS))
     assert sorted(arrived) == list(range(GREENLETS))
-
-
-def test_pause_before_a_retry_lets_other_greenlets_run() -> None:
-    def script(conn: Conn) -> None:
-        for status in ("503 Busy", "200 OK"):
-            conn.read_request()
-            conn.send(head(status, 0, [("x-ms-blob-type", "BlockBlob")]))
-
-    with Peer(script) as peer:
-        assert run("blobs.pause", peer.url).clean().split() == ["request", "other", "request"]

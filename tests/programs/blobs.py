@@ -2,7 +2,6 @@
 
     python -m tests.programs blobs.run MODE PLACES
     python -m tests.programs blobs.together MODE URL COUNT
-    python -m tests.programs blobs.pause URL
 
 MODE is `theirs` (the transport's own adapter, blocking), `mounted` (the adapter of this package, without monkey
 patching) or `monkey` (the adapter with gevent.monkey). PLACES is a JSON object of URLs and files.
@@ -34,29 +33,24 @@ def _prepare(mode: str) -> Make:
         gevent.monkey.patch_all()
     # azure-core logs what the cases provoke.
     logging.disable(logging.WARNING)
-    import gevent
     import requests
     from azure.core.pipeline.transport import RequestsTransport
     from azure.storage.blob import ContainerClient, LinearRetry
 
     from geventhttpclient.adapters.requests import Adapter
 
-    class Transport(RequestsTransport):
-        def sleep(self, duration: float) -> None:
-            gevent.sleep(duration)
-
-    def make(url: str, retries: int = 0, pause: float = 0, adapter: Any = None, **options: Any) -> Any:
+    def make(url: str, retries: int = 0, **options: Any) -> Any:
         """The options are those of the transport: timeouts and TLS."""
         if mode == "theirs":
             transport = RequestsTransport(**options)
         else:
             session = requests.Session()
             for scheme in ("http://", "https://"):
-                session.mount(scheme, adapter or Adapter(pool_maxsize=50))
-            transport = Transport(session=session, **options)
+                session.mount(scheme, Adapter(pool_maxsize=50))
+            transport = RequestsTransport(session=session, **options)
         sizes = {"max_single_put_size": BLOCK, "max_block_size": BLOCK}
         sizes.update(max_single_get_size=BLOCK, max_chunk_get_size=BLOCK)
-        policy = LinearRetry(backoff=pause, random_jitter_range=0, retry_total=retries)
+        policy = LinearRetry(backoff=0, random_jitter_range=0, retry_total=retries)
         key = {"account_name": "account", "account_key": "a2V5"}
         url = f"{url}/account"
         return ContainerClient(url, "container", credential=key, transport=transport, retry_policy=policy, **sizes)
@@ -85,27 +79,6 @@ def together(mode: str, url: str, count: str) -> None:
     container = make(url)
     calls = [gevent.spawn(container.get_blob_client(str(n)).get_blob_properties) for n in range(int(count))]
     print(sum(call.get()["size"] for call in calls))
-
-
-def pause(url: str) -> None:
-    """Prints the order of what happens: a request, another greenlet during the pause, the request again."""
-    make = _prepare("mounted")
-    import gevent
-
-    from geventhttpclient.adapters.requests import Adapter
-
-    order: list[str] = []
-
-    class Recording(Adapter):
-        def send(self, *args: Any, **kwargs: Any) -> Any:
-            order.append("request")
-            response = super().send(*args, **kwargs)
-            gevent.spawn(order.append, "other")
-            return response
-
-    with make(url, 1, 0.02, Recording()) as container:
-        container.get_blob_client("blob").get_blob_properties()
-    print(*order)
 
 
 def _data() -> bytes:
