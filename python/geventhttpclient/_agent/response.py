@@ -58,10 +58,10 @@ class CompatResponse(StreamMethods):
 
     __slots__ = (
         "_cached_content",
-        "_drained",
         "_elapsed",
         "_headers",
         "_history",
+        "_read_ahead",
         "_request",
         "_response",
         "_sent",
@@ -74,7 +74,7 @@ class CompatResponse(StreamMethods):
     _elapsed: float
     _history: list[CompatResponse]
     _cached_content: bytes
-    _drained: io.BytesIO | None
+    _read_ahead: io.BytesIO | None
     _headers: Headers
     _sent: str
     _stream_pieces: Iterator[bytes]
@@ -116,7 +116,7 @@ class CompatResponse(StreamMethods):
         attributes, slots = _state_of(self)
         attributes.pop("_file", None)  # the partly decoded body of a Session's response; the rest is in `content`
         for part in (attributes, slots):
-            part.pop("_drained", None)  # its bytes are in the content
+            part.pop("_read_ahead", None)  # its bytes are in the content
             part.pop("_stream_pieces", None)
             part.pop("_stream_reader", None)
             if "_response" in part:
@@ -207,7 +207,7 @@ class CompatResponse(StreamMethods):
 
     def read(self, n: int | None = None) -> bytes:
         """Reads the next `n` bytes of the body, or the rest without `n`; does not decode the content coding."""
-        if getattr(self, "_drained", None) is None or is_over(self._response):
+        if self._drained is None or is_over(self._response):
             return self._response.read(n)
         if n is None or n < 0:
             return self._take() + self._response.read(n)
@@ -216,7 +216,7 @@ class CompatResponse(StreamMethods):
 
     def readline(self) -> bytes:
         """Reads the next line of the body, without decoding the content coding. Returns b"" at the end."""
-        held = getattr(self, "_drained", None)
+        held = self._drained
         if held is None or is_over(self._response):
             return self._readline()
         line: bytes = held.readline()
@@ -229,9 +229,23 @@ class CompatResponse(StreamMethods):
         inner = self._response
         return inner.readline(b"\n") if issubclass(type(inner), HTTPResponse) else inner.readline()
 
+    @property
+    def _drained(self) -> io.BytesIO | None:
+        """The beginning of the body, if it was read ahead: kept with the engine's response, which two objects may share
+        (locust makes another one of the attributes of the first), or here if that has no attributes."""
+        return getattr(self._response, "_read_ahead", None) or getattr(self, "_read_ahead", None)
+
+    @_drained.setter
+    def _drained(self, beginning: io.BytesIO | None) -> None:
+        inner: Any = self._response
+        try:
+            inner._read_ahead = beginning
+        except AttributeError:
+            self._read_ahead = beginning
+
     def _held(self) -> bytes:
         """Returns the beginning of the body, if it was read ahead."""
-        held = getattr(self, "_drained", None)
+        held = self._drained
         return b"" if held is None else held.getvalue()[held.tell() :]
 
     def _hold(self, beginning: bytes) -> None:
@@ -241,7 +255,7 @@ class CompatResponse(StreamMethods):
 
     def _take(self, n: int = -1) -> bytes:
         """Takes the next `n` bytes that are held, or fewer at their end."""
-        held = getattr(self, "_drained", None)
+        held = self._drained
         if held is None:
             return b""
         taken: bytes = held.read(n)
