@@ -249,7 +249,7 @@ def test_killed_writer_ends_the_reader(package: Package) -> None:
         reader = gevent.spawn(stream.read, 10)
         writer = gevent.spawn(stream.write, bytes(32 * MEBIBYTE))
         gevent.sleep(0.01)
-        # What it has sent ends somewhere within its bytes: the connection is of no use.
+        # Some of its bytes were sent: the connection cannot be used any more.
         writer.kill()
         assert reader.get(timeout=5) == b""
         done.set()

@@ -118,7 +118,7 @@ class Trace:
 
     @property
     def is_http2(self) -> bool:
-        """Whether the request was sent over HTTP/2."""
+        """True if the request was sent over HTTP/2."""
         return self._http == "http2"
 
     def _is_socks(self) -> bool:
