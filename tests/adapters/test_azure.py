@@ -165,3 +165,11 @@ def test_greenlets_share_a_client_and_send_at_the_same_time(mode: str) -> None:
         printed = run("blobs.together", mode, peer.url, GREENLETS).clean()
     assert int(printed) == sum(range(GREENLETS))
     assert sorted(arrived) == list(range(GREENLETS))
+
+
+def test_lines_of_the_page_make_a_client(certificates: Certificates) -> None:
+    with Peer(server, tls=certificates.valid.server()) as peer:
+        place = f"AccountName=account;AccountKey=a2V5;BlobEndpoint=https://localhost:{peer.port}/account"
+        settings = {"AZURE_STORAGE_CONNECTION_STRING": place, "REQUESTS_CA_BUNDLE": str(certificates.ca)}
+        assert run("blobs.page", peer.port, **settings).clean() == "by the lines of the page\n"
+        assert len(peer.conns) == 1

@@ -245,6 +245,19 @@ def test_credentials_of_a_role_block_no_greenlet_forever(tmp_path: Path) -> None
     assert printed.split() == ["True"] * 10
 
 
+def test_lines_of_the_page_make_a_client(certificates: Certificates) -> None:
+    with Peer(s3, tls=certificates.valid.server()) as peer:
+        settings = {
+            "AWS_ENDPOINT_URL": f"https://localhost:{peer.port}",
+            "AWS_CA_BUNDLE": str(certificates.ca),
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "NO_PROXY": "*",
+        }
+        assert run("aws.page", peer.port, **settings).clean() == "body\n"
+
+
 def client(url: str, service: str = "s3", **config: Any) -> Any:
     """Returns an attached client of this process."""
     import boto3

@@ -3,6 +3,7 @@
     python -m tests.programs aws.run MODE PLACES
     python -m tests.programs aws.together MODE URL COUNT
     python -m tests.programs aws.assumed URL CONFIG COUNT
+    python -m tests.programs aws.page PORT
 
 MODE is `theirs` (botocore's own pools, blocking), `attached` (this package's adapter, without monkey patching) or
 `monkey` (the adapter with gevent.monkey). PLACES is a JSON object of URLs and files.
@@ -18,6 +19,8 @@ import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
+
+from tests.programs.sdks import run_block
 
 SIZE = 20 << 20
 PART = 5 << 20
@@ -93,6 +96,12 @@ def assumed(url: str, config: str, count: str) -> None:
     s3 = attach(session.client("s3", endpoint_url=url, config=Config(proxies={}, s3={"addressing_style": "path"})))
     greenlets = [gevent.spawn(s3.get_object, Bucket="bucket", Key="key") for _ in range(int(count))]
     print(b" ".join(greenlet.get()["Body"].read() for greenlet in greenlets).decode())
+
+
+def page(port: str) -> None:
+    """Uses the client of docs/guide/sdks.md, whose server the environment names."""
+    warnings.filterwarnings("ignore", "Boto3 will no longer support")
+    print(run_block("s3.py", port)["s3"].get_object(Bucket="bucket", Key="key")["Body"].read().decode())
 
 
 # ---------------------------------------------------------------- moto

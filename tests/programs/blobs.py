@@ -2,6 +2,7 @@
 
     python -m tests.programs blobs.run MODE PLACES
     python -m tests.programs blobs.together MODE URL COUNT
+    python -m tests.programs blobs.page PORT
 
 MODE is `theirs` (the transport's own adapter, blocking), `mounted` (the adapter of this package, without monkey
 patching) or `monkey` (the adapter with gevent.monkey). PLACES is a JSON object of URLs and files.
@@ -16,6 +17,8 @@ import logging
 import sys
 from collections.abc import Callable
 from typing import Any
+
+from tests.programs.sdks import run_block
 
 SIZE = 10 << 20
 BLOCK = 1 << 20
@@ -79,6 +82,13 @@ def together(mode: str, url: str, count: str) -> None:
     container = make(url)
     calls = [gevent.spawn(container.get_blob_client(str(n)).get_blob_properties) for n in range(int(count))]
     print(sum(call.get()["size"] for call in calls))
+
+
+def page(port: str) -> None:
+    """Uses the client of docs/guide/sdks.md, whose server the environment names."""
+    blob = run_block("blobs.py", port)["blobs"].get_blob_client("container", "blob")
+    blob.upload_blob(b"by the lines of the page")
+    print(blob.download_blob().readall().decode())
 
 
 def _data() -> bytes:
