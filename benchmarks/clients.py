@@ -4,7 +4,8 @@
 
 The interpreter needs the packages of the client, but not geventhttpclient. Each client reads the whole body as bytes,
 with one keep-alive connection for each request in flight, or one HTTP/2 connection for all; the length of each body is
-checked. Those of EVENT_CLIENTS read the events of one response after the other."""
+checked. Those of EVENT_CLIENTS read the events of one response after the other, those of STREAM_CLIENTS many responses
+at the same time."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from time import perf_counter
 from typing import Any
 
 from curlmulti import CurlMulti
-from event_clients import EVENT_CLIENTS
+from event_clients import EVENT_CLIENTS, STREAM_CLIENTS
 from loops import Greenlets, Tasks, at_pace
 from measure import PAGE_BYTES, Run, check, measure
 
@@ -197,7 +198,8 @@ HTTP2_CLIENTS = {
 
 
 EVENTS_READ = {name: Client(packages, run) for name, (packages, run) in EVENT_CLIENTS.items()}
-ALL_CLIENTS = CLIENTS | HTTP2_CLIENTS | EVENTS_READ
+STREAMS_READ = {name: Client(packages, run) for name, (packages, run) in STREAM_CLIENTS.items()}
+ALL_CLIENTS = CLIENTS | HTTP2_CLIENTS | EVENTS_READ | STREAMS_READ
 
 
 def main(name: str, url: str, seconds: str, in_flight: str, ca_file: str = "", pace: str = "") -> None:

@@ -3,14 +3,19 @@
     python benchmarks/event_server.py
 
 Prints its port on 127.0.0.1, and ends with its standard input. `GET /events` has events of 77 bytes, `GET /tokens` of
-310, the chunks of a language model's API. The bytes are made once: sending them costs little more than copying them.
+310, the chunks of a language model's API, and so has `POST /openai/chat/completions`. The bytes are made once: sending
+them costs little more than copying them. `GET /paced` has ten events of 77 bytes a second until the client closes.
 """
 
 from __future__ import annotations
 
 import os
+import resource
+import socket
 import sys
 import threading
+import time
+from contextlib import suppress
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 
 from measure import EVENTS
@@ -31,19 +36,69 @@ def stream(template: str) -> bytes:
 
 
 STREAMS = {b"/events": stream(EVENT), b"/tokens": stream(TOKEN)}
+STREAMS[b"/openai/chat/completions"] = STREAMS[b"/tokens"]
+
+
+class Pacer(threading.Thread):
+    """Sends an event to each connection ten times a second: to a hundredth of them in each millisecond."""
+
+    TICKS = 100
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.connections: list[socket.socket] = []
+
+    def run(self) -> None:
+        event = EVENT.format(0).encode()
+        chunk = b"%x\r\n%b\r\n" % (len(event), event)
+        due, tick = time.monotonic(), 0
+        while True:
+            due += 0.1 / self.TICKS
+            time.sleep(max(0.0, due - time.monotonic()))
+            tick = (tick + 1) % self.TICKS
+            for connection in self.connections[tick :: self.TICKS]:
+                with suppress(OSError):  # it was closed, and is about to be removed
+                    connection.send(chunk)
+
+    def serve(self, connection: socket.socket) -> None:
+        """Sends events to the connection until the client closes it."""
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(HEAD)
+        self.connections.append(connection)
+        with suppress(OSError):
+            connection.recv(1)
+        self.connections.remove(connection)
+
+
+PACER = Pacer()
 
 
 class Handler(StreamRequestHandler):
     def handle(self) -> None:
         while request_line := self.rfile.readline():
-            while self.rfile.readline().strip():
-                pass  # the other lines of the head
-            self.connection.sendall(STREAMS[request_line.split()[1]])
+            length = 0
+            while line := self.rfile.readline().strip():
+                name, _, value = line.partition(b":")
+                if name.lower() == b"content-length":
+                    length = int(value)
+            self.rfile.read(length)
+            if (target := request_line.split()[1]) == b"/paced":
+                PACER.serve(self.connection)
+                return
+            self.connection.sendall(STREAMS[target])
+
+
+class Server(ThreadingTCPServer):
+    daemon_threads = True
+    request_queue_size = 1024
 
 
 def main() -> None:
-    with ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    threading.stack_size(128 * 1024)
+    PACER.start()
+    with Server(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         print(server.server_address[1], flush=True)
         sys.stdin.read()

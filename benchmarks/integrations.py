@@ -1,10 +1,11 @@
 """Runs GETs of the small page with a library, on our engine or without it, and prints one JSON object.
 
-    python benchmarks/integrations.py LIBRARY VARIANT BASE_URL SECONDS IN_FLIGHT [VERSION]
+    python benchmarks/integrations.py LIBRARY VARIANT URL SECONDS IN_FLIGHT [VERSION]
 
 INTEGRATIONS has the variants of each library: unchanged on monkey-patched gevent, on geventhttpclient in that VERSION,
 and on connections that do nothing, which gives the cost of the library alone. Only the variant differs: each reads the
-whole body, with one keep-alive connection for each greenlet, and checks its length.
+whole body, with one keep-alive connection for each greenlet, and checks its length. openai reads a streamed completion
+instead, and checks the number of its chunks.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 from clients import urllib3_on_gevent
 from loops import Greenlets
-from measure import PAGE_BYTES, Run, check, measure
+from measure import EVENTS, PAGE_BYTES, Run, check, measure, repeat
 from report import AS_IT_IS
 
 # Header fields of nginx for the page.
@@ -165,6 +166,35 @@ def urllib3_adapted(url: str, in_flight: int) -> Run:
     return Greenlets(get, in_flight)
 
 
+def openai_on(url: str, http_client: Any) -> Run:
+    import openai
+
+    client = openai.OpenAI(api_key="none", base_url=url, http_client=http_client)
+
+    def once() -> int:
+        stream = client.chat.completions.create(
+            model="none", messages=[{"role": "user", "content": "Hello"}], stream=True
+        )
+        count = sum(1 for _ in stream)
+        check(count, EVENTS)
+        return count
+
+    return repeat(once)
+
+
+def openai_as_it_is(url: str, _: int) -> Run:
+    """Uses the client that openai makes by itself."""
+    return openai_on(url, None)
+
+
+def openai_adapted(url: str, _: int) -> Run:
+    import openai
+
+    from geventhttpclient.adapters.httpx2 import Transport
+
+    return openai_on(url, openai.DefaultHttpx2Client(transport=Transport(), trust_env=False))
+
+
 ALONE = "alone"
 
 # Variants by library. All but "as it is" and "alone" need geventhttpclient.
@@ -177,10 +207,11 @@ INTEGRATIONS: dict[str, dict[str, Callable[[str, int], Run]]] = {
     },
     "requests": {AS_IT_IS: requests_as_it_is, "adapted": requests_adapted, ALONE: requests_alone},
     "urllib3": {AS_IT_IS: urllib3_on_gevent, "adapted": urllib3_adapted},
+    "openai": {AS_IT_IS: openai_as_it_is, "adapted": openai_adapted},
 }
 
 
-def main(library: str, variant: str, base: str, seconds: str, in_flight: str, version: str = "") -> None:
+def main(library: str, variant: str, url: str, seconds: str, in_flight: str, version: str = "") -> None:
     from gevent import monkey
 
     monkey.patch_all()
@@ -189,7 +220,7 @@ def main(library: str, variant: str, base: str, seconds: str, in_flight: str, ve
 
         if geventhttpclient.__version__ != version:
             raise SystemExit(f"geventhttpclient is {geventhttpclient.__version__}, but {version} is expected")
-    run = INTEGRATIONS[library][variant](f"{base}/page", int(in_flight))
+    run = INTEGRATIONS[library][variant](url, int(in_flight))
     print(json.dumps(measure(run, float(seconds))))
 
 

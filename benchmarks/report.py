@@ -23,7 +23,7 @@ class Sample:
     cpu_seconds: float
     peak_growth_bytes: int = 0
     growth_bytes: int = 0
-    latencies: Counts = field(default_factory=list)  # if the row has a pace
+    latencies: Counts = field(default_factory=list)  # if the row records them
 
     @property
     def rate(self) -> float:
@@ -105,6 +105,13 @@ class Target:
 
 def rate_of_reference(bound: float) -> Target:
     return Target("rate", bound, lambda r, row: ratio(r.rate(row, OURS), r.rate(row, REFERENCE)), at_least=True)
+
+
+def cpu_of_library(bound: float) -> Target:
+    """Compares a library on our engine with the library alone."""
+    return Target(
+        "CPU, relative to the library as it is", bound, lambda r, row: ratio(r.cpu(row, OURS), r.cpu(row, AS_IT_IS))
+    )
 
 
 def rate_of_library(bound: float) -> Target:

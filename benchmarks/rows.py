@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clients import CLIENTS, HTTP2_CLIENTS
-from event_clients import EVENT_CLIENTS
+from event_clients import EVENT_CLIENTS, STREAM_CLIENTS
 from integrations import ALONE
 from measure import EVENTS
 from nginx import STREAMS
@@ -11,6 +11,7 @@ from report import (
     OURS_HTTP1,
     Row,
     cpu_of_floor,
+    cpu_of_library,
     cpu_of_row,
     first_on_cpu,
     first_on_rate,
@@ -130,6 +131,28 @@ ROWS = [
             targets=(least_of_others_on_cpu(5),),
         )
         for key, size in (("events", 77), ("tokens", 310))
+    ),
+    Row(
+        "streams",
+        "1,000 streams of 10 server-sent events a second each; the latency is the lateness of a 10 ms timer",
+        "streams",
+        unit="events",
+        greenlets=1000,
+        reference=False,
+        clients=tuple(STREAM_CLIENTS),
+        path="/paced",
+        events=True,
+        targets=(first_on_cpu(),),
+    ),
+    Row(
+        "openai",
+        f"a streamed completion of {EVENTS:,} chunks of 310 bytes with openai and adapters.httpx2",
+        unit="chunks",
+        greenlets=1,
+        integration="openai",
+        path="/openai",
+        events=True,
+        targets=(cpu_of_library(1),),
     ),
     Row(
         "get-c100",

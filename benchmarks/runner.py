@@ -128,7 +128,7 @@ def run_integration(
         str(INTEGRATIONS_WORKER),
         row.integration,
         variant,
-        base_of(row, server),
+        base_of(row, server) + row.path,
         str(seconds),
         str(row.greenlets),
     ]

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 import gevent
 import gevent.ssl
+from event_clients import TIMER
 from gevent.event import Event
 from gevent.pool import Pool
 from loops import Greenlets, at_pace
@@ -267,6 +268,37 @@ def events_of(target: str) -> Callable[[Setup], Run]:
     return events
 
 
+class Streams:
+    """Reads a stream in each greenlet, all of them slow. `spent` receives the lateness of each timer beside them."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.count = 0
+        self.spent: list[float] = []
+        http = setup.client()
+        open_now: list[int] = []
+
+        def read() -> None:
+            response = http.get("/paced")
+            open_now.append(1)
+            for _ in response.iter_events():
+                self.count += 1
+
+        self.readers = [gevent.spawn(read) for _ in range(setup.greenlets)]
+        while len(open_now) < setup.greenlets:
+            gevent.sleep(TIMER)
+
+    def __call__(self, seconds: float) -> int:
+        self.spent.clear()
+        before, end = self.count, perf_counter() + seconds
+        while (begin := perf_counter()) < end:
+            gevent.sleep(TIMER)
+            self.spent.append(perf_counter() - begin - TIMER)
+        dead = [reader for reader in self.readers if reader.dead]
+        gevent.joinall(dead, raise_error=True)
+        check(len(dead), 0)
+        return self.count - before
+
+
 def clients(setup: Setup) -> Run:
     """Creates clients with default TLS settings until the time is over, and keeps them all. The first does not
     count."""
@@ -336,6 +368,7 @@ WORKLOADS: dict[str, Callable[[Setup], Run]] = {
     "lines": lines,
     "events": events_of("/events"),
     "tokens": events_of("/tokens"),
+    "streams": Streams,
     "clients": clients,
     "connections": connections,
 }
