@@ -12,7 +12,7 @@ from urllib3.exceptions import SSLError
 from geventhttpclient._internal.validation import unescaped_zone
 from geventhttpclient.adapters.urllib3.tls import tls_of, verifies
 from geventhttpclient.connectionpool import ConnectionPool
-from geventhttpclient.proxy import Proxy
+from geventhttpclient.proxy import DEFAULT_PORTS, Proxy
 
 if TYPE_CHECKING:
     import os
@@ -97,6 +97,19 @@ _ALSO_TO_PROXIES = (
 )
 
 
+# PySocks' numbers of the versions, which urllib3's manager stores, and whether the proxy resolves names.
+_SOCKS_SCHEMES = {(1, False): "socks4", (1, True): "socks4a", (2, False): "socks5", (2, True): "socks5h"}
+
+
+def _socks(options: dict[str, Any]) -> Proxy | None:
+    """Returns the proxy of this package's SOCKSProxyManager, or of urllib3's if that has been given these pools."""
+    if "proxy_host" not in options:
+        return options.get("proxy")
+    scheme = _SOCKS_SCHEMES[options["socks_version"], options["rdns"]]
+    port = options["proxy_port"] or DEFAULT_PORTS[scheme]
+    return Proxy(scheme, options["proxy_host"], port, options["username"], options["password"])
+
+
 class Route:
     """The settings for opening a pool's connections. Connections refer to this and not to the pool, so that a pool
     without other references is closed."""
@@ -107,13 +120,15 @@ class Route:
         self.host: str = unescaped_zone(pool.host)
         self.port: int = int(pool.port or pool.ConnectionCls.default_port)
         self.source: tuple[str, int] | None = pool.conn_kw.get("source_address")
-        self.socks: Proxy | None = dict(pool.conn_kw.get("_socks_options") or ()).get("proxy")
+        self.socks: Proxy | None = _socks(dict(pool.conn_kw.get("_socks_options") or ()))
         self.uds: str | None = None
         self.proxy: Url | None = pool.proxy
         self.proxy_config: Any = pool.proxy_config
         self.proxy_headers: dict[str, str] = dict(pool.proxy_headers)
         self.arguments: dict[str, Any] = pool._tls_arguments()
         self.verifies: bool = verifies(self.arguments)
+        is_secure = self.proxy is not None and self.proxy.scheme == "https"
+        self.verifies_proxy: bool | None = verifies(self._arguments_for_proxy()) if is_secure else None
         self.proxy_place: str = "" if self.proxy is None else "{}:{}".format(*_place_of(self.proxy))
         self._made: dict[str, _core._Tls] = {}
 
@@ -146,18 +161,21 @@ class Route:
         return self._made["origin"]
 
     def _tls_to_proxy(self, host: str) -> _core._Tls:
-        """Returns the TLS settings for a proxy: the context that is given for it, else the settings for the origin
-        without its server name and the client's certificate."""
         if "proxy" not in self._made:
-            config = self.proxy_config
-            arguments: dict[str, Any] = {"ssl_context": None if config is None else config.ssl_context}
-            if arguments["ssl_context"] is None:
-                arguments = {name: self.arguments.get(name) for name in _ALSO_TO_PROXIES}
-            if config is not None:
-                arguments["assert_hostname"] = config.assert_hostname
-                arguments["assert_fingerprint"] = config.assert_fingerprint
-            self._made["proxy"] = tls_of(host, arguments)
+            self._made["proxy"] = tls_of(host, self._arguments_for_proxy())
         return self._made["proxy"]
+
+    def _arguments_for_proxy(self) -> dict[str, Any]:
+        """Returns the TLS arguments for a proxy: the context that is given for it, else the arguments for the origin
+        without its server name and the client's certificate."""
+        config = self.proxy_config
+        arguments: dict[str, Any] = {"ssl_context": None if config is None else config.ssl_context}
+        if arguments["ssl_context"] is None:
+            arguments = {name: self.arguments.get(name) for name in _ALSO_TO_PROXIES}
+        if config is not None:
+            arguments["assert_hostname"] = config.assert_hostname
+            arguments["assert_fingerprint"] = config.assert_fingerprint
+        return arguments
 
 
 def _read_basic(value: Any) -> list[str] | None:
