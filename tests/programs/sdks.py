@@ -39,9 +39,9 @@ def local(code: str, port: str) -> str:
     return re.sub(r"\bport=\d+", f"port={port}", code)
 
 
-def run_block(name: str, port: str) -> Names:
-    """Runs a block of the page. Returns its names."""
-    names: Names = {"__name__": "__main__"}
+def run_block(name: str, port: str, names: Names | None = None) -> Names:
+    """Runs a block of the page, after one that has defined `names` if they are given. Returns its names."""
+    names = {"__name__": "__main__"} if names is None else names
     exec(compile(local(block(name), port), name, "exec"), names)
     return names
 
@@ -179,6 +179,13 @@ def calls(name: str, mode: str, port: str, count: str) -> None:
         gevent.joinall(greenlets)
         later = [attempt(CALLS[name], names, int(count) + number) for number in range(LATER)]
     json.dump([greenlet.value for greenlet in greenlets] + later, sys.stdout)
+
+
+def questions(mode: str, port: str, count: str) -> None:
+    """Runs the block of the page that asks in a pool of greenlets."""
+    names = begin("with_openai", mode, port) | {"questions": [f"number-{number}" for number in range(int(count))]}
+    run_block("ask_openai.py", port, names)
+    json.dump([int(text) for text in names["answers"]], sys.stdout)
 
 
 def blocked(count: str) -> None:

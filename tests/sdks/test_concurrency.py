@@ -73,8 +73,9 @@ def needed(module: str) -> None:
 
 
 def test_every_block_of_the_page_is_run() -> None:
-    blocks = {name for name in Page(PAGE).files if name.startswith("with_")}
-    assert blocks == {f"with_{name}.py" for name in [*PACKAGES, "sentry", "mcp"]}
+    elsewhere = {"s3.py", "blobs.py"}  # tests/adapters
+    expected = {f"with_{name}.py" for name in [*PACKAGES, "sentry", "mcp"]} | {"ask_openai.py"}
+    assert set(Page(PAGE).files) - elsewhere == expected
 
 
 @pytest.mark.parametrize("mode", ["unpatched", "monkey"])
@@ -91,6 +92,17 @@ def test_calls_of_greenlets_are_in_flight_together(
     assert service.most == COUNT
     # urllib.request, which the slack SDK uses, keeps no connection.
     assert service.reused[-LATER:] == [name != "slack"] * LATER
+
+
+@pytest.mark.parametrize("mode", ["unpatched", "monkey"])
+def test_questions_of_a_pool_are_in_flight_together(mode: str, certificates: Certificates, tmp_path: Path) -> None:
+    needed("openai")
+    service = Service(sdk_services.openai, COUNT)
+    with Peer(service, tls=certificates.valid.server()) as peer:
+        settings = environment(f"https://localhost:{peer.port}", certificates, tmp_path)
+        outcome = run("sdks.questions", mode, peer.port, COUNT, **settings)
+    assert json.loads(outcome.clean()) == list(range(COUNT))
+    assert service.most == COUNT
 
 
 @pytest.mark.parametrize("mode", ["unpatched", "monkey"])

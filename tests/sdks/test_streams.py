@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -294,46 +294,74 @@ def test_generated_content_is_streamed() -> None:
         assert "alt=sse" in peer.requests[0].target
 
 
-def test_files_of_the_hub_are_downloaded_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server sends the second half of each file when all requests for a file have arrived."""
+@pytest.fixture
+def hub() -> Iterator[Any]:
+    """The function of huggingface_hub that downloads a file, on the engine."""
     need("huggingface_hub")
     import httpx2
-    from huggingface_hub import constants, hf_hub_download, set_client_factory
+    from huggingface_hub import hf_hub_download, set_client_factory
     from huggingface_hub.utils._http import default_client_factory
 
     from geventhttpclient.adapters.httpx2 import Transport
 
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
-    count, size = 10, 1_000_000
-    arrived, together = [0], Event()
-    commit = "0123456789abcdef0123456789abcdef01234567"
-
-    def script(conn: Conn) -> None:
-        while request := conn.read_request():
-            name = request.target.rpartition("/")[2]
-            lines = f'HTTP/1.1 200 OK\r\nETag: "{name}"\r\nX-Repo-Commit: {commit}\r\nContent-Length: {size}\r\n\r\n'
-            conn.send(lines.encode())
-            if request.method != "HEAD":
-                conn.send(name.encode() * (size // 2))
-                arrived[0] += 1
-                if arrived[0] == count:
-                    together.set()
-                together.wait()
-                conn.send(name.encode() * (size // 2))
-
     set_client_factory(lambda: httpx2.Client(transport=Transport(), follow_redirects=True, timeout=60))
-    try:
-        with Peer(script) as peer:
+    yield hf_hub_download
+    set_client_factory(default_client_factory)
 
-            def download(name: str) -> str:
-                path = hf_hub_download("owner/model", name, cache_dir=tmp_path, endpoint=peer.url)
-                return Path(path).read_text()
 
-            greenlets = [gevent.spawn(download, str(number)) for number in range(count)]
-            gevent.joinall(greenlets, raise_error=True)
-            assert [greenlet.value for greenlet in greenlets] == [str(number) * size for number in range(count)]
-    finally:
-        set_client_factory(default_client_factory)
+SIZE = 1_000_000
+
+
+def files(conn: Conn, halfway: Callable[[], object]) -> None:
+    """Serves files that consist of their names; calls `halfway` in the middle of each."""
+    while request := conn.read_request():
+        name = request.target.rpartition("/")[2]
+        commit = "0123456789abcdef0123456789abcdef01234567"
+        lines = f'ETag: "{name}"', f"X-Repo-Commit: {commit}", f"Content-Length: {SIZE}"
+        conn.send("\r\n".join(("HTTP/1.1 200 OK", *lines)).encode() + b"\r\n\r\n")
+        if request.method != "HEAD":
+            conn.send(name.encode() * (SIZE // 2))
+            halfway()
+            conn.send(name.encode() * (SIZE // 2))
+
+
+def test_files_of_the_hub_are_downloaded_together(hub: Any, tmp_path: Path) -> None:
+    """The server sends the second half of each file when all requests for a file have arrived."""
+    count, arrived, together = 10, [0], Event()
+
+    def meet() -> None:
+        arrived[0] += 1
+        if arrived[0] == count:
+            together.set()
+        together.wait()
+
+    with Peer(lambda conn: files(conn, meet)) as peer:
+
+        def download(name: str) -> str:
+            return Path(hub("owner/model", name, cache_dir=tmp_path, endpoint=peer.url)).read_text()
+
+        greenlets = [gevent.spawn(download, str(number)) for number in range(count)]
+        gevent.joinall(greenlets, raise_error=True)
+        assert [greenlet.value for greenlet in greenlets] == [str(number) * SIZE for number in range(count)]
+
+
+def test_file_that_several_greenlets_want_is_downloaded_once(
+    hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but the first wait for its lock, by time.sleep."""
+    waiting: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waiting.append(seconds)
+        gevent.sleep(seconds)
+
+    monkeypatch.setattr("time.sleep", sleep)
+    with Peer(lambda conn: files(conn, lambda: until(lambda: waiting))) as peer:
+        arguments = {"cache_dir": tmp_path, "endpoint": peer.url}
+        greenlets = [gevent.spawn(hub, "owner/model", "7", **arguments) for _ in range(3)]
+        gevent.joinall(greenlets, raise_error=True)
+        assert {Path(greenlet.value).read_text() for greenlet in greenlets} == {"7" * SIZE}
+        assert [request.method for request in peer.requests].count("GET") == 1
 
 
 # ---------------------------------------------------------------- requests
