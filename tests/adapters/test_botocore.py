@@ -66,8 +66,8 @@ def s3(conn: Conn) -> None:
             conn.send(HEAD if key == "silent-body" else b"")
             conn.wait_closed()
             return
-        elif behaviour == "short" or request.target == "/":
-            conn.send(HEAD + LIST)
+        elif behaviour == "short":
+            conn.send(HEAD + b"half")
             return
         else:
             body = b"body" if request.method == "GET" else b""
@@ -129,6 +129,7 @@ def places(moto: tuple[int, int], certificates: Certificates) -> Iterator[dict[s
         Peer(s3) as peer,
         Peer(expecting) as expect,
         Peer(proxying) as proxy,
+        Peer(proxying, tls=certificates.valid.server()) as tls_proxy,
         Peer(tunnelling) as tunnel,
         Peer(listing, tls=clients) as by_certificate,
     ):
@@ -142,6 +143,7 @@ def places(moto: tuple[int, int], certificates: Certificates) -> Iterator[dict[s
             "peer": peer.url,
             "expect": expect.url,
             "proxy": proxy.url,
+            "tls_proxy": tls_proxy.url.replace("127.0.0.1", "localhost"),
             "tunnel": tunnel.url,
             "clients": by_certificate.url.replace("127.0.0.1", "localhost"),
             "deaf": deaf(stack),
@@ -185,9 +187,9 @@ EXPECTED = {
     "unknown_name": "EndpointConnectionError",
     "closed": "ConnectionClosedError",
     "short_body": "ResponseStreamingError",
-    "short_body_of_call": "me",
     "no_tls": "SSLError",
     "by_proxy": ["Basic bWU6c2VjcmV0", 0],
+    "by_tls_proxy": [["None", 0], "ProxyConnectionError"],
     "by_tunnel": MOTO_OWNER,
     "proxy_refuses": "ProxyConnectionError",
     "client_certificate": ["me", "SSLError"],

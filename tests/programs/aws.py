@@ -332,17 +332,22 @@ def _short_body(make: Make, places: Places) -> Any:
     return _error(lambda: _get(make, places["peer"], "short"))
 
 
-def _short_body_of_call(make: Make, places: Places) -> Any:
-    """The whole body is read before it is parsed."""
-    return _error(lambda: make("s3", places["peer"]).list_buckets()["Owner"]["ID"])
-
-
 def _no_tls(make: Make, places: Places) -> Any:
     return _error(lambda: _get(make, places["moto"].replace("http:", "https:"), "key"))
 
 
 def _by_proxy(make: Make, places: Places) -> Any:
     return _get(make, "http://aws.test", "key", proxies={"http": places["proxy"].replace("//", "//me:secret@")})
+
+
+def _by_tls_proxy(make: Make, places: Places) -> Any:
+    proxies = {"http": places["tls_proxy"]}
+    settings = {"proxy_ca_bundle": places["ca"]}
+    by_other = {"proxy_ca_bundle": places["other_ca"]}
+    return [
+        _get(make, "http://aws.test", "key", proxies=proxies, proxies_config=settings),
+        _error(lambda: _get(make, "http://aws.test", "key", proxies=proxies, proxies_config=by_other)),
+    ]
 
 
 def _by_tunnel(make: Make, places: Places) -> Any:
@@ -399,9 +404,9 @@ CASES: list[Callable[[Make, Places], Any]] = [
     _unknown_name,
     _closed,
     _short_body,
-    _short_body_of_call,
     _no_tls,
     _by_proxy,
+    _by_tls_proxy,
     _by_tunnel,
     _proxy_refuses,
     _client_certificate,

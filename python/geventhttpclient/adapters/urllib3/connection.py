@@ -48,7 +48,7 @@ class HTTPConnection:
         self.source_address: tuple[str, int] | None = pool.conn_kw.get("source_address")
         self.socket_options: Any = pool.conn_kw.get("socket_options")
         self.is_verified: bool = route.verifies
-        self.proxy_is_verified: bool | None = None
+        self.proxy_is_verified: bool | None = route.verifies_proxy
         self.has_connected_to_proxy: bool = False
         self.is_by_socks: bool = route.socks is not None
         self._route = route
