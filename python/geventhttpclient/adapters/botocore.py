@@ -28,10 +28,10 @@ Client = TypeVar("Client")
 def attach(client: Client) -> Client:
     """Makes a client, or a resource of boto3, send its requests through this engine. Returns the same object.
 
-    Any number of greenlets may share the client. Its pauses before retries are cooperative. botocore's waiters, its
-    own requests for credentials and the threads of s3transfer are not, unless gevent.monkey has patched them. Nor is the
-    lock that botocore holds while it refreshes credentials: without patching, do not attach a client that a refresh
-    uses, and do not use directory buckets.
+    Any number of greenlets may share the client. Its pauses before retries are cooperative. Unless gevent.monkey has
+    patched them, botocore's waiters, its own requests for credentials and the threads of s3transfer are not, and the
+    lock that it holds while it refreshes credentials is a native one: do not attach a client that a refresh uses, and
+    do not use directory buckets.
     """
     inner: Any = getattr(getattr(client, "meta", None), "client", client)
     endpoint = getattr(inner, "_endpoint", None)
