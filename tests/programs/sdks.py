@@ -199,6 +199,28 @@ def blocked(count: str) -> None:
     json.dump([greenlet.value for greenlet in greenlets], sys.stdout)
 
 
+def slack(mode: str, port: str) -> None:
+    """Prints the outcome of a call of the slack SDK for each failure. MODE is `ours`, or `theirs` for http.client."""
+    if mode == "ours":
+        client = begin("with_slack", mode, port)["client"]
+    else:
+        from slack_sdk import WebClient
+
+        client = WebClient(token="xoxb-token", base_url=f"https://localhost:{port}/api/")
+    from slack_sdk.http_retry.builtin_handlers import RateLimitErrorRetryHandler
+
+    client.retry_handlers.append(RateLimitErrorRetryHandler(max_retry_count=1))
+    outcomes = {}
+    for how in ("number-7", "refused", "limited", "broken", "closed", "cut"):
+        try:
+            outcomes[how] = client.chat_postMessage(channel="C1", text=how)["message"]["text"]
+        except Exception as error:
+            kind = next(base for base in type(error).__mro__ if not base.__module__.startswith("geventhttpclient"))
+            outcomes[how] = kind.__name__
+    file = client.files_upload_v2(channel="C1", filename="a.txt", content="number-7")["files"][0]
+    json.dump(outcomes | {"file": file["id"]}, sys.stdout)
+
+
 def pauses(mode: str, port: str) -> None:
     """Prints the longest time, in seconds, in which no other greenlet ran during a call of the openai SDK."""
     import gevent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -157,3 +158,54 @@ def test_pause_before_a_retry_blocks_unless_time_is_patched(
         longest = float(run("sdks.pauses", mode, peer.port, **settings).clean())
         assert len(peer.requests) == 2
     assert (longest > 0.9) == blocks
+
+
+def test_slack_outcomes_are_those_with_http_client(certificates: Certificates, tmp_path: Path) -> None:
+    needed("slack_sdk")
+
+    def script(conn: Conn) -> None:
+        while request := conn.read_request():
+            text = request.body.decode()
+            method = request.target.rpartition("/")[2]
+            answer: Any = {"ok": True, "message": {"text": "sent"}}
+            if method == "files.getUploadURLExternal":
+                answer = {"ok": True, "upload_url": f"https://localhost:{conn.peer.port}/upload", "file_id": "F1"}
+            elif method == "upload":
+                assert text == "number-7"
+            elif method == "files.completeUploadExternal":
+                answer = {"ok": True, "files": [{"id": "F1"}]}
+            elif "refused" in text:
+                answer = {"ok": False, "error": "channel_not_found"}
+            elif "limited" in text and limited:
+                limited.pop()
+                conn.respond(b'{"ok": false}', "429 Too Many Requests", [("Retry-After", "0")])
+                continue
+            elif "broken" in text:
+                conn.respond(b"<html>", "500 Internal Server Error", [("Content-Type", "text/html")])
+                continue
+            elif "closed" in text:
+                return
+            elif "cut" in text:
+                conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{")
+                return
+            conn.respond(json.dumps(answer).encode(), headers=[("Content-Type", "application/json")])
+
+    found = []
+    for mode in ("ours", "theirs"):
+        limited = [True]
+        directory = tmp_path / mode
+        directory.mkdir()
+        with Peer(script, tls=certificates.valid.server()) as peer:
+            settings = environment(f"https://localhost:{peer.port}", certificates, directory)
+            outcome = json.loads(run("sdks.slack", mode, peer.port, **settings).clean())
+            found.append((outcome, len(peer.requests)))
+    assert found[0] == found[1]
+    assert found[0][0] == {
+        "number-7": "sent",
+        "refused": "SlackApiError",
+        "limited": "sent",
+        "broken": "SlackApiError",
+        "closed": "RemoteDisconnected",
+        "cut": "IncompleteRead",
+        "file": "F1",
+    }

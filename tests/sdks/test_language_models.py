@@ -15,6 +15,7 @@ import pytest
 from gevent.event import Event
 
 from tests.support.dependents import need
+from tests.support.http2_peer import CANCEL, Talk, scripted
 from tests.support.hub import in_thread, until
 from tests.support.peer import Conn, Peer, Script
 from tests.support.ports import free_port
@@ -341,3 +342,58 @@ def test_broken_stream_raises_the_same_as_with_httpx2(how: Callable[[Model, Conn
     if how is stalled:
         assert "ReadTimeout" in ours[-1]
         assert ("APITimeoutError" in ours[0]) == (model.package == "openai")
+
+
+# ---------------------------------------------------------------- HTTP/2
+
+SSE = [(":status", "200"), ("content-type", "text/event-stream")]
+
+
+@contextmanager
+def multiplexing(model: Model, script: Callable[[Talk], object]) -> Iterator[tuple[Peer, Any]]:
+    """Starts an HTTP/2 peer without TLS, and yields it and a client of the SDK."""
+    with Peer(scripted(script)) as peer, httpx2.Client(transport=Transport(http1=False, http2=True)) as http:
+        yield peer, model.client(peer.url, http, timeout=10, max_retries=0)
+
+
+def test_streams_share_one_connection_of_http2(model: Model) -> None:
+    """The server sends the pieces of all streams in turn, after the last of the requests."""
+    count = 50
+
+    def script(talk: Talk) -> None:
+        talk.start()
+        requests = talk.read_requests(count)
+        for request in requests:
+            talk.headers(request.stream, SSE)
+        for text in (model.first(), model.piece("a"), model.piece("é")):
+            for request in requests:
+                talk.data(request.stream, text)
+        for request in reversed(requests):
+            talk.data(request.stream, model.last(), end=True)
+        talk.wait_closed()
+
+    with multiplexing(model, script) as (peer, client):
+        greenlets = [gevent.spawn(lambda: "".join(model.texts(model.stream(client)))) for _ in range(count)]
+        gevent.joinall(greenlets, raise_error=True)
+        assert {greenlet.value for greenlet in greenlets} == {"aé"}
+        assert len(peer.conns) == 1
+
+
+def test_killed_stream_of_http2_is_reset_and_the_connection_is_kept(model: Model) -> None:
+    def script(talk: Talk) -> None:
+        talk.start()
+        for killed in (True, False):
+            request = talk.read_request()
+            assert request is not None
+            talk.headers(request.stream, SSE)
+            talk.data(request.stream, model.first() + model.piece("a"))
+            if killed:
+                talk.expect_reset(request, CANCEL)
+            else:
+                talk.data(request.stream, model.last(), end=True)
+        talk.wait_closed()
+
+    with multiplexing(model, script) as (peer, client):
+        kill(model, client)
+        assert list(model.texts(model.stream(client))) == ["a"]
+        assert len(peer.conns) == 1
