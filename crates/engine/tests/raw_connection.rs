@@ -1,4 +1,4 @@
-//! One connection whose owner alternates between sending and reading.
+//! One connection whose owner sends and reads bytes.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use engine::rt::stream::Direction;
 use engine::{Config, IoState, Kind, Phase, RawConnection, Reactor, Result, SystemResolver};
 use support::*;
 use tokio::io::ReadBuf;
@@ -231,5 +232,55 @@ fn test_body_cut_short_is_an_error() {
     let error = run(&reactor, ask(&raw)).expect_err("a cut");
     assert!(matches!(error.kind(), Kind::Response(ResponseError::EarlyEnd(_))), "{error}");
     assert_eq!(raw.io_state(), IoState::Unusable);
+    peer.finish();
+}
+
+#[test]
+fn test_one_task_sends_while_another_receives() {
+    let peer = Peer::new([vec![expect("ping"), send("pong"), Step::Closed]]);
+    let (reactor, raw) = opened(peer.address);
+    let mut receiving = Box::pin(receive(&raw, 8));
+    assert!(poll_once(receiving.as_mut()).is_pending());
+    assert!(raw.is_busy(Direction::Receive));
+    assert_eq!(raw.io_state(), IoState::Receive);
+    let refused = run(&reactor, receive(&raw, 8)).expect_err("a second receiver");
+    assert!(matches!(refused.kind(), Kind::Misuse(_)), "{refused}");
+    run(&reactor, raw.send(b"ping", WAIT_LIMIT)).expect("a peer that listens");
+    assert_eq!(run(&reactor, receiving).expect("an echo"), b"pong");
+    assert_eq!(raw.io_state(), IoState::Send);
+    drop(raw);
+    peer.finish();
+}
+
+#[test]
+fn test_request_needs_both_directions() {
+    let (go_on, go) = gate();
+    let peer = Peer::new([vec![go_on, Step::Closed]]);
+    let (reactor, raw) = opened(peer.address);
+    let mut receiving = Box::pin(receive(&raw, 8));
+    assert!(poll_once(receiving.as_mut()).is_pending());
+    let limits = Limits::default();
+    let answer = run(&reactor, raw.answer(MethodKind::Other, &limits, WAIT_LIMIT)).map(drop);
+    assert!(matches!(answer.expect_err("a receiver waits").error.kind(), Kind::Misuse(_)));
+    // A receiver that gives up leaves the connection as it was.
+    drop(receiving);
+    assert_eq!(raw.io_state(), IoState::Send);
+    go.send(()).expect("a peer that waits");
+    drop(raw);
+    peer.finish();
+}
+
+#[test]
+fn test_close_ends_a_task_that_waits() {
+    let peer = Peer::new([vec![Step::Closed]]);
+    let (reactor, raw) = opened(peer.address);
+    let mut receiving = Box::pin(receive(&raw, 8));
+    assert!(poll_once(receiving.as_mut()).is_pending());
+    raw.close();
+    assert_eq!(run(&reactor, receiving).expect("its end"), b"");
+    assert_eq!(raw.io_state(), IoState::Unusable);
+    for error in [run(&reactor, receive(&raw, 8)).map(drop), run(&reactor, raw.send(b"x", WAIT_LIMIT))] {
+        assert!(error.expect_err("a closed connection").to_string().contains("the connection is closed"));
+    }
     peer.finish();
 }

@@ -71,6 +71,11 @@ pub(super) fn request(head: &[u8], scheme: &Scheme, authority: &str) -> Result<h
     let mut uri = http::uri::Parts::default();
     uri.scheme = Some(scheme.clone());
     uri.authority = Some(Authority::try_from(authority).map_err(|_| Kind::Misuse("the host is not valid in HTTP/2"))?);
+    if method == http::Method::CONNECT {
+        return Err(Kind::Misuse(
+            "CONNECT is sent over HTTP/1.1 alone: over HTTP/2 it would open a tunnel in a stream",
+        ));
+    }
     let path = PathAndQuery::try_from(target);
     uri.path_and_query =
         Some(path.map_err(|_| Kind::Misuse("the request target has a byte that HTTP/2 does not allow"))?);
@@ -159,6 +164,12 @@ mod tests {
         let zoned = super::request(b"GET / HTTP/1.1\r\n\r\n", &Scheme::HTTP, "[fe80::1%eth0]:81").unwrap();
         assert_eq!(zoned.uri(), "http://[fe80::1]:81/");
         assert_eq!(of("OPTIONS * HTTP/1.1\r\n\r\n").uri().path(), "*");
+    }
+
+    #[test]
+    fn connect_is_refused() {
+        let refused = super::request(b"CONNECT a:443 HTTP/1.1\r\n\r\n", &Scheme::HTTPS, "origin.example:444");
+        assert!(matches!(refused, Err(Kind::Misuse(text)) if text.contains("over HTTP/1.1 alone")));
     }
 
     #[test]

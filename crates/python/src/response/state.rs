@@ -296,7 +296,7 @@ impl SharedState {
         self.borrow_mut(py).upgraded.take()
     }
 
-    /// Gives the body up, and ends the wait of a greenlet that reads it. Closes an upgraded connection that no program has
+    /// Gives the body up, and ends the wait of a greenlet that reads it. Closes an upgraded connection that was not
     /// taken.
     pub(super) fn release(&self, py: Python<'_>) {
         drop(self.take_upgraded(py));
