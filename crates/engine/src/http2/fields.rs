@@ -71,7 +71,7 @@ pub(super) fn request(head: &[u8], scheme: &Scheme, authority: &str) -> Result<h
     let mut uri = http::uri::Parts::default();
     uri.scheme = Some(scheme.clone());
     uri.authority = Some(Authority::try_from(authority).map_err(|_| Kind::Misuse("the host is not valid in HTTP/2"))?);
-    if method == http::Method::CONNECT {
+    if method == b"CONNECT" {
         return Err(Kind::Misuse(
             "CONNECT is sent over HTTP/1.1 alone: over HTTP/2 it would open a tunnel in a stream",
         ));
