@@ -81,7 +81,7 @@ miri: ## run the Rust tests that Miri supports, about four minutes; requires nig
 	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --locked -p geventhttpclient-wire --lib
 	MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --locked -p geventhttpclient-engine --lib sys
 
-dependents: $(DEVELOPED) ## install locust, tritonclient, botocore and docker; without them their tests are skipped
+dependents: $(DEVELOPED) ## install locust, tritonclient, docker and the SDKs; without them their tests are skipped
 	$(ENVIRONMENT) $(BIN)/python -m pip install --quiet --requirement tests/dependents.txt
 
 lint: $(DEVELOPED) ## run rustfmt, clippy, ruff, mypy, pyright, and check the stub: warnings are errors
