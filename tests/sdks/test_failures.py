@@ -232,6 +232,7 @@ MAKERS: dict[str, Callable[[str, bool, float], Names]] = {
 
 FAILURES = {
     "401": refuse("401 Unauthorized"),
+    "403": refuse("403 Forbidden", ("Retry-After", "0")),
     "404": refuse("404 Not Found"),
     "409": refuse("409 Conflict"),
     "429": refuse("429 Too Many Requests", ("Retry-After", "0")),
