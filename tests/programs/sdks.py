@@ -170,8 +170,20 @@ def begin(name: str, mode: str, port: str) -> Names:
 LATER = 3
 
 
+def forbid_sockets_of_python() -> None:
+    """Makes every TLS handshake fail that is not the engine's: a call that passes has used the engine."""
+    import ssl
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("TLS over a socket of Python")
+
+    # `wrap_bio` is what the engine calls for a context of Python.
+    ssl.SSLContext.wrap_socket = refuse  # type: ignore[method-assign]
+
+
 def calls(name: str, mode: str, port: str, count: str) -> None:
     names = begin(name, mode, port)
+    forbid_sockets_of_python()
     import gevent
 
     with gevent.Timeout(40):
@@ -248,6 +260,7 @@ def pauses(mode: str, port: str) -> None:
 def reports(mode: str, port: str, count: str) -> None:
     """The sentry SDK sends in the background, in a thread of its own unless threads are patched."""
     names = begin("with_sentry", mode, port)
+    forbid_sockets_of_python()
     import gevent
 
     from geventhttpclient.useragent import UserAgent

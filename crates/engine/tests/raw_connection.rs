@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use engine::rt::stream::Direction;
+use engine::rt::socket::Direction;
 use engine::{Config, IoState, Kind, Phase, RawConnection, Reactor, Result, SystemResolver};
 use support::*;
 use tokio::io::ReadBuf;

@@ -6,8 +6,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use engine::rt::socket::Descriptor;
-use engine::rt::stream::Direction;
+use engine::rt::socket::{Descriptor, Direction};
 use engine::{CancelToken, IoState, Kind, Phase, RawConnection};
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::intern;
@@ -56,13 +55,6 @@ struct Held {
 }
 
 impl PyConnection {
-    /// Becomes that connection.
-    pub(crate) fn adopt(&self, py: Python<'_>, connection: RawConnection, runtime: Rc<Runtime>) {
-        self.descriptor.get(py).replace(connection.descriptor().cloned());
-        let before = self.state.get(py).replace(State::Open(Rc::new(Held { connection, runtime })));
-        drop(before);
-    }
-
     /// Runs `work` on the connection, outside of any borrow, since it may wait. If it raises (something was thrown into
     /// the waiting greenlet), the connection is closed, since its state is not known.
     ///
@@ -170,6 +162,17 @@ impl PyConnection {
             self.state.get(py).replace(after);
         }
         result
+    }
+
+    /// Becomes the connection of a response that carries another protocol after it: 101, or a 2xx to CONNECT. Returns
+    /// False if the response has none, or it was taken before.
+    fn _continue(&self, py: Python<'_>, response: &Bound<'_, ResponseBase>) -> bool {
+        let Some((connection, runtime)) = response.get().take_upgraded(py) else { return false };
+        self.descriptor.get(py).replace(connection.descriptor().cloned());
+        let held = Held { connection: *connection, runtime };
+        let before = self.state.get(py).replace(State::Open(Rc::new(held)));
+        drop(before);
+        true
     }
 
     /// Performs the TLS handshake as `pool` does, on the connection as it is. Closes the connection if that fails.

@@ -47,7 +47,7 @@ class NetworkStream:
         self._message = message
         self._host = host
         self._socket: TLSSocket | None = None
-        if is_upgrade and message._continue_on(sock := TLSSocket()):
+        if is_upgrade and (sock := TLSSocket())._continue(message):
             self._socket = sock
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:

@@ -24,8 +24,8 @@ use crate::pool::held::{Held, Holding};
 use crate::pool::lease::{Lease, LeaseOwner};
 use crate::response::Response;
 use crate::rt::reactor::Reactor;
-use crate::rt::socket::Descriptor;
-use crate::rt::stream::Direction;
+use crate::rt::socket::{Descriptor, Direction};
+
 use crate::rt::timeout::WaitTimeout;
 use crate::timings::Timings;
 use crate::tls::{Tls, TlsInfo};

@@ -15,7 +15,6 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::rt::reactor::{IdleOwner, Reactor, Registration};
-use crate::rt::stream::Direction;
 use crate::rt::sys;
 use crate::rt::timeout::sleep;
 
@@ -28,6 +27,24 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// The pauses between attempts to connect to a Unix domain socket whose queue is full: the first, and the longest.
 const QUEUE_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_QUEUE_PAUSE: Duration = Duration::from_millis(50);
+
+/// A direction of a byte stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the peer.
+    Receive,
+    /// To the peer.
+    Send,
+}
+
+impl Direction {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Direction::Receive => Direction::Send,
+            Direction::Send => Direction::Receive,
+        }
+    }
+}
 
 /// A connected socket. Dropping it closes it.
 ///

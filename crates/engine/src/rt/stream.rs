@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::rt::socket::{Descriptor, Socket};
+use crate::rt::socket::{Descriptor, Direction, Socket};
 
 /// Bytes that a layer is asked for at once. This much memory has to be cleared before each read.
 const LAYER_READ: usize = 64 * 1024;
@@ -15,24 +15,6 @@ const LAYER_READ: usize = 64 * 1024;
 /// Bytes of TLS records without data (session tickets, new keys) that a peer may send on a connection while it is idle.
 /// The connection is closed if it sends more.
 pub const MOST_UNSOLICITED: usize = 16 * 1024;
-
-/// A direction of a byte stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// From the peer.
-    Receive,
-    /// To the peer.
-    Send,
-}
-
-impl Direction {
-    pub(crate) fn other(self) -> Self {
-        match self {
-            Direction::Receive => Direction::Send,
-            Direction::Send => Direction::Receive,
-        }
-    }
-}
 
 /// Any other byte stream: TLS, or a socket of the program.
 pub trait Layer: AsyncRead + AsyncWrite + Unpin {

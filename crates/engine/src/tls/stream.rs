@@ -12,7 +12,8 @@ use tokio_rustls::TlsConnector;
 
 use super::records::Records;
 use super::words;
-use crate::rt::stream::{Direction, Layer, Stream, is_silent};
+use crate::rt::socket::Direction;
+use crate::rt::stream::{Layer, Stream, is_silent};
 
 /// Number of bytes that are read at once from a peer that always has more: a few TLS records of up to 16 KiB each.
 const READ_AHEAD: usize = 64 * 1024;

@@ -141,7 +141,7 @@ impl Pool {
 
     /// Sends a request and returns an instance of `response_class` once its head is there. To the list `opened` the
     /// connections are added that were opened for it, whether or not it succeeds. With `keeps_upgrade` the response
-    /// keeps its connection after 101, or a 2xx to CONNECT: see `ResponseBase._continue_on`. `on_phase(name, http2)` is
+    /// keeps its connection after 101, or a 2xx to CONNECT: see `Connection._continue`. `on_phase(name, http2)` is
     /// called in this greenlet when a phase begins: resolve, connect, proxy, tls, send, or head; its exception ends the
     /// request.
     #[pyo3(signature = (template, response_class, method, target, body, headers, timeouts, trailers=None, opened=None, keeps_upgrade=false, on_phase=None))]

@@ -32,12 +32,11 @@ use crate::error::unanswered;
 use crate::hub::greenlet::current_greenlet;
 use crate::hub::{Runtime, block_on};
 use crate::pysocket::PySocket;
-use crate::raw_connection::PyConnection;
 use crate::request::config::seconds;
 use crate::request::fields::from_latin1;
 use crate::request::head::for_logs;
 use crate::response::parser::Parser;
-use crate::response::state::{BodyState, Extras, Owner, SharedState};
+use crate::response::state::{BodyState, Extras, Owner, SharedState, Upgraded};
 use crate::response::timings::timings_of_python;
 use crate::tls::tls_info_of_python;
 
@@ -85,6 +84,11 @@ impl ResponseBase {
         let object = Bound::new(py, ResponseBase::initializer(py))?;
         object.get().0.fill(py, runtime, response, None);
         Ok(object)
+    }
+
+    /// Takes out the connection after an upgrade, if the response has kept it.
+    pub(crate) fn take_upgraded(&self, py: Python<'_>) -> Option<Upgraded> {
+        self.0.take_upgraded(py)
     }
 
     fn initializer(py: Python<'_>) -> PyClassInitializer<Self> {
@@ -435,16 +439,6 @@ impl ResponseBase {
         length: Option<usize>,
     ) -> PyResult<(Bound<'py, PyBytes>, Option<PyErr>)> {
         self.0.read_as_far_as_it_goes(py, length)
-    }
-
-    /// Continues on the connection of this response, for the protocol after 101 or a 2xx to CONNECT: `connection`, which
-    /// must be closed, becomes it. Returns False if the response has none, or it was taken before.
-    fn _continue_on(&self, py: Python<'_>, connection: &Bound<'_, PyConnection>) -> bool {
-        let upgraded = self.0.take_upgraded(py);
-        upgraded.is_some_and(|(raw, runtime)| {
-            connection.get().adopt(py, *raw, runtime);
-            true
-        })
     }
 
     /// Returns the connection to the pool if the body has been read to its end, otherwise closes it. A greenlet that

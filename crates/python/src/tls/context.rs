@@ -7,7 +7,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use engine::rt::stream::{Direction, Layer, Stream, is_silent};
+use engine::rt::socket::Direction;
+use engine::rt::stream::{Layer, Stream, is_silent};
 use engine::tls::{Handshake, Offer, Records, Secured, Tls, TlsError, TlsInfo, Verify};
 use engine::{BoxError, Kind};
 use pyo3::exceptions::PyValueError;
