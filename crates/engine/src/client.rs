@@ -173,9 +173,7 @@ impl Client {
             lease.release();
         }
         match outcome {
-            Ok(answer) => {
-                respond(&self.reactor, lease, request, answer, &self.config.limits, timings).map(Outcome::Done)
-            }
+            Ok(answer) => respond(lease, request, answer, &self.config.limits, timings).map(Outcome::Done),
             // The peer closed an idle connection while the request was in flight. The request is tried once more on a
             // new connection in the same pool slot, which is not a reused one.
             Err(failed) if reused && failed.may_be_repeated(request) => {

@@ -13,7 +13,6 @@ use wire::{Framing, HeaderMap, Limits, ResponseError, ResponseHead};
 
 use crate::error::{Error, Kind, Phase, Result};
 use crate::http1::connection::Connection;
-use crate::http1::raw::RawConnection;
 use crate::pool::close_reason::CloseReason;
 use crate::pool::held::{Held, HeldBody, Size};
 use crate::pool::lease::Lease;
@@ -37,8 +36,9 @@ pub struct Response {
     pub tls: Option<Rc<TlsInfo>>,
     /// The head of the request, for programs that show it.
     pub request_head: Vec<u8>,
-    /// The connection after 101, or a 2xx to CONNECT, if the request keeps it: it carries another protocol.
-    pub upgraded: Option<Box<RawConnection>>,
+    /// The connection after 101, or a 2xx to CONNECT, if the request keeps it: it carries another protocol. See
+    /// `RawConnection::of_upgrade`.
+    pub upgraded: Option<Box<Lease>>,
 }
 
 /// The body of a response. Dropping it before its end closes the connection.

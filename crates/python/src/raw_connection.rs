@@ -167,9 +167,10 @@ impl PyConnection {
     /// Becomes the connection of a response that carries another protocol after it: 101, or a 2xx to CONNECT. Returns
     /// False if the response has none, or it was taken before.
     fn _continue(&self, py: Python<'_>, response: &Bound<'_, ResponseBase>) -> bool {
-        let Some((connection, runtime)) = response.get().take_upgraded(py) else { return false };
+        let Some((lease, runtime)) = response.get().take_upgraded(py) else { return false };
+        let connection = RawConnection::of_upgrade(&runtime.reactor, *lease);
         self.descriptor.get(py).replace(connection.descriptor().cloned());
-        let held = Held { connection: *connection, runtime };
+        let held = Held { connection, runtime };
         let before = self.state.get(py).replace(State::Open(Rc::new(held)));
         drop(before);
         true

@@ -8,8 +8,8 @@ use wire::{Framing, Limits, ResponseHead};
 
 use crate::error::{Error, Kind, Phase, Result};
 use crate::http1::connection::Connection;
-use crate::http1::raw::RawConnection;
 use crate::http1::send::{Sent, send};
+use crate::pool::close_reason::CloseReason;
 use crate::pool::lease::Lease;
 use crate::request::Request;
 use crate::response::{Incoming, Response};
@@ -62,7 +62,6 @@ impl Failed {
 
 /// Returns the response to `request` with that head.
 pub(crate) fn respond(
-    reactor: &Rc<Reactor>,
     lease: Lease,
     request: &mut Request,
     answer: Answer,
@@ -74,7 +73,7 @@ pub(crate) fn respond(
     let is_upgrade = || close_cause(request.method_kind, &head, Framing::None) == Some(CloseCause::Upgraded);
     let response = if request.keeps_upgrade && !cut && is_upgrade() {
         let (response, lease) = deliver_upgrade(lease, head, timings.take());
-        Response { upgraded: Some(Box::new(RawConnection::of_upgrade(reactor, lease))), ..response }
+        Response { upgraded: Some(Box::new(lease)), ..response }
     } else {
         deliver(lease, request.method_kind, head, last, limits, timings.take())?
     };
@@ -143,6 +142,7 @@ fn deliver_upgrade(mut lease: Lease, head: ResponseHead, mut timings: Timings) -
         connection.note_in(&mut timings);
         received = connection.received.saturating_sub(connection.buffered().len() as u64);
     }
+    lease.set_close_reason(CloseReason::Response(CloseCause::Upgraded));
     let body = Incoming::upgraded(now, received);
     let response =
         Response { head, framing: Framing::None, body, timings, tls, request_head: Vec::new(), upgraded: None };

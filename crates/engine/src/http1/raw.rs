@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncWrite, ReadBuf};
 use wire::Limits;
-use wire::framing::{CloseCause, MethodKind};
+use wire::framing::MethodKind;
 
 use crate::config::Config;
 use crate::connect::{DialOptions, Resolver, dial};
@@ -79,8 +79,7 @@ impl RawConnection {
 
     /// Continues on the connection of a response after which it carries another protocol. The pool slot is taken until
     /// the connection is closed.
-    pub(crate) fn of_upgrade(reactor: &Rc<Reactor>, mut lease: Lease) -> Self {
-        lease.set_close_reason(CloseReason::Response(CloseCause::Upgraded));
+    pub fn of_upgrade(reactor: &Rc<Reactor>, lease: Lease) -> Self {
         RawConnection::new(reactor, Rc::default(), lease)
     }
 

@@ -5,8 +5,9 @@ use std::rc::Rc;
 use std::task::Waker;
 
 use engine::pool::held::HeldBody;
+use engine::pool::lease::Lease;
 use engine::tls::TlsInfo;
-use engine::{CancelToken, Incoming, RawConnection, Response, Timings};
+use engine::{CancelToken, Incoming, Response, Timings};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -45,7 +46,7 @@ pub(super) struct State {
 }
 
 /// A connection that carries another protocol, and the runtime that it belongs to.
-pub(crate) type Upgraded = (Box<RawConnection>, Rc<Runtime>);
+pub(crate) type Upgraded = (Box<Lease>, Rc<Runtime>);
 
 /// Values that the client passes on to its responses.
 pub(super) struct Extras {
@@ -128,7 +129,7 @@ impl SharedState {
     /// Makes it the state of that response.
     pub(super) fn fill(&self, py: Python<'_>, runtime: Rc<Runtime>, response: Response, mut extras: Option<Extras>) {
         let Response { head, mut body, timings, request_head, tls, upgraded, .. } = response;
-        let upgraded = upgraded.map(|connection| (connection, runtime.clone()));
+        let upgraded = upgraded.map(|lease| (lease, runtime.clone()));
         // A response that waits for nothing more needs no hub, and no pool.
         let (runtime, pool) = if body.is_detached() {
             (None, extras.as_mut().and_then(|extras| extras.pool.take()))
