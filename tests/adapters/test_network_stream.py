@@ -203,6 +203,56 @@ def test_reset_by_the_peer_is_a_read_error(package: Package) -> None:
             stream.read(10)
 
 
+def test_reset_while_another_greenlet_writes_is_an_error_of_both(package: Package, secured: Callable[..., Any]) -> None:
+    ready = Event()
+
+    def script(conn: Conn) -> None:
+        switch(conn)
+        ready.wait()
+        conn.reset()
+
+    peer, options = secured(script)
+    with peer, package.client(**options) as client, upgraded(client, peer.url.replace("127.0.0.1", "localhost")) as r:
+        stream = r.extensions["network_stream"]
+        reader, writer = gevent.spawn(stream.read, 10), gevent.spawn(stream.write, bytes(32 * MEBIBYTE))
+        gevent.sleep(0)
+        ready.set()
+        gevent.joinall([reader, writer], timeout=10)
+        assert isinstance(reader.exception, package.core.ReadError)
+        assert isinstance(writer.exception, package.core.WriteError)
+
+
+def test_size_of_a_read_that_is_invalid_leaves_the_connection_as_it_is(package: Package) -> None:
+    with Peer(echo) as peer, package.client() as client, upgraded(client, peer.url) as response:
+        stream = response.extensions["network_stream"]
+        with pytest.raises(ValueError, match="negative buffersize"):
+            stream.read(-1)
+        stream.write(b"abc")
+        # More than there is memory for.
+        assert stream.read(1 << 62) == b"abc"
+
+
+def test_closed_client_closes_its_upgraded_connections(package: Package) -> None:
+    with Peer(wait) as peer:
+        client = package.client()
+        response = client.send(client.build_request("GET", peer.url, headers=UPGRADE), stream=True)
+        reader = gevent.spawn(response.extensions["network_stream"].read, 10)
+        gevent.sleep(0)
+        client.close()
+        assert reader.get(timeout=10) == b""
+        peer.conns[0].hung_up.wait()
+
+
+@pytest.mark.parametrize("method", ["GET", "CONNECT"])
+def test_switch_that_was_not_asked_for_is_a_protocol_error(package: Package, method: str) -> None:
+    limits = package.package.Limits(max_connections=1)
+    with Peer(wait) as peer, package.client(limits=limits) as client:
+        for _ in range(2):
+            with pytest.raises(package.package.RemoteProtocolError, match="without being asked"):
+                client.request(method, peer.url)
+            peer.conns[-1].hung_up.wait()
+
+
 def test_close_by_another_greenlet_ends_a_wait(package: Package, secured: Callable[..., Any]) -> None:
     peer, options = secured(wait)
     with peer, package.client(**options) as client, upgraded(client, peer.url.replace("127.0.0.1", "localhost")) as r:

@@ -240,6 +240,49 @@ def test_exception_of_the_function_ends_the_request(package: Package, number: in
         assert client.get(f"{peer.url}/next").text == "/next"
 
 
+@pytest.mark.parametrize("kind", [OSError, TimeoutError, ValueError])
+@pytest.mark.parametrize("number", range(12))
+def test_exception_of_the_function_is_no_error_of_the_network(package: Package, kind: Any, number: int) -> None:
+    names: list[str] = []
+    raised: list[BaseException] = []
+
+    def trace(name: str, info: dict[str, Any]) -> None:
+        names.append(name)
+        if len(names) == number + 1:
+            raised.append(kind(name))
+            raise raised[0]
+
+    with Peer() as peer, package.client(retries=2) as client:
+        with pytest.raises(kind) as failure:
+            client.post(peer.url, content=iter([b"body"]), extensions={"trace": trace})
+        assert failure.value is raised[0]
+        # It is not sent again, and a step that has not begun does not fail.
+        assert names[: number + 1] == [*CONNECT, *exchange()][: number + 1]
+        assert len(peer.conns) <= 1
+        started = [name.removesuffix(".started") for name in names[:number] if name.endswith(".started")]
+        assert {name.removesuffix(".failed") for name in names if name.endswith(".failed")} <= set(started)
+
+
+@pytest.mark.parametrize(("status", "expects"), [("417 Expectation Failed", True), ("413 Content Too Large", False)])
+def test_early_response_completes_its_own_step(package: Package, status: str, expects: bool) -> None:
+    log = Log()
+
+    def early(conn: Conn) -> None:
+        conn.read_head()
+        conn.respond(b"", status)
+        conn.wait_closed()
+
+    headers = {"Expect": "100-continue"} if expects else {}
+    body = bytes(1024 * 1024)
+    with Peer(early) as peer, package.client() as client:
+        pieces = (body for _ in range(1 if expects else 32))
+        response = client.post(peer.url, content=pieces, headers=headers, extensions=log.extensions)
+        assert response.status_code == int(status[:3])
+    assert log.names == [*CONNECT, *exchange()]
+    assert log.info("http11.receive_response_headers.complete")["return_value"][1] == int(status[:3])
+    assert log.info("http11.send_request_headers.complete")["return_value"] is None
+
+
 def test_exception_at_the_close_of_an_unread_response_frees_its_slot(package: Package) -> None:
     def trace(name: str, info: dict[str, Any]) -> None:
         if name == "http11.response_closed.started":
@@ -278,5 +321,5 @@ def test_coroutine_function_is_refused(package: Package) -> None:
     async def trace(name: str, info: dict[str, Any]) -> None:
         pass
 
-    with Peer() as peer, package.client() as client, pytest.raises(TypeError, match="not a coroutine function"):
+    with Peer() as peer, package.client() as client, pytest.raises(TypeError, match="not a coroutine one"):
         client.get(peer.url, extensions={"trace": trace})

@@ -868,6 +868,26 @@ def test_close_by_another_greenlet_ends_the_wait() -> None:
 
 
 @pytest.mark.usefixtures("bounded")
+def test_one_greenlet_reads_from_the_socket_while_another_writes() -> None:
+    def script(conn: Conn) -> None:
+        conn.send(conn.read_exactly(4))
+        assert conn.read_request() is not None
+        conn.respond(b"late")
+
+    with Peer(script) as peer, closing(OURS.HTTPConnection(peer.host, peer.port)) as connection:
+        connection.connect()
+        reader = gevent.spawn(connection.sock.recv, 100)
+        gevent.sleep(0)
+        connection.sock.sendall(b"ping")
+        assert reader.get(timeout=10) == b"ping"
+        reader = gevent.spawn(connection.sock.recv, 1000)
+        gevent.sleep(0)
+        # The request is the program's to sort out: its response goes to the reader.
+        connection.request("GET", "/")
+        assert reader.get(timeout=10).endswith(b"late")
+
+
+@pytest.mark.usefixtures("bounded")
 def test_concurrent_use_of_a_connection_is_an_error() -> None:
     with Peer(at_the_head) as peer, closing(OURS.HTTPConnection(peer.host, peer.port)) as connection:
         connection.request("GET", "/")

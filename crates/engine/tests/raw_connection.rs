@@ -242,7 +242,7 @@ fn test_one_task_sends_while_another_receives() {
     let mut receiving = Box::pin(receive(&raw, 8));
     assert!(poll_once(receiving.as_mut()).is_pending());
     assert!(raw.is_busy(Direction::Receive));
-    assert_eq!(raw.io_state(), IoState::Receive);
+    assert_eq!(raw.io_state(), IoState::Send);
     let refused = run(&reactor, receive(&raw, 8)).expect_err("a second receiver");
     assert!(matches!(refused.kind(), Kind::Misuse(_)), "{refused}");
     run(&reactor, raw.send(b"ping", WAIT_LIMIT)).expect("a peer that listens");

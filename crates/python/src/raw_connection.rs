@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use engine::rt::socket::{Descriptor, Direction};
 use engine::{CancelToken, IoState, Kind, Phase, RawConnection};
-use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -26,6 +26,9 @@ use crate::request::resolve::PoolResolver;
 use crate::response::ResponseBase;
 use crate::tls::tls_info_of_python;
 use crate::types;
+
+/// Most bytes of one read, for which memory is allocated before.
+const MOST_RECEIVED: usize = 1024 * 1024;
 
 /// Everything but sending and receiving needs the connection alone.
 const BOTH: [Direction; 2] = [Direction::Send, Direction::Receive];
@@ -190,7 +193,7 @@ impl PyConnection {
     }
 
     /// Returns `"send"` if a request can be sent, `"receive"` while the last response has not been read to its end or a
-    /// greenlet uses the connection, or `"unusable"` if the connection is closed, or cannot be used in this thread and
+    /// greenlet sends, or `"unusable"` if the connection is closed, or cannot be used in this thread and
     /// now.
     fn _io_state(&self, py: Python<'_>) -> PyResult<&'static str> {
         let current = Runtime::current(py)?;
@@ -224,8 +227,11 @@ impl PyConnection {
         sent.map_err(|error| to_python(py, error))
     }
 
-    /// Reads the available bytes, at most `bufsize`, waiting only if there are none; `b""` after the peer has closed.
-    fn recv<'py>(&self, py: Python<'py>, bufsize: usize) -> PyResult<Bound<'py, PyBytes>> {
+    /// Reads the available bytes, at most `bufsize` or 1 MiB, waiting only if there are none; `b""` after the peer has
+    /// closed.
+    fn recv<'py>(&self, py: Python<'py>, bufsize: isize) -> PyResult<Bound<'py, PyBytes>> {
+        let bufsize = usize::try_from(bufsize).map_err(|_| PyValueError::new_err("negative buffersize in recv"))?;
+        let bufsize = bufsize.min(MOST_RECEIVED);
         let limit = self.limit(py);
         let (outcome, bytes) = self.with(py, &[Direction::Receive], |runtime, connection| {
             let mut outcome = Ok(());

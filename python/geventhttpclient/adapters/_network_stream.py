@@ -38,7 +38,7 @@ class NetworkStream:
     WriteError, ConnectTimeout and ConnectError.
     """
 
-    __slots__ = ("_host", "_message", "_package", "_socket")
+    __slots__ = ("__weakref__", "_host", "_message", "_package", "_socket")
 
     def __init__(self, package: str, message: HTTPSocketPoolResponse, host: str, is_upgrade: bool) -> None:
         """Takes the name of the package whose exceptions are raised, a response, the host of its request, and whether
@@ -104,6 +104,8 @@ class NetworkStream:
             raise self._error("ConnectTimeout", error) from error
         except OSError as error:
             raise self._error("ConnectError", error) from error
+        except RuntimeError as error:
+            raise self._foreign("ConnectError", error) from error
         finally:
             client.close()
         return self
@@ -115,7 +117,8 @@ class NetworkStream:
           without TLS.
         - `server_addr`: the peer's address. `client_addr`: the local address, as long as the connection is open.
         - `socket`: an object with the methods of a socket, after an upgrade.
-        - `is_readable`: whether bytes, or the end, can be read without waiting, after an upgrade.
+        - `is_readable`: whether the socket has bytes, or its end, after an upgrade. Bytes that were read ahead of the
+          program, with the head or by TLS, do not count.
         """
         sock = self._socket
         if info == "ssl_object":

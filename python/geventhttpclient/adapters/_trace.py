@@ -30,6 +30,8 @@ class Trace:
         self._request = request
         self._route = route
         self._step: str | None = None
+        # The exception that the function has raised.
+        self.error: BaseException | None = None
         self._http = "http11"
 
     def enter(self, phase: str, http2: bool) -> None:
@@ -135,10 +137,14 @@ class Trace:
         self._begin(step, {name: self._route.get(name) for name in names})
 
     def _begin(self, step: str, info: dict[str, Any]) -> None:
-        self._step = step
         self._report(f"{step}.started", info)
+        self._step = step
 
     def _report(self, name: str, info: dict[str, Any]) -> None:
-        if inspect.iscoroutine(result := self._call(name, info)):
-            result.close()
-            raise TypeError("the trace extension of a synchronous client must be a function, not a coroutine function")
+        try:
+            if inspect.iscoroutine(result := self._call(name, info)):
+                result.close()
+                raise TypeError("the trace extension of a synchronous client must be a function, not a coroutine one")
+        except BaseException as error:
+            self.error = error
+            raise

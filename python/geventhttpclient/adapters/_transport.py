@@ -6,6 +6,7 @@ import os
 import ssl
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import gevent
 
@@ -110,6 +111,7 @@ class PackageTransport:
             kept = limits.max_connections
         self._idle_group = idle_group(UNBOUNDED if kept is None else kept)
         self._origins: Origins[Origin] = Origins(DEFAULT_MAX_CLIENTS)
+        self._upgraded: WeakSet[NetworkStream] = WeakSet()
         # Raises the errors of invalid arguments now.
         self._client("https", b"localhost", None, None, False).close()
 
@@ -143,7 +145,8 @@ class PackageTransport:
                 message = origin.send(request.method, target.decode("ascii"), body.content, lines, timeouts, on_phase)
                 break
             except BaseException as error:
-                if error is body.error or not isinstance(error, _ERRORS):
+                is_ours = isinstance(error, _ERRORS) and error is not body.error
+                if not is_ours or (trace is not None and error is trace.error):
                     if trace is not None:
                         trace.fail(error)
                     raise
@@ -157,6 +160,12 @@ class PackageTransport:
             delay = _BACKOFF * 2 ** (tried - 1) if tried else 0
             with nullcontext() if trace is None else trace.retry():
                 gevent.sleep(delay)
+        if message.get_code() == 101 and not any(name.lower() == "upgrade" for name, _ in lines):
+            message.release()
+            error = package.RemoteProtocolError("the server switched protocols without being asked", request=request)
+            if trace is not None:
+                trace.fail(error)
+            raise error
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in message._pairs()]
         version, reason = message.get_http_version().encode(), (message._reason() or "").encode("latin-1")
         if trace is not None:
@@ -168,6 +177,8 @@ class PackageTransport:
                 raise
         is_upgrade = message.get_code() == 101 or request.method == "CONNECT"
         network = NetworkStream(self._core_package, message, url.host, is_upgrade)
+        if is_upgrade:
+            self._upgraded.add(network)
         return package.Response(
             message.get_code(),
             headers=headers,
@@ -176,8 +187,11 @@ class PackageTransport:
         )
 
     def close(self) -> None:
-        """Closes the connections; those in use are closed after their responses have been read."""
+        """Closes the idle connections, and those that carry another protocol. Those of responses are closed after they
+        have been read."""
         self._origins.clear()
+        for network in list(self._upgraded):
+            network.close()
 
     def _route(self, url: Any, extensions: dict[str, Any]) -> dict[str, Any]:
         """Returns the arguments of a connection for the trace."""

@@ -28,7 +28,10 @@ pub(crate) async fn exchange(
     let sent = send(reactor, connection, request, limits).await;
     timings.sent = timings.elapsed();
     let early = match sent.map_err(|failure| Failed { error: failure.error, never_left: failure.nothing_left })? {
-        Sent::Cut(head) => return Ok(Answer { head: *head, cut: true }),
+        Sent::Cut(head) => {
+            request.enter(Phase::Head, false).map_err(|error| Failed { error, never_left: false })?;
+            return Ok(Answer { head: *head, cut: true });
+        }
         Sent::Whole(early) => early,
     };
     request.enter(Phase::Head, false).map_err(|error| Failed { error, never_left: false })?;

@@ -61,7 +61,7 @@ struct Use {
 pub enum IoState {
     /// A request can be sent: no response is outstanding.
     Send,
-    /// The last response has to be received to its end first, or a task uses the connection.
+    /// The last response has to be received to its end first, or a task sends.
     Receive,
     /// Nothing: it is closed, or the peer has sent something unsolicited.
     Unusable,
@@ -125,10 +125,7 @@ impl RawConnection {
 
     /// Returns its state. A connection that a response has returned is checked like one of a pool.
     pub fn io_state(&self) -> IoState {
-        if self.is_busy(Direction::Send) || self.is_busy(Direction::Receive) {
-            return IoState::Receive;
-        }
-        self.resting_state()
+        if self.is_busy(Direction::Send) { IoState::Receive } else { self.resting_state() }
     }
 
     fn resting_state(&self) -> IoState {
@@ -229,7 +226,10 @@ impl RawConnection {
         if let Some(course) = &mut timings {
             course.sent = course.elapsed();
         }
-        self.timings.replace(timings);
+        // A receiver that has begun meanwhile has ended the request.
+        if !self.is_busy(Direction::Receive) {
+            self.timings.replace(timings);
+        }
         sent
     }
 

@@ -194,6 +194,12 @@ impl ContextStream {
         // sent.
         let drained = self.poll_drain(cx);
         match (self.poll_feed(cx), drained) {
+            // The socket reports a reset only once, here to the write: what follows is no clean end.
+            (Poll::Ready(Ok(())), Poll::Ready(Err(error)))
+                if self.has_ended && error.kind() == io::ErrorKind::ConnectionReset =>
+            {
+                Poll::Ready(Err(error))
+            }
             (Poll::Ready(fed), _) => {
                 self.is_dry = false;
                 Poll::Ready(fed)
