@@ -118,7 +118,7 @@ class NetworkStream:
         - `server_addr`: the peer's address. `client_addr`: the local address, as long as the connection is open.
         - `socket`: an object with the methods of a socket, after an upgrade.
         - `is_readable`: whether the socket has bytes, or its end, after an upgrade. Bytes that were read ahead of the
-          program, with the head or by TLS, do not count.
+          program, with the head or over TLS, do not count.
         """
         sock = self._socket
         if info == "ssl_object":

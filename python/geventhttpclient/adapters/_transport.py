@@ -145,8 +145,8 @@ class PackageTransport:
                 message = origin.send(request.method, target.decode("ascii"), body.content, lines, timeouts, on_phase)
                 break
             except BaseException as error:
-                is_ours = isinstance(error, _ERRORS) and error is not body.error
-                if not is_ours or (trace is not None and error is trace.error):
+                is_of_program = error is body.error or (trace is not None and error is trace.error)
+                if is_of_program or not isinstance(error, _ERRORS):
                     if trace is not None:
                         trace.fail(error)
                     raise
@@ -162,10 +162,10 @@ class PackageTransport:
                 gevent.sleep(delay)
         if message.get_code() == 101 and not any(name.lower() == "upgrade" for name, _ in lines):
             message.release()
-            error = package.RemoteProtocolError("the server switched protocols without being asked", request=request)
+            unasked = package.RemoteProtocolError("the server switched protocols without being asked", request=request)
             if trace is not None:
-                trace.fail(error)
-            raise error
+                trace.fail(unasked)
+            raise unasked
         headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in message._pairs()]
         version, reason = message.get_http_version().encode(), (message._reason() or "").encode("latin-1")
         if trace is not None:
