@@ -136,30 +136,7 @@ class PackageTransport:
         timeouts = _timeouts(extensions.get("timeout"))
         call = extensions.get("trace")
         trace = None if call is None else Trace(call, request, self._route(url, extensions))
-        body = _Body(package, request.stream, trace)
-        attempts = self._retries
-        while True:
-            try:
-                origin = self._origins.get(key, self._origin, *key)
-                on_phase = None if trace is None else trace.enter
-                message = origin.send(request.method, target.decode("ascii"), body.content, lines, timeouts, on_phase)
-                break
-            except BaseException as error:
-                is_of_program = error is body.error or (trace is not None and error is trace.error)
-                if is_of_program or not isinstance(error, _ERRORS):
-                    if trace is not None:
-                        trace.fail(error)
-                    raise
-                found = translated(package, error, request, self._http_proxy)
-                if trace is not None:
-                    trace.fail(found)
-                if not attempts or not isinstance(found, (package.ConnectError, package.ConnectTimeout)):
-                    raise found from error
-            tried = self._retries - attempts
-            attempts -= 1
-            delay = _BACKOFF * 2 ** (tried - 1) if tried else 0
-            with nullcontext() if trace is None else trace.retry():
-                gevent.sleep(delay)
+        message = self._send(request, key, target, lines, timeouts, trace)
         if message.get_code() == 101 and not any(name.lower() == "upgrade" for name, _ in lines):
             message.release()
             unasked = package.RemoteProtocolError("the server switched protocols without being asked", request=request)
@@ -185,6 +162,41 @@ class PackageTransport:
             stream=self._stream(message, network, trace),
             extensions={"http_version": version, "reason_phrase": reason, "network_stream": network},
         )
+
+    def _send(
+        self,
+        request: Any,
+        key: tuple[Any, ...],
+        target: bytes,
+        lines: list[tuple[str, bytes]],
+        timeouts: RequestTimeouts,
+        trace: Trace | None,
+    ) -> HTTPSocketPoolResponse:
+        """Sends a request, again if no connection could be opened. Raises the package's exceptions."""
+        package: Any = self._package
+        body = _Body(package, request.stream, trace)
+        on_phase = None if trace is None else trace.enter
+        attempts = self._retries
+        while True:
+            try:
+                origin = self._origins.get(key, self._origin, *key)
+                return origin.send(request.method, target.decode("ascii"), body.content, lines, timeouts, on_phase)
+            except BaseException as error:
+                is_of_program = error is body.error or (trace is not None and error is trace.error)
+                if is_of_program or not isinstance(error, _ERRORS):
+                    if trace is not None:
+                        trace.fail(error)
+                    raise
+                found = translated(package, error, request, self._http_proxy)
+                if trace is not None:
+                    trace.fail(found)
+                if not attempts or not isinstance(found, (package.ConnectError, package.ConnectTimeout)):
+                    raise found from error
+            tried = self._retries - attempts
+            attempts -= 1
+            delay = _BACKOFF * 2 ** (tried - 1) if tried else 0
+            with nullcontext() if trace is None else trace.retry():
+                gevent.sleep(delay)
 
     def close(self) -> None:
         """Closes the idle connections, and those that carry another protocol. Those of responses are closed after they
