@@ -1,4 +1,4 @@
-"""Other clients that read streams of server-sent events: one as fast as they can, or many slow ones at the same time."""
+"""Other clients that read server-sent events: one stream as fast as they can, or many slow ones at the same time."""
 
 from __future__ import annotations
 
