@@ -888,6 +888,23 @@ def test_one_greenlet_reads_from_the_socket_while_another_writes() -> None:
 
 
 @pytest.mark.usefixtures("bounded")
+def test_timeout_of_sendall_holds_for_each_wait_by_itself() -> None:
+    pause, timeout = 0.02, 0.5
+    taken: list[int] = []
+
+    def slow(conn: Conn) -> None:
+        while data := conn.sock.recv(1 << 20):
+            taken.append(len(data))
+            gevent.sleep(pause)
+
+    with Peer(slow) as peer, closing(OURS.HTTPConnection(peer.host, peer.port)) as connection:
+        connection.connect()
+        connection.sock.settimeout(timeout)
+        connection.sock.sendall(bytes(64 << 20))
+        assert len(taken) * pause > timeout
+
+
+@pytest.mark.usefixtures("bounded")
 def test_concurrent_use_of_a_connection_is_an_error() -> None:
     with Peer(at_the_head) as peer, closing(OURS.HTTPConnection(peer.host, peer.port)) as connection:
         connection.request("GET", "/")

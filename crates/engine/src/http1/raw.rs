@@ -3,14 +3,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncWrite, ReadBuf};
+use tokio::io::ReadBuf;
 use wire::Limits;
 use wire::framing::MethodKind;
 
@@ -215,7 +214,15 @@ impl RawConnection {
                     (connection.sent, connection.received) = (0, 0);
                     timings = Some(Timings::begun(Instant::now()));
                 }
-                let polled = in_use.poll(cx, connection, |cx, connection| poll_write_all(cx, connection, &mut rest));
+                let before = rest.len();
+                let polled =
+                    in_use.poll(cx, connection, |cx, connection| connection.stream.poll_write_all(cx, &mut rest));
+                if rest.len() < before {
+                    connection.sent += (before - rest.len()) as u64;
+                    // The peer has taken some: the next wait has a limit of its own.
+                    timeout.reset();
+                }
+                let polled = polled.map_err(|error| connection.fail(error.into(), Phase::Send));
                 if polled.is_pending() && timeout.poll_elapsed(cx) {
                     return Poll::Ready(Err(connection.fail(timeout.elapsed_error(), Phase::Send)));
                 }
@@ -296,29 +303,6 @@ impl RawConnection {
             }
         }
     }
-}
-
-/// Writes all of `rest`, down to the socket.
-fn poll_write_all(cx: &mut Context<'_>, connection: &mut Connection, rest: &mut &[u8]) -> Poll<Result<()>> {
-    while !rest.is_empty() {
-        match connection.stream.poll_send(cx, &[IoSlice::new(rest)]) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(0)) => {
-                let error = io::Error::from(io::ErrorKind::WriteZero);
-                return Poll::Ready(Err(connection.fail(error.into(), Phase::Send)));
-            }
-            Poll::Ready(Ok(written)) => {
-                connection.sent += written as u64;
-                *rest = rest.get(written..).unwrap_or_default();
-            }
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(connection.fail(error.into(), Phase::Send))),
-        }
-    }
-    if !connection.stream.holds_back() {
-        return Poll::Ready(Ok(()));
-    }
-    let flushed = Pin::new(&mut connection.stream).poll_flush(cx);
-    flushed.map_err(|error| connection.fail(error.into(), Phase::Send))
 }
 
 #[cold]

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -123,13 +123,18 @@ impl Stream {
 
     /// Writes all bytes, and flushes them through a layer.
     pub(crate) async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        poll_fn(|cx| self.poll_write_all(cx, &mut bytes)).await
+    }
+
+    /// [`write_all`](Self::write_all), for one poll. Removes what was written from the front of `bytes`.
+    pub(crate) fn poll_write_all(&mut self, cx: &mut Context<'_>, bytes: &mut &[u8]) -> Poll<io::Result<()>> {
         while !bytes.is_empty() {
-            match poll_fn(|cx| Pin::new(&mut *self).poll_write(cx, bytes)).await? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                written => bytes = bytes.get(written..).unwrap_or_default(),
+            match ready!(self.poll_send(cx, &[IoSlice::new(bytes)]))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => *bytes = bytes.get(written..).unwrap_or_default(),
             }
         }
-        poll_fn(|cx| Pin::new(&mut *self).poll_flush(cx)).await
+        if self.holds_back() { Pin::new(self).poll_flush(cx) } else { Poll::Ready(Ok(())) }
     }
 
     /// Returns whether a layer may hold back what was written, until it is flushed.
