@@ -15,6 +15,7 @@ use crate::request::Request;
 use crate::response::{Incoming, Response};
 use crate::rt::reactor::Reactor;
 use crate::timings::Timings;
+use crate::tls::TlsInfo;
 
 /// Sends `request` and reads the head of its response.
 pub(crate) async fn exchange(
@@ -134,17 +135,27 @@ impl From<Error> for Unanswered {
     }
 }
 
+/// Notes in `timings` that the head has been received, and how the connection was opened. Returns the time, and the
+/// result of the TLS handshake.
+fn note_answer(lease: &mut Lease, timings: &mut Timings) -> (Instant, Option<Rc<TlsInfo>>) {
+    let mut tls = None;
+    if let Some(connection) = lease.connection() {
+        tls = connection.facts().cloned();
+        connection.note_in(timings);
+    }
+    let now = Instant::now();
+    timings.answered = now.saturating_duration_since(timings.started);
+    (now, tls)
+}
+
 /// Makes a complete response of the head after which the connection carries another protocol. The bytes behind the head
 /// are no part of the response.
 fn deliver_upgrade(mut lease: Lease, head: ResponseHead, mut timings: Timings) -> (Response, Lease) {
-    let now = Instant::now();
-    timings.answered = now.saturating_duration_since(timings.started);
-    let (mut tls, mut received) = (None, 0);
-    if let Some(connection) = lease.connection() {
-        tls = connection.facts().cloned();
-        connection.note_in(&mut timings);
-        received = connection.received.saturating_sub(connection.buffered().len() as u64);
-    }
+    let (now, tls) = note_answer(&mut lease, &mut timings);
+    let received = lease.connection().map_or(0, |connection| {
+        let behind = connection.buffered().len() as u64;
+        connection.received.saturating_sub(behind)
+    });
     lease.set_close_reason(CloseReason::Response(CloseCause::Upgraded));
     let body = Incoming::upgraded(now, received);
     let response =
@@ -164,13 +175,7 @@ fn deliver(
 ) -> Result<Response> {
     let framing = Framing::of(method_kind, &head).map_err(|error| Error::new(Kind::Response(error), Phase::Head))?;
     let close = close_cause(method_kind, &head, framing).or(last);
-    let mut tls = None;
-    if let Some(connection) = lease.connection() {
-        tls = connection.facts().cloned();
-        connection.note_in(&mut timings);
-    }
-    let now = Instant::now();
-    timings.answered = now.saturating_duration_since(timings.started);
+    let (now, tls) = note_answer(&mut lease, &mut timings);
     let body = Incoming::of_connection(lease, wire::Body::new(framing, limits), close, now);
     Ok(Response { head, framing, body, timings, tls, request_head: Vec::new(), upgraded: None })
 }

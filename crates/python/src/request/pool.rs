@@ -162,7 +162,7 @@ impl Pool {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let connections = opened.map(|list| (list, Rc::default()));
-        let further = (headers, timeouts, trailers, &connections, keeps_upgrade, on_phase);
+        let further = Further { headers, timeouts, trailers, opened: &connections, keeps_upgrade, on_phase };
         let Prepared { runtime, exchange, response } = prepare(slf, template, method, target, body, further)?;
         let outcome = block_on(py, &runtime, exchange).map_err(|error| explained(slf, &runtime, error))?;
         finish(slf, template, response_class, runtime, outcome, response, connections)
@@ -208,16 +208,15 @@ type Outcome = engine::Result<Box<engine::Response>>;
 /// The caller's list of opened connections, and the records for it.
 type Noted<'a, 'py> = (&'a Bound<'py, PyList>, Rc<RefCell<Vec<Opened>>>);
 
-/// Header fields, the request's own timeouts, its trailers, the list of opened connections, whether the response keeps
-/// an upgraded connection, and the function that is called for each phase.
-type FurtherArguments<'a, 'py> = (
-    Option<&'a Bound<'py, PyAny>>,
-    Option<&'a Bound<'py, PyAny>>,
-    Option<&'a Bound<'py, PyAny>>,
-    &'a Option<Noted<'a, 'py>>,
-    bool,
-    Option<Bound<'py, PyAny>>,
-);
+/// The arguments of a request besides method, target and body: see `_exchange`.
+struct Further<'a, 'py> {
+    headers: Option<&'a Bound<'py, PyAny>>,
+    timeouts: Option<&'a Bound<'py, PyAny>>,
+    trailers: Option<&'a Bound<'py, PyAny>>,
+    opened: &'a Option<Noted<'a, 'py>>,
+    keeps_upgrade: bool,
+    on_phase: Option<Bound<'py, PyAny>>,
+}
 
 /// Checks and encodes. All that this needs of the stack is gone while the request waits: with ten thousand of them
 /// each kilobyte of it counts, and it is copied at each switch.
@@ -228,8 +227,9 @@ fn prepare<'py>(
     method: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
     body: Option<&Bound<'py, PyAny>>,
-    (headers, timeouts, trailers, opened, keeps_upgrade, on_phase): FurtherArguments<'_, 'py>,
+    further: Further<'_, 'py>,
 ) -> PyResult<Prepared<'py>> {
+    let Further { headers, timeouts, trailers, opened, keeps_upgrade, on_phase } = further;
     let py = slf.py();
     let pool = slf.get();
     pool.check_open()?;
