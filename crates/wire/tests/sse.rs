@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::vectors::{EventFields, EventVector, load_events};
+use support::vectors::{EventFields, EventVector, first_failure, load_events};
 use wire::sse::{EventReader, EventTooLarge, MOST_EVENT_BYTES};
 
 /// Reads pieces as they arrive. Returns the events before an error, too.
@@ -37,16 +37,9 @@ fn check(vector: &EventVector, pieces: &[&[u8]]) {
 
 #[test]
 fn test_events_in_any_pieces_are_read_as_expected() {
-    let mut failed = Vec::new();
-    for vector in load_events() {
-        for pieces in vector.divisions() {
-            let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&vector, &pieces)));
-            if checked.is_err() {
-                let cut: Vec<_> = pieces.iter().take(10).map(|piece| piece.len()).collect();
-                failed.push(format!("{}, cut {cut:?}", vector.name));
-                break;
-            }
-        }
-    }
+    let failed: Vec<_> = load_events()
+        .iter()
+        .filter_map(|vector| first_failure(&vector.name, &vector.divisions(), |pieces| check(vector, pieces)))
+        .collect();
     assert!(failed.is_empty(), "{failed:#?}");
 }

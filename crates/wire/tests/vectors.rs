@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::vectors::{Expected, Kind, Message, Vector, load};
+use support::vectors::{Expected, Kind, Message, Vector, first_failure, load};
 use wire::framing::{MethodKind, Step, close_cause};
 use wire::{Body, Framing, HeadReader, HeaderMap, Limits, ResponseError, ResponseHead};
 
@@ -120,16 +120,9 @@ fn check(vector: &Vector, pieces: &[&[u8]]) {
 
 #[test]
 fn test_vectors_in_any_pieces_are_read_as_expected() {
-    let mut failed = Vec::new();
-    for vector in load() {
-        for pieces in vector.divisions() {
-            let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&vector, &pieces)));
-            if checked.is_err() {
-                let cut: Vec<_> = pieces.iter().take(10).map(|piece| piece.len()).collect();
-                failed.push(format!("{}, cut {cut:?}", vector.name));
-                break;
-            }
-        }
-    }
+    let failed: Vec<_> = load()
+        .iter()
+        .filter_map(|vector| first_failure(&vector.name, &vector.divisions(), |pieces| check(vector, pieces)))
+        .collect();
     assert!(failed.is_empty(), "{failed:#?}");
 }

@@ -44,6 +44,15 @@ impl Vector {
     }
 }
 
+/// Returns the name of a vector and the sizes of its pieces if `check` panics for one of its divisions.
+pub fn first_failure(name: &str, divisions: &[Vec<&[u8]>], check: impl Fn(&[&[u8]])) -> Option<String> {
+    divisions.iter().find_map(|pieces| {
+        let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(pieces)));
+        let cut: Vec<_> = pieces.iter().take(10).map(|piece| piece.len()).collect();
+        checked.is_err().then(|| format!("{name}, cut {cut:?}"))
+    })
+}
+
 fn divisions(raw: &[u8]) -> Vec<Vec<&[u8]>> {
     let mut all = vec![vec![raw]];
     if raw.len() > SPLIT_UP_TO {
