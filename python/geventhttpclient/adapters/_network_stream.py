@@ -6,6 +6,7 @@ import importlib
 import select
 import ssl
 import warnings
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import gevent.monkey
@@ -14,6 +15,8 @@ from geventhttpclient.client import HTTPClient
 from geventhttpclient.httplib.sock import TLSMethods, TLSSocket
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from geventhttpclient._core import _Facts
     from geventhttpclient.response import HTTPSocketPoolResponse
 
@@ -54,30 +57,18 @@ class NetworkStream:
         """Returns the available bytes, at most `max_bytes`, waiting at most `timeout` seconds for the first; None for
         no limit. Returns b"" at the end."""
         sock = self._upgraded()
-        try:
+        with self._raising("Read"):
             sock.settimeout(timeout)
             return sock.recv(max_bytes)
-        except TimeoutError as error:
-            raise self._error("ReadTimeout", error) from error
-        except OSError as error:
-            raise self._error("ReadError", error) from error
-        except RuntimeError as error:
-            raise self._foreign("ReadError", error) from error
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Sends all of the bytes, waiting at most `timeout` seconds for the peer to take some; None for no limit."""
         sock = self._upgraded()
         if not buffer:
             return
-        try:
+        with self._raising("Write"):
             sock.settimeout(timeout)
             sock.sendall(buffer)
-        except TimeoutError as error:
-            raise self._error("WriteTimeout", error) from error
-        except OSError as error:
-            raise self._error("WriteError", error) from error
-        except RuntimeError as error:
-            raise self._foreign("WriteError", error) from error
 
     def close(self) -> None:
         """Closes the connection; a greenlet that reads from it gets b"". Does nothing if it belongs to the pool."""
@@ -98,16 +89,8 @@ class NetworkStream:
             verify=ssl_context.verify_mode != ssl.CERT_NONE,
             connection_timeout=timeout,
         )
-        try:
+        with closing(client), self._raising("Connect"):
             sock.secure(client._connection_pool)
-        except TimeoutError as error:
-            raise self._error("ConnectTimeout", error) from error
-        except OSError as error:
-            raise self._error("ConnectError", error) from error
-        except RuntimeError as error:
-            raise self._foreign("ConnectError", error) from error
-        finally:
-            client.close()
         return self
 
     def get_extra_info(self, info: str) -> Any:
@@ -147,14 +130,20 @@ class NetworkStream:
             )
         return self._socket
 
-    def _error(self, name: str, error: Exception) -> Exception:
-        kind: type[Exception] = getattr(importlib.import_module(self._package), name)
-        return kind(str(error))
-
-    def _foreign(self, name: str, error: RuntimeError) -> Exception:
-        """Returns the exception for another thread. Warns as well, since httpx2 does not show its text."""
-        warnings.warn(_UNPATCHED, RuntimeWarning, stacklevel=3)
-        return self._error(name, RuntimeError(f"{_UNPATCHED} ({error})"))
+    @contextmanager
+    def _raising(self, what: str) -> Iterator[None]:
+        """Raises the package's exceptions for those of the connection: a timeout or an error of what is done."""
+        package = importlib.import_module(self._package)
+        try:
+            yield
+        except TimeoutError as error:
+            raise getattr(package, f"{what}Timeout")(str(error)) from error
+        except OSError as error:
+            raise getattr(package, f"{what}Error")(str(error)) from error
+        except RuntimeError as error:
+            # A warning as well, since httpx2 does not show the text of the exception.
+            warnings.warn(_UNPATCHED, RuntimeWarning, stacklevel=4)
+            raise getattr(package, f"{what}Error")(f"{_UNPATCHED} ({error})") from error
 
 
 class _TLSObject(TLSMethods):

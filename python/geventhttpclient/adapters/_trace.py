@@ -100,17 +100,19 @@ class Trace:
     def step(self, name: str) -> Iterator[None]:
         """Returns a context manager for a step of the exchange."""
         self.begin(name)
-        try:
+        with self._until_end():
             yield
-        except BaseException as error:
-            self.fail(error)
-            raise
-        self.end()
 
     @contextmanager
     def retry(self) -> Iterator[None]:
         """Returns a context manager for the wait before a connection is tried again."""
         self._begin_dial("connection.retry", *_OF_CONNECT)
+        with self._until_end():
+            yield
+
+    @contextmanager
+    def _until_end(self) -> Iterator[None]:
+        """Returns a context manager for the rest of a step that has begun."""
         try:
             yield
         except BaseException as error:

@@ -131,13 +131,13 @@ class PackageTransport:
             # The package includes the zone of an IPv6 address in Host.
             lines = [(name, _host_field(value) if name.lower() == "host" else value) for name, value in lines]
         # HTTP/2 has no upgrade (RFC 9113 section 8.6).
-        only_http1 = self._may_choose_http2 and any(name.lower() == "upgrade" for name, _ in lines)
+        only_http1 = self._may_choose_http2 and _asks_for_upgrade(lines)
         key = (url.scheme, url.raw_host, url.port, extensions.get("sni_hostname"), only_http1)
         timeouts = _timeouts(extensions.get("timeout"))
         call = extensions.get("trace")
         trace = None if call is None else Trace(call, request, self._route(url, extensions))
         message = self._send(request, key, target, lines, timeouts, trace)
-        if message.get_code() == 101 and not any(name.lower() == "upgrade" for name, _ in lines):
+        if message.get_code() == 101 and not _asks_for_upgrade(lines):
             message.release()
             unasked = package.RemoteProtocolError("the server switched protocols without being asked", request=request)
             if trace is not None:
@@ -301,6 +301,10 @@ class PackageStream:
     def _close(self) -> None:
         self._message.release()
         self._network.close()
+
+
+def _asks_for_upgrade(lines: list[tuple[str, bytes]]) -> bool:
+    return any(name.lower() == "upgrade" for name, _ in lines)
 
 
 def _host_field(value: bytes) -> bytes:
