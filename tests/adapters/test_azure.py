@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from urllib.parse import quote
 
 import pytest
-from gevent.event import Event
 
 from tests.httplib.test_consumers import deaf
 from tests.support.certificates import Certificates
@@ -18,6 +17,7 @@ from tests.support.dependents import need
 from tests.support.hub import run
 from tests.support.peer import Conn, Peer, Request
 from tests.support.ports import free_port
+from tests.support.scripted import answering_together
 
 need("azure.storage.blob")
 
@@ -150,18 +150,11 @@ def test_azure_with_adapter_has_the_results_of_its_own(mode: str, places: dict[s
 
 @pytest.mark.parametrize("mode", ["mounted", "monkey"])
 def test_greenlets_share_a_client_and_send_at_the_same_time(mode: str) -> None:
-    arrived: list[int] = []
-    everyone = Event()
+    def respond(conn: Conn, request: Request) -> None:
+        conn.send(head("200 OK", int(request.target.rpartition("/")[2]), [("x-ms-blob-type", "BlockBlob")]))
 
-    def wait_for_everyone(conn: Conn) -> None:
-        while request := conn.read_request():
-            arrived.append(conn.number)
-            if len(arrived) == GREENLETS:
-                everyone.set()
-            everyone.wait()
-            conn.send(head("200 OK", int(request.target.rpartition("/")[2]), [("x-ms-blob-type", "BlockBlob")]))
-
-    with Peer(wait_for_everyone) as peer:
+    script, arrived = answering_together(GREENLETS, respond)
+    with Peer(script) as peer:
         printed = run("blobs.together", mode, peer.url, GREENLETS).clean()
     assert int(printed) == sum(range(GREENLETS))
     assert sorted(arrived) == list(range(GREENLETS))

@@ -22,9 +22,10 @@ from tests.httplib.test_consumers import deaf
 from tests.support.certificates import Certificates
 from tests.support.dependents import need
 from tests.support.hub import run, running
-from tests.support.peer import Conn, Peer
+from tests.support.peer import Conn, Peer, Request
 from tests.support.ports import free_port
 from tests.support.proxies import pass_on
+from tests.support.scripted import answering_together
 
 need("boto3")
 need("moto")
@@ -206,18 +207,11 @@ def test_boto3_with_adapter_has_the_results_of_its_own_pools(mode: str, places: 
 
 @pytest.mark.parametrize("mode", ["attached", "monkey"])
 def test_greenlets_share_a_client_and_send_at_the_same_time(mode: str) -> None:
-    arrived: list[int] = []
-    everyone = Event()
+    def respond(conn: Conn, request: Request) -> None:
+        conn.respond(request.target.rpartition("/")[2].encode())
 
-    def wait_for_everyone(conn: Conn) -> None:
-        while request := conn.read_request():
-            arrived.append(conn.number)
-            if len(arrived) == GREENLETS:
-                everyone.set()
-            everyone.wait()
-            conn.respond(request.target.rpartition("/")[2].encode())
-
-    with Peer(wait_for_everyone) as peer:
+    script, arrived = answering_together(GREENLETS, respond)
+    with Peer(script) as peer:
         printed = run("aws.together", mode, peer.url, GREENLETS).clean()
     assert int(printed) == sum(range(GREENLETS))
     assert sorted(arrived) == list(range(GREENLETS))

@@ -17,13 +17,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
-from gevent.event import Event
 
 from tests.support.certificates import Certificates, Pair
 from tests.support.dependents import need
 from tests.support.hub import run
 from tests.support.peer import Conn, Peer, Request
 from tests.support.ports import free_port
+from tests.support.scripted import answering_together
 
 need("elasticsearch")
 
@@ -140,18 +140,11 @@ def test_timeout_of_gevent_interrupts_a_request() -> None:
 
 @pytest.mark.parametrize("mode", ["unpatched", "monkey"])
 def test_greenlets_share_a_client_and_send_at_the_same_time(mode: str) -> None:
-    arrived: list[int] = []
-    everyone = Event()
+    def respond(conn: Conn, request: Request) -> None:
+        answer(conn, {"_id": request.target.rpartition("/")[2], "found": True})
 
-    def wait_for_everyone(conn: Conn) -> None:
-        while request := conn.read_request():
-            arrived.append(conn.number)
-            if len(arrived) == GREENLETS:
-                everyone.set()
-            everyone.wait()
-            answer(conn, {"_id": request.target.rpartition("/")[2], "found": True})
-
-    with Peer(wait_for_everyone) as peer:
+    script, arrived = answering_together(GREENLETS, respond)
+    with Peer(script) as peer:
         printed = run("search.together", mode, peer.url, GREENLETS).clean()
     assert int(printed) == sum(range(GREENLETS))
     assert sorted(arrived) == list(range(GREENLETS))

@@ -13,6 +13,7 @@ from gevent.event import Event
 from geventhttpclient.adapters.httpx import Transport as TransportOfHttpx
 from tests.support.peer import Conn, Peer
 from tests.support.ports import free_port
+from tests.support.scripted import cut, garbage, silent
 
 httpx2 = pytest.importorskip("httpx2", reason="httpx2 requires Python 3.11")
 
@@ -58,21 +59,6 @@ def test_server_sent_events_of_its_client() -> None:
 
     with Peer(script) as peer, client() as http, http.sse(peer.url) as events:
         assert [(event.event, event.data) for event in events] == [("add", "1"), ("message", "2")]
-
-
-def silent(conn: Conn) -> None:
-    conn.read_request()
-    conn.wait_closed()
-
-
-def cut(conn: Conn) -> None:
-    conn.read_request()
-    conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
-
-
-def garbage(conn: Conn) -> None:
-    conn.read_request()
-    conn.send(b"SSH-2.0-OpenSSH\r\n")
 
 
 def test_errors_are_those_of_httpx2() -> None:

@@ -16,6 +16,7 @@ from tests.support.httpx_packages import Package, package
 from tests.support.peer import Conn, Peer
 from tests.support.ports import free_port
 from tests.support.proxies import tunnelling
+from tests.support.scripted import cut, silent
 
 __all__ = ["package"]
 
@@ -165,16 +166,6 @@ def test_refused_connection_fails_and_is_tried_again(package: Package) -> None:
     tried = ["connection.connect_tcp.started", "connection.connect_tcp.failed"]
     assert log.names == [*tried, "connection.retry.started", "connection.retry.complete", *tried]
     assert log.calls[-1][1]["exception"] is failure.value
-
-
-def silent(conn: Conn) -> None:
-    conn.read_request()
-    conn.wait_closed()
-
-
-def cut(conn: Conn) -> None:
-    conn.read_request()
-    conn.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
 
 
 @pytest.mark.parametrize(

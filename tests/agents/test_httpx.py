@@ -21,7 +21,7 @@ from geventhttpclient.proxy import ProxyError
 from geventhttpclient.response import HTTPConnectionClosed
 from tests.agents.test_auth import Guard
 from tests.support.peer import Conn, Peer
-from tests.support.scripted import HUGE, OK, saying, saying_then_closing, settle
+from tests.support.scripted import HUGE, OK, saying, saying_then_closing, settle, silent
 
 BASE = "http://example.test"
 
@@ -616,11 +616,6 @@ def test_timeouts_of_clients_and_of_requests() -> None:
     assert sent(extensions={"timeout": {"connect": 1, "read": 2, "write": 3, "pool": 4}}) == (1, 2, 4)
     assert sent(method="PUT", content=b"x", timeout=(1, 2, 3, 4)) == (1, 3, 4)
     assert seen(client={"timeout": 3, "total_timeout": 7}, timeout=1).timeouts == (1, 1, 1, 7)
-
-
-def silent(conn: Conn) -> None:
-    conn.read_request()
-    conn.wait_closed()
 
 
 def test_silence_is_a_read_timeout() -> None:

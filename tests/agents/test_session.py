@@ -28,6 +28,7 @@ from tests.support.certificates import Certificates
 from tests.support.ids import stable
 from tests.support.peer import Conn, Peer, Request
 from tests.support.requirements import missing
+from tests.support.scripted import silent
 
 pytestmark = pytest.mark.usefixtures("bounded")
 
@@ -402,11 +403,6 @@ def test_body_that_cannot_be_rewound_is_not_sent_again(session: Session) -> None
 
 
 # ----------------------------------------------------------------------------------------- timeouts, redirects, proxies
-
-
-def silent(conn: Conn) -> None:
-    conn.read_request()
-    conn.wait_closed()
 
 
 @pytest.mark.parametrize("timeout", [0.05, (5, 0.05), (None, 0.05)])

@@ -14,10 +14,11 @@ import hashlib
 import io
 import json
 import logging
-import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from tests.programs.outcomes import print_outcomes
 from tests.programs.sdks import run_block
 
 SIZE = 10 << 20
@@ -65,13 +66,7 @@ def run(mode: str, given: str) -> None:
     """Prints the outcome of all cases."""
     make = _prepare(mode)
     places = json.loads(given)
-    outcomes: dict[str, Any] = {}
-    for case in CASES:
-        try:
-            outcomes[case.__name__.strip("_")] = case(make, places)
-        except Exception as error:
-            outcomes[case.__name__.strip("_")] = f"{type(error).__name__}: {error}"
-    json.dump(outcomes, sys.stdout)
+    print_outcomes({case.__name__.strip("_"): partial(case, make, places) for case in CASES})
 
 
 def together(mode: str, url: str, count: str) -> None:

@@ -9,10 +9,11 @@ classes are replaced.
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+from tests.programs.outcomes import print_outcomes
 
 
 def run(mode: str, path: str, timeout: str) -> None:
@@ -32,14 +33,8 @@ def run(mode: str, path: str, timeout: str) -> None:
         from geventhttpclient.adapters.requests import Adapter
 
         client.mount("http+docker://", Adapter(uds=path))
-    outcomes: dict[str, Any] = {}
-    for name, case in CASES.items():
-        try:
-            outcomes[name] = case(client)
-        except Exception as error:
-            outcomes[name] = f"{type(error).__name__}: {error}"
+    print_outcomes({name: partial(case, client) for name, case in CASES.items()})
     client.close()
-    json.dump(outcomes, sys.stdout)
 
 
 def _events(client: Any) -> Any:

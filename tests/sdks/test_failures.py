@@ -22,7 +22,7 @@ from tests.support.dependents import need
 from tests.support.hub import in_thread, until
 from tests.support.peer import Conn, Peer, Request
 from tests.support.ports import free_port
-from tests.support.sdk_failures import cut, garbage, hang_up, no_json, refuse, reset, stay_silent
+from tests.support.sdk_failures import BROKEN, refuse
 
 pytestmark = pytest.mark.usefixtures("bounded")
 
@@ -238,12 +238,7 @@ FAILURES = {
     "429": refuse("429 Too Many Requests", ("Retry-After", "0")),
     "500": refuse("500 Internal Server Error"),
     "503": refuse("503 Service Unavailable"),
-    "closed": hang_up,
-    "reset": reset,
-    "silent": stay_silent,
-    "garbage": garbage,
-    "no JSON": no_json,
-    "cut": cut,
+    **BROKEN,
 }
 
 

@@ -23,7 +23,7 @@ from tests.support.ports import free_port
 httpx2 = pytest.importorskip("httpx2", reason="httpx2 requires Python 3.11")
 
 from geventhttpclient.adapters.httpx2 import Transport  # noqa: E402
-from tests.support.sdk_failures import Step, cut, garbage, hang_up, no_json, refuse, reset, stay_silent  # noqa: E402
+from tests.support.sdk_failures import BROKEN, Step, hang_up, refuse, reset, stay_silent  # noqa: E402
 from tests.support.sdk_models import END, HEAD, MODELS, chunk, event  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("bounded")
@@ -258,12 +258,7 @@ FAILURES = {
     "429": refuse("429 Too Many Requests"),
     "500": refuse("500 Internal Server Error"),
     "529": refuse("529 Overloaded"),
-    "closed": hang_up,
-    "reset": reset,
-    "silent": stay_silent,
-    "garbage": garbage,
-    "no JSON": no_json,
-    "cut": cut,
+    **BROKEN,
 }
 
 

@@ -8,9 +8,10 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import gevent
+from gevent.event import Event
 
 from geventhttpclient import HTTPClient
-from tests.support.peer import Conn, Peer, Script
+from tests.support.peer import Conn, Peer, Request, Script
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -46,6 +47,34 @@ def saying_then_closing(answer: bytes) -> Script:
         conn.send(answer)
 
     return script
+
+
+def silent(conn: Conn) -> None:
+    """Script: reads a request, and waits for the close."""
+    conn.read_request()
+    conn.wait_closed()
+
+
+# Scripts: a body that is cut short, and a server of another protocol.
+cut = saying_then_closing(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
+garbage = saying_then_closing(b"SSH-2.0-OpenSSH\r\n")
+
+
+def answering_together(count: int, respond: Callable[[Conn, Request], object]) -> tuple[Script, list[int]]:
+    """Returns a script that responds to no request before that many have arrived, and the list of their connections'
+    numbers. A client whose requests wait for one another never gets a response."""
+    arrived: list[int] = []
+    everyone = Event()
+
+    def script(conn: Conn) -> None:
+        while request := conn.read_request():
+            arrived.append(conn.number)
+            if len(arrived) == count:
+                everyone.set()
+            everyone.wait()
+            respond(conn, request)
+
+    return script, arrived
 
 
 def answer(body: bytes = b"", status: str = "200 OK", *lines: str) -> bytes:

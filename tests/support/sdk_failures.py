@@ -51,3 +51,14 @@ def no_json(conn: Conn) -> bool:
 def cut(conn: Conn) -> bool:
     conn.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{")
     return False
+
+
+# Those that are no response, or none to use.
+BROKEN: dict[str, Step] = {
+    "closed": hang_up,
+    "reset": reset,
+    "silent": stay_silent,
+    "garbage": garbage,
+    "no JSON": no_json,
+    "cut": cut,
+}
