@@ -66,13 +66,6 @@ def environment(url: str, certificates: Certificates, directory: Path) -> dict[s
     }
 
 
-def needed(module: str) -> None:
-    """Skips the test if the module or a package that contains it is not installed."""
-    parts = module.split(".")
-    for end in range(len(parts)):
-        need(".".join(parts[: end + 1]))
-
-
 def test_every_block_of_the_page_is_run() -> None:
     elsewhere = {"s3.py", "blobs.py"}  # tests/adapters
     expected = {f"with_{name}.py" for name in [*PACKAGES, "sentry", "mcp"]} | {"ask_openai.py"}
@@ -84,7 +77,7 @@ def test_every_block_of_the_page_is_run() -> None:
 def test_calls_of_greenlets_are_in_flight_together(
     name: str, mode: str, certificates: Certificates, tmp_path: Path
 ) -> None:
-    needed(PACKAGES[name])
+    need(PACKAGES[name])
     service = Service(getattr(sdk_services, name), COUNT, HELD.get(name, ""))
     with Peer(service, tls=certificates.valid.server()) as peer:
         url = f"https://localhost:{peer.port}"
@@ -97,7 +90,7 @@ def test_calls_of_greenlets_are_in_flight_together(
 
 @pytest.mark.parametrize("mode", ["unpatched", "monkey"])
 def test_questions_of_a_pool_are_in_flight_together(mode: str, certificates: Certificates, tmp_path: Path) -> None:
-    needed("openai")
+    need("openai")
     service = Service(sdk_services.openai, COUNT)
     with Peer(service, tls=certificates.valid.server()) as peer:
         settings = environment(f"https://localhost:{peer.port}", certificates, tmp_path)
@@ -108,7 +101,7 @@ def test_questions_of_a_pool_are_in_flight_together(mode: str, certificates: Cer
 
 @pytest.mark.parametrize("mode", ["unpatched", "monkey"])
 def test_sentry_sends_events_while_greenlets_wait(mode: str, certificates: Certificates, tmp_path: Path) -> None:
-    needed("sentry_sdk")
+    need("sentry_sdk")
     sentry = Sentry()
     with Peer(sentry.service, tls=certificates.valid.server()) as peer:
         url = f"https://localhost:{peer.port}"
@@ -118,7 +111,7 @@ def test_sentry_sends_events_while_greenlets_wait(mode: str, certificates: Certi
 
 def test_client_that_blocks_is_noticed(certificates: Certificates, tmp_path: Path) -> None:
     """The same lines without this package: the server never receives the second request."""
-    needed("openai")
+    need("openai")
     service = Service(sdk_services.openai, 2, patience=0.5)
     with Peer(service, tls=certificates.valid.server()) as peer:
         url = f"https://localhost:{peer.port}"
@@ -130,7 +123,7 @@ def test_client_that_blocks_is_noticed(certificates: Certificates, tmp_path: Pat
 
 @pytest.mark.parametrize("mode", ["unpatched", "monkey"])
 def test_mcp_in_native_threads_lets_greenlets_run(mode: str, certificates: Certificates, tmp_path: Path) -> None:
-    needed("mcp")
+    need("mcp")
     count = 5  # fewer than gevent's pool has threads
     pair = certificates.valid
     with running("sdks_mcp.serve", pair.chain, pair.key, count) as server:
@@ -144,7 +137,7 @@ def test_mcp_in_native_threads_lets_greenlets_run(mode: str, certificates: Certi
 def test_pause_before_a_retry_blocks_unless_time_is_patched(
     mode: str, blocks: bool, certificates: Certificates, tmp_path: Path
 ) -> None:
-    needed("openai")
+    need("openai")
 
     def script(conn: Conn) -> None:
         while request := conn.read_request():
@@ -161,7 +154,7 @@ def test_pause_before_a_retry_blocks_unless_time_is_patched(
 
 
 def test_slack_outcomes_are_those_with_http_client(certificates: Certificates, tmp_path: Path) -> None:
-    needed("slack_sdk")
+    need("slack_sdk")
 
     def script(conn: Conn) -> None:
         while request := conn.read_request():

@@ -77,7 +77,6 @@ def stripe(url: str, own: bool, timeout: float) -> Names:
 
 
 def google_auth(url: str, own: bool, timeout: float) -> Names:
-    need("google")
     need("google.auth")
     from google.auth.transport.requests import AuthorizedSession
     from google.oauth2.credentials import Credentials
@@ -196,7 +195,6 @@ def huggingface_hub(url: str, own: bool, timeout: float) -> Names:
 
 
 def google_genai(url: str, own: bool, timeout: float) -> Names:
-    need("google")
     need("google.genai")
     import httpx2
     from google import genai

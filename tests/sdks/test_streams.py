@@ -261,7 +261,6 @@ def test_bulk_sends_documents_of_a_generator(package: str) -> None:
 
 
 def test_generated_content_is_streamed() -> None:
-    need("google")
     need("google.genai")
     from google import genai
 

@@ -11,6 +11,8 @@ from typing_extensions import assert_type
 
 from geventhttpclient.adapters import botocore as botocore_adapter
 
+boto3: Any = importlib.import_module("boto3")
+
 
 class Client:
     """A client as type checkers see it with the stubs of boto3."""
@@ -21,7 +23,6 @@ def attached(client: Client) -> Client:
 
 
 def main(url: str) -> None:
-    boto3: Any = importlib.import_module("boto3")
     keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
     client = botocore_adapter.attach(boto3.client("s3", region_name="us-east-1", endpoint_url=url, **keys))
     client.close()
