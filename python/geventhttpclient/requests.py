@@ -276,7 +276,7 @@ class RequestsResponse(CompatResponse):
         """Returns the body as a file that decodes it; always the same file, since it reads ahead."""
         file: io.BufferedReader | None = self.__dict__.get("_file")
         if file is None:
-            file = self._begin(coding, b"" if is_over(self._response) else self._held())
+            file = self._begin(coding, self._held())
         return file
 
     def _begin(self, coding: str | list[str], begun: bytes) -> io.BufferedReader:
@@ -350,7 +350,7 @@ class RequestsResponse(CompatResponse):
             file = self._open(coding)
             read = file.read if fill else file.read1
         else:
-            while held := b"" if is_over(inner) else self._take(size):
+            while held := self._take(size):
                 yield held
             read = inner.read if fill or not reads_by_engine(inner) else inner._read_available
         while piece := read(size):
@@ -372,7 +372,7 @@ class RequestsResponse(CompatResponse):
             while piece := file.read1(_READ):
                 yield piece
             return
-        if held := b"" if is_over(inner) else self._take():
+        if held := self._take():
             yield held
         yield from pieces(lambda: inner)
 

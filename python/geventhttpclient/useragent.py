@@ -488,7 +488,7 @@ class UserAgent:
             payload = repr(payload)
         try:
             is_whole = resp._look(MOST_LOGGED_BYTES, MOST_LOGGED_SECONDS)
-            content = resp.content if is_whole else resp._beginning()
+            content: Any = resp._seen(is_whole)
             body = content.decode(encoding, errors="replace") if isinstance(content, bytes) else str(content)
             if not is_whole:
                 body += "\n\n(the rest of the body has not been read)"

@@ -130,6 +130,53 @@ def test_debug_stream_reads_as_far_as_it_shows(way: str) -> None:
         assert len(peer.conns) == 1
 
 
+@pytest.mark.parametrize("agent", [UserAgent, Session])
+@pytest.mark.parametrize("coding", ["", "gzip"])
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("size", [2, MOST_LOGGED_BYTES - 1, MOST_LOGGED_BYTES, MOST_LOGGED_BYTES + 1])
+def test_debug_stream_leaves_a_body_that_has_arrived_whole(
+    size: int, way: str, coding: str, agent: type[UserAgent]
+) -> None:
+    body = b"a\n" * (size // 2) + b"b" * (size % 2)
+
+    def serve(conn: Conn) -> None:
+        fields = [("Content-Encoding", coding)] if coding else []
+        conn.read_request()
+        conn.respond(gzip.compress(body, 0, mtime=0) if coding else body, headers=fields)
+
+    def received(**options: Any) -> bytes:
+        with Peer(serve) as peer, agent(max_retries=0) as one:
+            return WAYS[way](one.urlopen(peer.url, **options))
+
+    stream = io.StringIO()
+    assert received(debug_stream=stream) == received() != b""
+    assert "\n\na\na" in stream.getvalue() or size == 2
+
+
+@contextmanager
+def catching() -> Iterator[list[Any]]:
+    """Yields a list, to which it adds the response of a BadStatusCode."""
+    caught: list[Any] = []
+    try:
+        yield caught
+    except BadStatusCode as error:
+        caught.append(error.response)
+
+
+@pytest.mark.parametrize("agent", [UserAgent, Session])
+def test_body_of_an_error_can_be_read_like_any_other(agent: type[UserAgent]) -> None:
+    def serve(conn: Conn) -> None:
+        conn.read_request()
+        conn.respond(b"one\ntwo", status="500 Oops")
+
+    for way in WAYS.values():
+        with Peer(serve) as peer, agent(max_retries=0) as one, catching() as caught:
+            caught.append(one.urlopen(peer.url))
+        (response,) = caught
+        assert way(response) == b"one\ntwo"
+        assert response.read() == b""
+
+
 def test_debug_stream_and_download_write_the_whole_body(tmp_path: Any) -> None:
     script = Paused("200 OK")
     script.go_on.set()

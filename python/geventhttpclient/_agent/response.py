@@ -207,7 +207,7 @@ class CompatResponse(StreamMethods):
 
     def read(self, n: int | None = None) -> bytes:
         """Reads the next `n` bytes of the body, or the rest without `n`; does not decode the content coding."""
-        if self._drained is None or is_over(self._response):
+        if self._drained is None:
             return self._response.read(n)
         if n is None or n < 0:
             return self._take() + self._response.read(n)
@@ -217,7 +217,7 @@ class CompatResponse(StreamMethods):
     def readline(self) -> bytes:
         """Reads the next line of the body, without decoding the content coding. Returns b"" at the end."""
         held = self._drained
-        if held is None or is_over(self._response):
+        if held is None:
             return self._readline()
         line: bytes = held.readline()
         if line.endswith(b"\n"):
@@ -279,17 +279,30 @@ class CompatResponse(StreamMethods):
         while length < most and time.monotonic() < end and (piece := inner._read_available(most - length)):
             pieces.append(piece)
             length += len(piece)
+        is_whole = not inner._is_attached()
+        if is_whole:
+            pieces.append(inner.read())  # the bytes that arrived with the last piece
         self._hold(b"".join(pieces))
-        return not inner._is_attached()
+        return is_whole
 
-    def _beginning(self) -> bytes:
-        """Returns the part of `content` that `_look` has read, with at most as many bytes as were read."""
+    def _seen(self, is_whole: bool) -> bytes:
+        """Returns the part of `content` that `_look` has read, with at most as many bytes as were read unless it is the
+        whole. All of it remains to be read."""
+        if hasattr(self, "_cached_content") or not reads_by_engine(self._response):
+            return self.content
         held = self._held()
         coding = field_of(self, "content-encoding")
-        return _core.Decoder(_listed(coding)).feed_part(held, 0, len(held))[0] if coding else held
+        if not coding or not held:
+            return held
+        if is_whole:
+            return _core.decode(_listed(coding), held)
+        return _core.Decoder(_listed(coding)).feed_part(held, 0, len(held))[0]
 
     def release(self) -> None:
-        """Returns the connection to the pool, or closes it if the body was not read to its end."""
+        """Returns the connection to the pool, or closes it if the body was not received to its end: then no more of it
+        can be read."""
+        if not is_over(self._response):
+            self._hold(b"")
         self._response.release()
 
     def unzipped(self, gzip: bool = True, br: bool = False) -> bytes:
@@ -308,7 +321,7 @@ class CompatResponse(StreamMethods):
 
     def _content(self) -> bytes:
         response = self._response
-        held = self._held()
+        held = self._take()
         rest = response.read()
         body = held + rest if held else rest
         is_ours = issubclass(type(response), HTTPResponse)
@@ -353,7 +366,7 @@ class CompatResponse(StreamMethods):
             found = iter([self._cached_content] if self._cached_content else [])
         else:
             inner = self._response
-            held = b"" if is_over(inner) else self._take()
+            held = self._take()
             coding = field_of(self, "content-encoding")
             received = chain([held] if held else [], pieces(lambda: inner))
             found = decoded_pieces(received, _listed(coding) if coding else None)
