@@ -16,7 +16,7 @@ from gevent.event import Event
 
 from tests.support.dependents import need
 from tests.support.http2_peer import CANCEL, Talk, scripted
-from tests.support.hub import in_thread, until
+from tests.support.hub import Program, running, until
 from tests.support.peer import Conn, Peer, Script
 from tests.support.ports import free_port
 
@@ -24,7 +24,7 @@ httpx2 = pytest.importorskip("httpx2", reason="httpx2 requires Python 3.11")
 
 from geventhttpclient.adapters.httpx2 import Transport  # noqa: E402
 from tests.support.sdk_failures import BROKEN, Step, hang_up, refuse, reset, stay_silent  # noqa: E402
-from tests.support.sdk_models import END, HEAD, MODELS, chunk, event  # noqa: E402
+from tests.support.sdk_models import END, HEAD, MODELS, chunk, event, failure  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("bounded")
 
@@ -262,45 +262,33 @@ FAILURES = {
 }
 
 
-def failure(call: Callable[[], object]) -> tuple[str, ...]:
-    """Returns the classes of an exception and of its causes that belong to the SDK or to httpx2."""
-    try:
-        call()
-    except Exception as error:
-        found, one = [], error
-        while one is not None:
-            if type(one).__module__.partition(".")[0] in ("openai", "anthropic", "httpx2", "json"):
-                found.append(f"{type(one).__name__} {getattr(one, 'status_code', '')}")
-            one = one.__cause__
-        return tuple(found)
-    return ("none",)
+@pytest.fixture(scope="module")
+def reference() -> Iterator[Program]:
+    """Yields a program whose SDKs use httpx2's own transport: one of its own, where nothing is cooperative."""
+    with running("sdk_failures.with_httpx2") as program:
+        yield program
 
 
-def both(model: Model, url: str, call: Callable[[Any], object], timeout: Any) -> list[tuple[str, ...]]:
-    """Returns the failures of a call with this transport and, in a native thread, with that of httpx2."""
-
-    def attempt(transport: Any) -> tuple[str, ...]:
-        with httpx2.Client(transport=transport, trust_env=False) as http:
-            client = model.client(url, http, timeout=timeout, max_retries=0)
-            return failure(lambda: call(client))
-
-    return [attempt(Transport()), in_thread(lambda: attempt(None))]
+def both(reference: Program, model: Model, url: str, call: str, read: float = 10) -> list[list[str]]:
+    """Returns the failures of a call with this transport and with that of httpx2."""
+    reference.send_line(json.dumps([model.package, url, call, read]))
+    theirs = json.loads(reference.read_line() or "null")
+    return [failure(model, url, call, read, Transport()), theirs]
 
 
 @pytest.mark.parametrize("how", FAILURES)
-def test_failed_request_raises_the_same_as_with_httpx2(how: str, model: Model) -> None:
+def test_failed_request_raises_the_same_as_with_httpx2(how: str, model: Model, reference: Program) -> None:
     def script(conn: Conn) -> None:
         conn.read_request()
         FAILURES[how](conn)
 
-    timeout = httpx2.Timeout(10, read=0.1 if how == "silent" else 10)
     with Peer(script) as peer:
-        ours, theirs = both(model, peer.url, model.ask, timeout)
-    assert ours == theirs != ("none",)
+        ours, theirs = both(reference, model, peer.url, "ask", 0.1 if how == "silent" else 10)
+    assert ours == theirs != ["none"]
 
 
-def test_refused_connection_raises_the_same_as_with_httpx2(model: Model) -> None:
-    ours, theirs = both(model, f"http://127.0.0.1:{free_port()}", model.ask, 10)
+def test_refused_connection_raises_the_same_as_with_httpx2(model: Model, reference: Program) -> None:
+    ours, theirs = both(reference, model, f"http://127.0.0.1:{free_port()}", "ask")
     assert ours == theirs
     assert ours[0].startswith("APIConnectionError")
 
@@ -324,15 +312,16 @@ def stalled(model: Model, conn: Conn) -> None:
 
 
 @pytest.mark.parametrize("how", [broken_off, error_event, no_end, stalled])
-def test_broken_stream_raises_the_same_as_with_httpx2(how: Callable[[Model, Conn], None], model: Model) -> None:
+def test_broken_stream_raises_the_same_as_with_httpx2(
+    how: Callable[[Model, Conn], None], model: Model, reference: Program
+) -> None:
     def script(conn: Conn) -> None:
         conn.read_request()
         conn.send(HEAD + chunk(model.first()))
         how(model, conn)
 
-    timeout = httpx2.Timeout(10, read=0.1 if how is stalled else 10)
     with Peer(script) as peer:
-        ours, theirs = both(model, peer.url, lambda client: list(model.stream(client)), timeout)
+        ours, theirs = both(reference, model, peer.url, "read", 0.1 if how is stalled else 10)
     assert ours == theirs
     if how is stalled:
         assert "ReadTimeout" in ours[-1]

@@ -150,3 +150,30 @@ class Anthropic:
 
 
 MODELS = {"openai": OpenAI(), "anthropic": Anthropic()}
+
+
+def failure(model: OpenAI | Anthropic, url: str, call: str, read: float, transport: Any) -> list[str]:
+    """Makes a call (`ask`, or `read` for a stream to its end) with that timeout for a read.
+
+    Returns the classes of its exception and of the causes that belong to the SDK or to httpx2. Raises the exception if
+    one of them belongs neither to these nor to the network.
+    """
+    with httpx2.Client(transport=transport, trust_env=False) as http:
+        client = model.client(url, http, timeout=httpx2.Timeout(10, read=read), max_retries=0)
+        try:
+            if call == "ask":
+                model.ask(client)
+            else:
+                list(model.stream(client))
+        except Exception as error:
+            found: list[str] = []
+            one: BaseException | None = error
+            while one is not None:
+                package = type(one).__module__.partition(".")[0]
+                if package in ("openai", "anthropic", "httpx2", "json"):
+                    found.append(f"{type(one).__name__} {getattr(one, 'status_code', '')}")
+                elif package not in ("geventhttpclient", "httpcore2", "h11") and not isinstance(one, OSError):
+                    raise
+                one = one.__cause__
+            return found
+    return ["none"]
