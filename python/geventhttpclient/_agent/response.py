@@ -281,7 +281,8 @@ class CompatResponse(StreamMethods):
             length += len(piece)
         is_whole = not inner._is_attached()
         if is_whole:
-            pieces.append(inner.read())  # the bytes that arrived with the last piece
+            # The bytes that arrived with the last piece; read by the engine as well, if a subclass overrides `read`.
+            pieces.append(_core.ResponseBase.read(inner))
         self._hold(b"".join(pieces))
         return is_whole
 
